@@ -1,0 +1,177 @@
+"""`make bench`: every scenario in alternating rounds, then the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benches.harness import processes, table
+from benches.harness.measures import IDLE_CONNECTIONS, PYTHON, ROWS, SCENARIOS, SERVERS, Kind, Scenario
+from benches.harness.processes import OUT, ROOT, Server, Unmeasured, running
+
+WARMUP_SECONDS = 0.4
+SETTLE_SECONDS = 0.3  # after the last of the idle connections
+MICRO_SECONDS_MAX = 120
+BUSY_MIN = 0.9  # a closed loop that keeps the server less busy than this was disturbed
+
+
+def main() -> int:
+    """Measures, prints the table, writes benches/out/bench.md and bench.json."""
+    arguments = _arguments()
+    scenarios = [_shortened(scenario) if arguments.quick else scenario for scenario in SCENARIOS]
+    scenarios = [scenario for scenario in scenarios if re.search(arguments.only, scenario.name)]
+    processes.build()
+    runs: table.Runs = {}
+    failures: table.Failures = {}
+    started = time.monotonic()
+    for scenario in scenarios:
+        _run(scenario, _stand_ins(scenario) if arguments.self_check else SERVERS, runs, failures)
+    micro = _micro() if re.search(arguments.only, "micro") and not arguments.self_check else {}
+    found = table.results(runs, failures, [scenario.name for scenario in scenarios])
+    text = "\n\n".join(
+        part
+        for part in (_machine(), table.markdown(found), _micro_line(micro), _notes(runs, failures, started))
+        if part
+    )
+    print(f"\n{text}")
+    (OUT / "bench.md").write_text(text + "\n")
+    (OUT / "bench.json").write_text(json.dumps(_as_json(found, runs, micro), indent=1) + "\n")
+    missed = [result for result in found if result.reached in ("NO", "") and result.row.must is not None]
+    return 1 if arguments.check and missed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benches/bench.py", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter windows, fewer rounds: two minutes, more noise")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only scenarios whose name matches; 'micro' is one")
+    parser.add_argument(
+        "--self-check", action="store_true", help="the reference in our place: what differs from 1 is noise"
+    )
+    parser.add_argument("--check", action="store_true", help="exit 1 if a must is not reached")
+    return parser.parse_args()
+
+
+def _shortened(scenario: Scenario) -> Scenario:
+    seconds = max(1.0, scenario.seconds / 2) if scenario.seconds > 1 else 0.4
+    return replace(scenario, rounds=min(scenario.rounds, 3), seconds=seconds)
+
+
+def _stand_ins(scenario: Scenario) -> dict[str, Server]:
+    """Every server of ours replaced by the first reference that it is compared with here."""
+    rows = [row for row in reversed(ROWS) if row.scenario == scenario.name]
+    return SERVERS | {row.ours: SERVERS[row.reference] for row in rows}
+
+
+def _run(scenario: Scenario, servers: Mapping[str, Server], runs: table.Runs, failures: table.Failures) -> None:
+    """All rounds. Every run is a fresh process; each second round goes backwards, so that drift hits both sides."""
+    print(f"{scenario.name}: ", end="", flush=True)
+    for number in range(scenario.rounds):
+        for name in scenario.servers if number % 2 == 0 else reversed(scenario.servers):
+            if (scenario.name, name) in failures:
+                continue
+            try:
+                run = _run_once(servers[name], scenario)
+            except Unmeasured as why:
+                failures[scenario.name, name] = str(why)
+                continue
+            runs.setdefault((scenario.name, name), {})[number] = run
+        print(".", end="", flush=True)
+    print(flush=True)
+
+
+def _run_once(server: Server, scenario: Scenario) -> table.Run:
+    stolen, total = processes.stolen_ticks()
+    with running(server) as process:
+        run: dict[str, Any] = {}
+        if scenario.kind is Kind.MEMORY:
+            run["connection_bytes"] = processes.memory_per_connection(process, IDLE_CONNECTIONS, SETTLE_SECONDS)
+        elif scenario.kind is Kind.TICK_IDLE:
+            time.sleep(scenario.seconds)
+        else:
+            run |= processes.apply_load(process, scenario.load, WARMUP_SECONDS, scenario.seconds)
+        if scenario.kind in (Kind.TICK_IDLE, Kind.TICK_LOAD):
+            run |= process.stop()
+            if "lateness_p50_ns" not in run:
+                raise Unmeasured(f"{server.name} did not say how late its ticks were")
+    stolen_after, total_after = processes.stolen_ticks()
+    run["stolen"] = (stolen_after - stolen) / max(1, total_after - total)
+    return run
+
+
+def _micro() -> dict[str, list[float]]:
+    """Nanoseconds per message without sockets, by depth, and of an empty call; a fresh process."""
+    print("micro", flush=True)
+    command = ["taskset", "-c", str(processes.SERVER_CORE), PYTHON, "-m", "benches.servers.micro"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=processes.environment(), capture_output=True, text=True, timeout=MICRO_SECONDS_MAX
+    )
+    if not done.stdout.startswith("{"):
+        complaint = done.stderr.strip().splitlines()
+        print(f"micro: not measured: {complaint[-1] if complaint else 'it said nothing'}", file=sys.stderr)
+        return {}
+    figures: dict[str, list[float]] = json.loads(done.stdout)
+    return figures
+
+
+def _micro_line(micro: dict[str, list[float]]) -> str:
+    if not micro:
+        return ""
+    spelled = {key: f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})" for key, values in micro.items()}
+    depths = ", ".join(f"{spelled[depth]} at depth {depth}" for depth in spelled if depth != "empty")
+    return (
+        f"Without sockets, ns a message from bytes in to bytes out: {depths}; "
+        f"an empty call of the handler: {spelled['empty']}."
+    )
+
+
+def _machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    cores = f"server on core {processes.SERVER_CORE}, load on core {processes.LOAD_CORE}"
+    if processes.SERVER_CORE == processes.LOAD_CORE:
+        cores = "server and load share the only core: these figures mean little"
+    return (
+        f"{model.group(1).strip() if model else platform.machine()}, {len(processes.CORES)} cores ({cores}); "
+        f"Linux {platform.release().split('-')[0]}; CPython {platform.python_version()}"
+    )
+
+
+def _notes(runs: table.Runs, failures: table.Failures, started: float) -> str:
+    every = [run for rounds in runs.values() for run in rounds.values()]
+    notes = [f"{len(every)} runs in {time.monotonic() - started:.0f} s."]
+    if every:
+        stolen = [run["stolen"] for run in every]
+        notes.append(
+            f"Stolen by the hypervisor: {100 * median(stolen):.1f} % (median), {100 * max(stolen):.1f} % (most)."
+        )
+    closed = [run for run in every if run.get("mode") == "echo" and run["loop"] == "closed" and run["connections"] > 1]
+    disturbed = sum(run["server_cpu_ns"] < BUSY_MIN * run["elapsed_ns"] for run in closed)
+    if disturbed:
+        notes.append(
+            f"In {disturbed} of {len(closed)} closed loops the server had its core for less than {BUSY_MIN:.0%} of the "
+            "time: something else ran on this machine."
+        )
+    notes += [f"Left out: {why}." for why in dict.fromkeys(failures.values())]
+    return " ".join(notes)
+
+
+def _as_json(found: list[table.Result], runs: table.Runs, micro: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        "machine": _machine(),
+        "rows": [result.as_json() for result in found],
+        "micro_ns": micro,
+        "runs": [
+            {"scenario": scenario, "server": server, "round": number, **run}
+            for (scenario, server), rounds in runs.items()
+            for number, run in rounds.items()
+        ],
+    }

@@ -1,0 +1,161 @@
+"""What is measured, against which reference, and what it must reach. Read this first."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from importlib.util import find_spec
+
+from benches.harness.processes import OUT, Server
+
+PYTHON = sys.executable
+
+
+def _module(name: str, *arguments: str) -> tuple[str, ...]:
+    return (PYTHON, "-m", f"benches.{name}", *arguments)
+
+
+UVLOOP = ("--uvloop",) if find_spec("uvloop") else ()  # picows runs on either
+RUST_ECHO = {"GAMESERVER_BENCH_RUST_ECHO": "1"}  # the core answers the route `echo` without Python
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server("epoll", (str(OUT / "epoll"),)),
+        Server("epoll-broadcast", (str(OUT / "epoll"), "--broadcast", "20")),
+        Server("epoll-tick", (str(OUT / "epoll"), "--tick", "60")),
+        Server("asyncio", _module("reference.asyncio_echo")),
+        Server("uvloop", _module("reference.asyncio_echo", "--uvloop")),
+        Server("picows", _module("reference.picows_echo", *UVLOOP)),
+        Server("picows-joined", _module("reference.picows_echo", *UVLOOP, "--joined")),
+        Server("rust-echo", _module("servers.echo"), RUST_ECHO),
+        Server("echo", _module("servers.echo")),
+        Server("echo-spin", _module("servers.echo", "--spin")),
+        Server("echo-async", _module("servers.echo_async")),
+        Server("echo-suspends", _module("servers.echo_suspends")),
+        Server("broadcast", _module("servers.broadcast")),
+        Server("tick", _module("servers.tick")),
+    )
+}
+
+
+class Kind(Enum):
+    """What a run yields beside the messages that the load generator counted."""
+
+    LOAD = "load"
+    MEMORY = "memory"
+    TICK_IDLE = "tick, no load"
+    TICK_LOAD = "tick under load"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One load, put on several servers in turn: in every round on each of them."""
+
+    name: str
+    servers: tuple[str, ...]
+    load: tuple[str, ...] = ()
+    kind: Kind = Kind.LOAD
+    seconds: float = 1.0
+    rounds: int = 7
+
+
+def _echo(depth: int, *more: str) -> tuple[str, ...]:
+    return ("echo", "--connections", "100", "--depth", str(depth), "--spin", *more)
+
+
+PING_PONG = ("echo", "--connections", "1")
+IDLE_CONNECTIONS = 10_000
+
+SCENARIOS = (
+    Scenario("echo, depth 1", ("epoll", "rust-echo", "echo", "echo-suspends"), _echo(1)),
+    Scenario(
+        "echo, depth 16",
+        ("epoll", "rust-echo", "echo", "echo-async", "echo-suspends", "uvloop", "asyncio"),
+        _echo(16),
+    ),
+    Scenario("echo, depth 64", ("epoll", "rust-echo", "echo"), _echo(64)),
+    Scenario("WebSocket, depth 16", ("picows", "echo", "picows-joined"), _echo(16, "--websocket")),
+    Scenario(
+        "broadcast to 100", ("epoll-broadcast", "broadcast"), ("receive", "--connections", "100", "--spin"), seconds=2
+    ),
+    Scenario(
+        "broadcast to 1,000",
+        ("epoll-broadcast", "broadcast"),
+        ("receive", "--connections", "1000", "--spin"),
+        seconds=2,
+    ),
+    Scenario("ping-pong", ("epoll", "echo", "echo-spin"), PING_PONG),
+    Scenario("ping-pong, the client spins", ("epoll", "echo"), (*PING_PONG, "--spin")),
+    Scenario("idle connections", ("epoll", "echo"), kind=Kind.MEMORY, rounds=3),
+    Scenario("connect", ("epoll", "echo"), ("connect", "--connections", "64", "--spin")),
+    Scenario("tick, idle", ("epoll-tick", "tick"), kind=Kind.TICK_IDLE, seconds=5, rounds=5),
+    Scenario(
+        "tick, 20,000 messages a second",
+        ("epoll-tick", "tick"),
+        ("echo", "--connections", "100", "--depth", "4", "--rate", "20000"),
+        kind=Kind.TICK_LOAD,
+        seconds=5,
+        rounds=5,
+    ),
+)
+
+
+class Value(Enum):
+    """Which figure of a run a row compares, and which way round."""
+
+    CPU = "reference's CPU a message / ours"
+    RATE = "our rate / the reference's"
+    P50 = "our p50 / the reference's"
+    LATE_P50 = "our p50 lateness / the reference's"
+    LATE_P99 = "our p99 lateness / the reference's"
+    MEMORY = "our kB a connection"
+
+    @property
+    def more_is_better(self) -> bool:
+        return self in (Value.CPU, Value.RATE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    measure: str
+    must: float | None
+    aim: float | None
+    scenario: str
+    ours: str
+    reference: str
+    value: Value = Value.CPU
+
+
+ROWS = (
+    Row("echo answered in Rust, depth 1", 0.95, 1.00, "echo, depth 1", "rust-echo", "epoll"),
+    Row("echo answered in Rust, depth 16", 0.95, 1.00, "echo, depth 16", "rust-echo", "epoll"),
+    Row("echo answered in Rust, depth 64", 0.95, 1.00, "echo, depth 64", "rust-echo", "epoll"),
+    Row("handler, bytes in and out, depth 1", 0.95, 1.00, "echo, depth 1", "echo", "epoll"),
+    Row("handler, bytes in and out, depth 16", 0.85, 0.95, "echo, depth 16", "echo", "epoll"),
+    Row("handler, bytes in and out, depth 64", 0.75, 0.85, "echo, depth 64", "echo", "epoll"),
+    Row("the same over WebSocket, depth 16, against picows", 5, 8, "WebSocket, depth 16", "echo", "picows"),
+    Row(
+        "... against picows with its frames joined by hand", None, None, "WebSocket, depth 16", "echo", "picows-joined"
+    ),
+    Row("async def handler, depth 16", 0.20, 0.60, "echo, depth 16", "echo-async", "epoll"),
+    Row("async def handler that suspends once, depth 16", 0.10, 0.20, "echo, depth 16", "echo-suspends", "epoll"),
+    Row("async def handler that suspends once, depth 1", 0.6, 0.8, "echo, depth 1", "echo-suspends", "epoll"),
+    Row("broadcast of 100 bytes at 20 Hz to 100", 0.95, 1.00, "broadcast to 100", "broadcast", "epoll-broadcast"),
+    Row("broadcast of 100 bytes at 20 Hz to 1,000", 0.95, 1.00, "broadcast to 1,000", "broadcast", "epoll-broadcast"),
+    Row("one connection, p50 of a round trip", 1.05, None, "ping-pong", "echo", "epoll", Value.P50),
+    Row("... the server spins", None, 0.5, "ping-pong", "echo-spin", "epoll", Value.P50),
+    Row("... the client spins", 1.05, None, "ping-pong, the client spins", "echo", "epoll", Value.P50),
+    Row("user memory per idle connection, kB, of 10,000", 0.5, 0.25, "idle connections", "echo", "epoll", Value.MEMORY),
+    Row("connect and handshake, connections a second", 0.6, 0.9, "connect", "echo", "epoll", Value.RATE),
+    Row("... by CPU a connection", None, None, "connect", "echo", "epoll"),
+    Row("lateness of a 60 Hz tick, idle, p50", 1.2, 1.05, "tick, idle", "tick", "epoll-tick", Value.LATE_P50),
+    Row("lateness of a 60 Hz tick, idle, p99", 1.2, 1.05, "tick, idle", "tick", "epoll-tick", Value.LATE_P99),
+    Row("... under 20,000 messages a second, p50", 1.5, 1.2, SCENARIOS[-1].name, "tick", "epoll-tick", Value.LATE_P50),
+    Row("... under 20,000 messages a second, p99", 1.5, 1.2, SCENARIOS[-1].name, "tick", "epoll-tick", Value.LATE_P99),
+    Row("bytes echo against asyncio, depth 16", 3, 4, "echo, depth 16", "echo", "asyncio"),
+    Row("bytes echo against uvloop, depth 16", 3, 4, "echo, depth 16", "echo", "uvloop"),
+)

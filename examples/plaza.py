@@ -1,0 +1,158 @@
+"""The plaza: everybody who opens the page is a dot that walks, with a name and a chat line. Fifty bots keep it company.
+
+Run it with `python examples/plaza.py` or `make demo`, then open http://127.0.0.1:7777/ in two windows.
+What clients send is checked here, whatever the page does: a request that makes no sense is answered with an error.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from gameserver import App, Left, Refuse, Session
+
+WIDTH, HEIGHT = 2000, 1300  # of the plaza; a dot's position is its centre
+FOUNTAIN = (1000, 650, 120)  # x, y, radius: nobody walks through it
+RADIUS, SPEED = 14, 260.0  # units, and units a second; bots stroll
+TICK_RATE, BOTS = 30, 50
+BOT_NAMES = "Ada Alan Barbara Claude Donald Edsger Frances Grace Hedy Ida Joan Katherine Linus Margaret Niklaus".split()
+BOT_LINES = ("hello!", "nice weather", "have you seen the fountain?", "just passing by", "hm?", "to the trees!", "👋")
+NAME_MAX, CHAT_MAX, CHAT_PAUSE = 16, 140, 0.7  # characters, and seconds between two lines of one person
+
+
+class Dot:
+    """Somebody on the plaza, person or bot."""
+
+    def __init__(self, name: str, hue: int, bot: bool) -> None:
+        self.id = next(ids)
+        self.name, self.hue, self.bot = name, hue, bot
+        angle, distance = app.random.uniform(0, math.tau), FOUNTAIN[2] * app.random.uniform(1.5, 5 if bot else 2.5)
+        self.x, self.y = FOUNTAIN[0] + math.cos(angle) * distance, FOUNTAIN[1] + math.sin(angle) * distance
+        self.dx = self.dy = 0.0  # where it walks to; at most 1 long
+        self.mood_lasts = 0.0  # a bot's, in seconds
+
+    def about(self) -> dict[str, Any]:
+        return {"id": self.id, "name": self.name, "hue": self.hue, "bot": self.bot, "x": round(self.x), "y": round(self.y)}
+
+    def walk(self, dt: float) -> None:
+        """One step; the walls and the fountain are where the page draws them."""
+        speed = SPEED * (0.35 if self.bot else 1.0)
+        self.x = min(max(self.x + self.dx * speed * dt, RADIUS), WIDTH - RADIUS)
+        self.y = min(max(self.y + self.dy * speed * dt, RADIUS), HEIGHT - RADIUS)
+        off_x, off_y, keep = self.x - FOUNTAIN[0], self.y - FOUNTAIN[1], FOUNTAIN[2] + RADIUS
+        distance = math.hypot(off_x, off_y)
+        if 0 < distance < keep:
+            self.x, self.y = FOUNTAIN[0] + off_x / distance * keep, FOUNTAIN[1] + off_y / distance * keep
+
+
+class Player(Session):
+    name = "guest"
+    hue = 0
+    said_at = -CHAT_PAUSE
+    dot: Dot
+
+
+app = App("plaza", tick_rate=TICK_RATE, session=Player, static=Path(__file__).with_name("plaza"))
+dots: dict[int, Dot] = {}
+ids, ticks = count(1), count(1)
+
+
+@app.on_start
+def open_plaza() -> None:
+    for number in range(BOTS):
+        bot = Dot(BOT_NAMES[number % len(BOT_NAMES)], app.random.randrange(360), bot=True)
+        dots[bot.id] = bot
+
+
+@app.authenticate
+def introduce(player: Player, user: dict[str, Any]) -> None:
+    player.name, player.hue = name_and_hue(user, "guest", app.random.randrange(360))
+
+
+@app.on_join
+def join(player: Player) -> None:
+    dot = player.dot = Dot(player.name, player.hue, bot=False)
+    app.push("joined", dot.about(), skip=player)
+    dots[dot.id] = dot
+    plaza = {"width": WIDTH, "height": HEIGHT, "fountain": FOUNTAIN, "radius": RADIUS, "speed": SPEED, "rate": TICK_RATE}
+    player.push("welcome", {"you": dot.id, "plaza": plaza, "dots": [each.about() for each in dots.values()]})
+
+
+@app.on_leave
+def leave(player: Player, why: Left) -> None:
+    del dots[player.dot.id]
+    app.push("left", {"id": player.dot.id, "why": why})
+
+
+@app.on("move")
+def move(player: Player, body: dict[str, float]) -> None:
+    """Which way to walk from now on: x and y, cut to a length of 1."""
+    dx, dy = (min(max(body.get(axis, 0.0), -1.0), 1.0) for axis in "xy")
+    length = max(1.0, math.hypot(dx, dy))
+    player.dot.dx, player.dot.dy = dx / length, dy / length
+
+
+@app.on("say")
+def say(player: Player, body: dict[str, str]) -> None:
+    text = clean(body.get("text"), CHAT_MAX)
+    if not text:
+        raise Refuse("empty", "say something")
+    if app.clock.now() - player.said_at < CHAT_PAUSE:
+        raise Refuse("too-fast", "one line after the other, please")
+    player.said_at = app.clock.now()
+    app.push("said", {"id": player.dot.id, "text": text})
+
+
+@app.on("look")
+def look(player: Player, body: dict[str, Any]) -> dict[str, Any]:
+    """Another name, another colour."""
+    dot = player.dot
+    dot.name, dot.hue = name_and_hue(body, dot.name, dot.hue)
+    app.push("look", dot.about())
+    return dot.about()
+
+
+@app.on("ping")
+def ping() -> None:
+    """The page measures how long the answer takes."""
+
+
+@app.tick
+def step(dt: float) -> None:
+    """Everybody walks, and everybody is told: a flat list of id, x, y, id, x, y, ..."""
+    positions: list[float] = []
+    for dot in dots.values():
+        if dot.bot:
+            wander(dot, dt)
+        dot.walk(dt)
+        positions += (dot.id, round(dot.x, 1), round(dot.y, 1))
+    app.push("at", {"tick": next(ticks), "dots": positions})
+
+
+def wander(bot: Dot, dt: float) -> None:
+    """Some seconds one way, then another or a rest, and now and then a word."""
+    bot.mood_lasts -= dt
+    if bot.mood_lasts > 0:
+        return
+    bot.mood_lasts = app.random.uniform(1.0, 4.0)
+    angle, pace = app.random.uniform(0, math.tau), app.random.choice((0.0, 0.6, 1.0))
+    bot.dx, bot.dy = math.cos(angle) * pace, math.sin(angle) * pace
+    if app.random.random() < 0.04:
+        app.push("said", {"id": bot.id, "text": app.random.choice(BOT_LINES)})
+
+
+def name_and_hue(given: dict[str, Any], name: str, hue: int) -> tuple[str, int]:
+    wanted = given.get("hue")
+    return clean(given.get("name"), NAME_MAX) or name, wanted % 360 if type(wanted) is int else hue
+
+
+def clean(text: object, length_max: int) -> str:
+    """A client's text as one line of bounded length, without control and direction marks."""
+    given = text[: 4 * length_max] if isinstance(text, str) else ""
+    return " ".join("".join(char if char.isprintable() else " " for char in given).split())[:length_max].strip()
+
+
+if __name__ == "__main__":
+    app.run(port=7777)

@@ -1,0 +1,509 @@
+"""The application: what is registered, and running it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gameserver import _banner, _logging, _settings
+from gameserver._core import Core, Session
+from gameserver._group import Group, User
+from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, suggest
+from gameserver._http import HttpHost
+from gameserver._loop import GameLoop
+from gameserver._timer import Timer, call_name, check_delay
+from gameserver.errors import ConfigError, GameServerError
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+log = logging.getLogger("gameserver")
+
+_running: weakref.WeakSet[App] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child: its copies of running servers must not be touched."""
+    for app in _running:
+        if app._core is not None:
+            app._core.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Clock:
+    """The time of the turn that runs now: the same for everything in it, and recorded, so that a run can be replayed.
+
+    >>> from gameserver import App
+    >>> App("doc").clock.now() >= 0
+    True
+    """
+
+    __slots__ = ("_app",)
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def now(self) -> float:
+        """Seconds on a monotonic clock; 0 before the server runs."""
+        core = self._app._core
+        return core.now() if core is not None else 0.0
+
+
+class App(Registry):
+    """A game server: handlers, and the room that everybody is in.
+
+    Args:
+        name: how logs and the banner call it.
+        session: your own subclass of `Session`; an object of it is made, without arguments, for every session.
+        static: a folder whose files are served over HTTP on the game's port; relative to the game's own folder.
+        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/gameserver.js` and `/healthz`).
+        seed: of `app.random`; None: from the system.
+        settings: any setting by its name, see docs/settings.md: ``App("arena", tick_rate=30, port=7777)``.
+
+    Raises:
+        ConfigError: an unknown setting, or a session class that is none.
+
+    >>> from gameserver import App, Session
+    >>> app = App("arena", tick_rate=30)
+    >>> @app.on("echo")
+    ... def echo(session: Session, body: bytes) -> bytes:
+    ...     return body
+    """
+
+    def __init__(
+        self,
+        name: str = "game",
+        *,
+        session: type[Session] = Session,
+        static: str | os.PathLike[str] | None = None,
+        http: Any = None,
+        seed: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        if not (isinstance(session, type) and issubclass(session, Session)):
+            raise ConfigError(f"App(session={session!r}): give a subclass of gameserver.Session")
+        known = [*_settings.Settings.__dataclass_fields__]
+        for key in settings:
+            if key not in known:
+                raise ConfigError(f"App({key}=...): no such setting{suggest(key, known)}")
+        self.name = name
+        self.random = random.Random(seed if seed is not None else int.from_bytes(os.urandom(16)))
+        self.clock = Clock(self)
+        self._session_class = session
+        self._static = static
+        self._http = http
+        self._folder: Path | None = None  # of the game; the command line knows it
+        self._code_settings: dict[str, Any] = settings
+        self._core: Core | None = None
+        self._loop: GameLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._empty: asyncio.Event | None = None
+        self._timers: dict[int, Timer] = {}
+        self._reloaded: dict[str, Callable[..., Any]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._errors = _logging.ErrorLog(logging.getLogger("gameserver.handlers"))
+        self._addresses: list[str] = []
+        self._last_stats: dict[str, Any] = {}
+        self._signals = 0
+
+    # -- what is registered ------------------------------------------------------------------------------------------
+
+    @property
+    def handlers(self) -> Sequence[Handler]:
+        """Everything registered, in order."""
+        return tuple(self._handlers)
+
+    def authenticate(self, function: F) -> F:
+        """Says who a client is, from the `user` object of its handshake; what it returns becomes the session's uid.
+
+        Takes `dict` (the user object; empty if there is none) and, if wanted, the `Session`. Returns the uid, or None
+        for a guest. Raises `Refuse(code, text)` to refuse. Sync or async, within `auth_timeout`. The server binds the uid:
+        an older session of the same uid is kicked and leaves with `Left.REPLACED`.
+
+        >>> from gameserver import App, Refuse
+        >>> app = App("doc")
+        >>> @app.authenticate
+        ... async def who(user: dict) -> str | None:
+        ...     if user.get("token") != "letmein":
+        ...         raise Refuse("bad-token", "log in again")
+        ...     return user["name"]
+        """
+        return self._plain(Kind.AUTHENTICATE, function)
+
+    def include(self, router: Router) -> None:
+        """Takes over all handlers of a router.
+
+        Raises:
+            ConfigError: a route is handled already.
+        """
+        if not isinstance(router, Router):
+            raise ConfigError(f"app.include({router!r}): give a Router")
+        for handler in router._handlers:
+            self._add(handler)
+
+    def _describe_handlers(self) -> Sequence[Handler]:
+        return self.handlers
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def push(self, route: str, body: Any, *, skip: Session | None = None) -> int:
+        """Pushes to every session but `skip`; the message is encoded once.
+
+        Args:
+            route: 1 to 255 bytes of UTF-8.
+            body: bytes as they are; None for an empty body; anything else as JSON.
+
+        Returns:
+            To how many.
+        """
+        return self._core_running().broadcast(route, body, skip)
+
+    def group(self, name: str) -> Group:
+        """The group of this name; it exists as long as it has members."""
+        return Group(self, name)
+
+    def user(self, uid: str) -> User:
+        """The person with this uid, wherever they are connected."""
+        return User(self, uid)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """All sessions that joined and are not gone, in the order in which they came."""
+        return self._core_running().sessions()
+
+    # -- time and tasks ----------------------------------------------------------------------------------------------
+
+    def after(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Timer:
+        """Calls `function(*arguments)` once, in `seconds`. Sync or async; in the thread of the handlers.
+
+        Raises:
+            ValueError: `seconds` is negative or no number.
+        """
+        timer = Timer(self, check_delay(seconds), call_name(function), (function, *arguments))
+        self._start_timer(timer)
+        return timer
+
+    def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs a coroutine beside the handlers; kept alive, its error is logged, cancelled when the server stops."""
+        self._core_running()
+        assert self._loop is not None
+        task: asyncio.Task[T] = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(
+            functools.partial(self._task_done, f"task {getattr(coroutine, '__qualname__', coroutine)}")
+        )
+        return task
+
+    def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Calls a function in the thread of the handlers; the one call that other threads may make.
+
+        Raises:
+            GameServerError: the server does not run.
+        """
+        loop = self._loop
+        if loop is None:
+            raise GameServerError(
+                "app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop"
+            )
+        loop.call_soon_threadsafe(function, *arguments)
+
+    def stop(self) -> None:
+        """Stops the server as SIGTERM does: no new connections, `on_stop`, kicks, flush, return from `run`."""
+        if self._stopping is not None:
+            self._stopping.set()
+
+    # -- what can be seen --------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of the running server, as plain numbers.
+
+        Keys: ``connections`` (open, accepted, refused), ``sessions``, ``closed`` (by reason), ``messages``, ``pool`` (blocks
+        out, high_water, hits, misses), ``tick`` (count, late, skipped, lateness in ns), ``errors`` (by handler).
+        """
+        return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it listens: ``["127.0.0.1:7777"]``, or the path of a Unix socket; empty before `on_start`."""
+        return tuple(self._addresses)
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also when 0 was asked for.
+
+        Raises:
+            GameServerError: it does not listen on TCP (yet).
+        """
+        for address in self._addresses:
+            _, colon, port = address.rpartition(":")
+            if colon:
+                return int(port)
+        raise GameServerError("app.port: not listening on TCP yet; read it in on_start or later")
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, *, _source: str = "code", record: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+        """Runs the server until SIGTERM, Ctrl-C or `stop`; can be called again afterwards.
+
+        Args:
+            record: a file that takes everything which enters the logic thread, for `gameserver.testing.replay`.
+            settings: as in `App`; they win over those, and the environment and the command line over both.
+
+        Raises:
+            ConfigError: a setting or a handler is wrong; says what, where, and what to do.
+            OSError: the address can't be bound.
+        """
+        if self._core is not None:
+            raise GameServerError("app.run: it runs already, in this process; stop it first")
+        if _source == "code":
+            code, command_line = {**self._code_settings, **settings}, {}
+        else:
+            code, command_line = self._code_settings, settings
+        resolved = _settings.resolve(code, command_line=command_line, environ=os.environ, start=self._home())
+        check_sessions(self._handlers, self._session_class)
+        _logging.configure(resolved.settings.log_level)
+        options = self._core_options(resolved.settings)
+        core = Core(options, self._session_class, self._failed, self._fire)
+        self._core = core
+        _running.add(self)
+        if record is not None:
+            note = {"random": self.random.getstate(), "options": options}
+            core.record(os.fspath(record), repr(note).encode())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._make_loop(core)) as runner:
+                runner.run(self._main(core, resolved.settings))
+        finally:
+            self._core = self._loop = self._stopping = self._empty = None
+            self._addresses = []
+            self._timers.clear()
+            self._tasks.clear()
+            self._last_stats = core.stats()
+            core.close()
+
+    async def _main(self, core: Core, settings: _settings.Settings) -> None:
+        self._stopping, self._empty = asyncio.Event(), asyncio.Event()
+        static = self._home() / self._static if self._static is not None else None
+        host = HttpHost(core, app=self._http, static=static, errors=self._errors)
+        with self._signal_handlers():
+            core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
+            core.set_http(host)
+            self._addresses = core.listen()
+            await host.start()
+            try:
+                core.stamp()
+                for handler in self._of(Kind.START):
+                    await self._call(handler)
+                gc.collect()
+                gc.freeze()
+                core.start()
+                for handler in self._of(Kind.EVERY):
+                    self._start_every(handler)
+                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings)))
+                await self._stopping.wait()
+                await self._shut_down(core, settings)
+            finally:
+                gc.unfreeze()
+                for task in list(self._tasks):
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await host.stop()
+
+    def _replay(self, path: str) -> tuple[int, int, str | None]:
+        """A recorded run once more, without sockets or asyncio; see `gameserver.testing.replay`."""
+        options: dict[str, Any] = {}
+
+        def first(kind: str, data: bytes) -> None:
+            if kind == "N":
+                options.update(ast.literal_eval(data.decode()))
+                raise StopIteration
+
+        probe = Core(self._core_options(_settings.Settings()), self._session_class, self._failed, self._fire)
+        with contextlib.suppress(StopIteration):
+            probe.replay(path, first)
+        core = Core(options["options"], self._session_class, self._failed, self._fire)
+        self.random.setstate(options["random"])
+        self._core = core
+        core.bind(self._handlers, False)
+
+        def note(kind: str, data: bytes) -> None:
+            if kind == "S":
+                for handler in self._of(Kind.START):
+                    handler.call()
+            elif kind == "B":
+                core.start_ticks()
+                for handler in self._of(Kind.EVERY):
+                    self._start_every(handler)
+
+        try:
+            return core.replay(path, note)
+        finally:
+            self._core = None
+            self._timers.clear()
+            core.close()
+
+    async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
+        assert self._empty is not None
+        core.stop_accepting()
+        for handler in self._of(Kind.STOP):
+            try:
+                async with asyncio.timeout(settings.drain_timeout):
+                    await self._call(handler)
+            except Exception as error:
+                self._failed(handler.where, error)
+        if core.shut_down("shutdown", self._empty.set):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.drain_timeout):
+                    await self._empty.wait()
+
+    async def _call(self, handler: Handler) -> None:
+        result = handler.call()
+        if inspect.isawaitable(result):
+            await result
+
+    def _of(self, kind: Kind) -> list[Handler]:
+        return [handler for handler in self._handlers if handler.kind is kind]
+
+    def _home(self) -> Path:
+        """The game's folder: of the file that was run, or where we stand."""
+        main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+        return self._folder or (Path(main_file).resolve().parent if main_file else Path.cwd())
+
+    def _make_loop(self, core: Core) -> GameLoop:
+        loop = GameLoop(core)
+        core.set_begin(loop.begin)
+        self._loop = loop
+        return loop
+
+    def _core_options(self, settings: _settings.Settings) -> dict[str, Any]:
+        options = asdict(settings)
+        options["through_bytes"] = os.environ.get("GAMESERVER_THROUGH_BYTES") == "1"
+        options["node"] = int.from_bytes(os.urandom(4)) >> 4
+        return options
+
+    def _core_running(self) -> Core:
+        core = self._core
+        if core is None:
+            raise GameServerError("the server does not run; this works between on_start and the end of run()")
+        return core
+
+    def _urls(self, settings: _settings.Settings) -> list[str]:
+        scheme = "https" if settings.tls_cert else "http"
+        return [
+            f"{scheme}://{address}/" if not address.startswith("/") else f"unix:{address}"
+            for address in self._addresses
+        ]
+
+    def _swap(self, other: App) -> None:
+        """Takes the handlers of `other` in place of ours, by name, while tasks of the old ones go on."""
+        check_sessions(other._handlers, self._session_class)
+        self._handlers = list(other._handlers)
+        self._reloaded = {handler.qualname: handler.call for handler in other._handlers}
+        self._core_running().bind(self._handlers, False)
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def _start_timer(self, timer: Timer) -> None:
+        timer._due = self.clock.now() + timer._seconds
+        timer._key = self._core_running().timer_start(timer._seconds)
+        self._timers[timer._key] = timer
+
+    def _stop_timer(self, timer: Timer) -> None:
+        if self._timers.pop(timer._key, None) is not None:
+            self._core_running().timer_cancel(timer._key)
+
+    def _fire(self, key: int) -> None:
+        """The core says that a timer is due."""
+        timer = self._timers.pop(key, None)
+        if timer is None:
+            return
+        function, *arguments = timer._arguments
+        function = self._reloaded.get(timer._name) or function  # a reloaded one, by its name
+        self._run_call(timer._name, function, *arguments)
+
+    def _start_every(self, handler: Handler) -> None:
+        first = self.clock.now()
+        self._next_every(handler, first, 1)
+
+    def _next_every(self, handler: Handler, first: float, count: int) -> None:
+        now = self.clock.now()
+        # Deadlines are absolute; those that a stall has passed are skipped, not made up for.
+        count = max(
+            count, int((now - first) / handler.interval) + 1 if now > first + count * handler.interval else count
+        )
+        delay = max(0.0, first + count * handler.interval - now)
+        timer = Timer(self, delay, f"every {handler.qualname}", (self._fire_every, handler, first, count))
+        self._start_timer(timer)
+
+    def _fire_every(self, handler: Handler, first: float, count: int) -> None:
+        self._next_every(handler, first, count + 1)
+        self._run_call(handler.qualname, self._reloaded.get(handler.qualname, handler.call))
+
+    def _run_call(self, where: str, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            result = function(*arguments)
+            if inspect.iscoroutine(result):
+                self.task(result)
+        except Exception as error:
+            self._failed(where, error)
+
+    # -- errors ------------------------------------------------------------------------------------------------------
+
+    def _task_done(self, where: str, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(where, error)
+
+    def _failed(self, where: str, error: BaseException) -> None:
+        """An exception of the game's code: logged once per distinct traceback, counted, and harms nobody."""
+        self._errors.record(error, where, time.monotonic())
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signal_handlers(self) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = self._loop
+        assert loop is not None
+        self._signals = 0
+        before: dict[signal.Signals, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.getsignal(number)
+            # asyncio's own handler wakes the loop; ours runs also while a handler of the game is stuck.
+            loop.add_signal_handler(number, lambda: None)
+            signal.signal(number, self._on_signal)
+            signal.siginterrupt(number, False)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            sys.stderr.flush()
+            os._exit(128 + number)
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)

@@ -1,0 +1,83 @@
+"""The asyncio loop that waits in the core: asyncio is the guest, its descriptors wait beside ours.
+
+`select()` is where the core waits for sockets and deadlines and dispatches; it returns to asyncio after each batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from gameserver._core import Core
+
+
+class CoreSelector(selectors._BaseSelectorImpl):
+    """asyncio's selector, whose `select` is the core's turn."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__()
+        self._core = core
+        core.guest_keys(self._fd_to_key)  # type: ignore[attr-defined]
+        self.select = core.select  # type: ignore[method-assign] # no Python frame between asyncio and the core
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        self._core.watch(key.fd, bool(events & selectors.EVENT_READ), bool(events & selectors.EVENT_WRITE))
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        self._core.unwatch(key.fd)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:  # pragma: no cover
+        raise RuntimeError("replaced by the core's turn in __init__")
+
+
+class GameLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop in which a task's first step can run at once: see `begin`."""
+
+    def __init__(self, core: Core) -> None:
+        self._capturing = False
+        self._step: Callable[[], object] | None = None
+        self._step_context: Context | None = None
+        super().__init__(CoreSelector(core))
+
+    if sys.version_info >= (3, 12):
+
+        def begin(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            """A real task whose first step has run; it is done already if nothing made it wait."""
+            return asyncio.Task(coroutine, loop=self, eager_start=True)
+
+    else:
+
+        def call_soon(  # type: ignore[no-untyped-def, override]
+            self, callback, *args, context=None
+        ):
+            if self._capturing:  # the first step of the task that `begin` is making
+                self._capturing = False
+                self._step = callback
+                self._step_context = context
+                return None
+            return super().call_soon(callback, *args, context=context)
+
+        def begin(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            """A real task whose first step has run; it is done already if nothing made it wait.
+
+            Python 3.12 has eager tasks; before, the step that a new task schedules is kept and called here.
+            """
+            self._capturing = True
+            try:
+                task = asyncio.Task(coroutine, loop=self)
+            finally:
+                self._capturing = False
+            step, context = self._step, self._step_context
+            self._step = self._step_context = None
+            assert step is not None
+            assert context is not None
+            context.run(step)
+            return task

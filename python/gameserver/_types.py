@@ -1,0 +1,26 @@
+"""Small types that everything else may name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Left"]
+
+
+class Left(StrEnum):
+    """Why a session (or a member of a room) is gone.
+
+    >>> Left.KICKED
+    <Left.KICKED: 'kicked'>
+    """
+
+    LEFT = "left"
+    """It said goodbye, or closed its side in good order."""
+    KICKED = "kicked"
+    """The game kicked or closed it, or it broke the rules of the wire."""
+    LOST = "lost"
+    """Cut or silent, and not back within `resume_grace`."""
+    REPLACED = "replaced"
+    """The same uid logged in again."""
+    SHUTDOWN = "shutdown"
+    """The server stops."""

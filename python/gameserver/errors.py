@@ -1,0 +1,94 @@
+"""What can go wrong, as exceptions.
+
+::
+
+    Exception
+     └── GameServerError
+          ├── ConfigError      a mistake in the game's own code or settings; found at start
+          ├── ProtocolError    bytes that break the wire's rules
+          ├── SchemaError      a message or entity that does not fit its declaration
+          ├── SessionClosed    the session that you speak to is gone
+          └── Refuse           raised by a handler: answers the request with this code and text
+
+Errors of the operating system stay ``OSError`` with their ``errno``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ConfigError",
+    "GameServerError",
+    "ProtocolError",
+    "Refuse",
+    "SchemaError",
+    "SessionClosed",
+]
+
+
+class GameServerError(Exception):
+    """The base of all our exceptions.
+
+    >>> issubclass(ConfigError, GameServerError)
+    True
+    """
+
+
+class ConfigError(GameServerError):
+    """A mistake in the game's own code or settings: says what, where, and what to do.
+
+    >>> raise ConfigError("tick_rate=-1 (code): must be 0 or more, in Hz")
+    Traceback (most recent call last):
+    gameserver.errors.ConfigError: tick_rate=-1 (code): must be 0 or more, in Hz
+    """
+
+
+class ProtocolError(GameServerError):
+    """Bytes that break the rules of the wire.
+
+    >>> from gameserver.wire import decode_message
+    >>> decode_message(bytes([8]))
+    Traceback (most recent call last):
+    gameserver.errors.ProtocolError: ...
+    """
+
+
+class SchemaError(GameServerError):
+    """A message or entity that does not fit its declaration.
+
+    >>> str(SchemaError("Move.dx: expected a number"))
+    'Move.dx: expected a number'
+    """
+
+
+class SessionClosed(GameServerError):
+    """The session is gone; nothing was sent.
+
+    >>> str(SessionClosed("session 17 is closed"))
+    'session 17 is closed'
+    """
+
+
+class Refuse(GameServerError):
+    """Raised in a handler, answers the request with this code and text; in ``authenticate``, refuses the login.
+
+    Args:
+        code: short and stable, for programs: ``"room-full"``.
+        text: for people.
+        metadata: more, as strings.
+
+    >>> Refuse("room-full", "the room is full").code
+    'room-full'
+    """
+
+    def __init__(self, code: str, text: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        if not isinstance(code, str) or not isinstance(text, str):
+            raise TypeError("Refuse(code, text): both are strings")
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+        self.metadata: dict[str, str] = dict(metadata or {})
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}" if self.text else self.code

@@ -1,0 +1,416 @@
+//! All that crosses between a link (on its socket's thread) and the realm (on the logic thread).
+//!
+//! A log owns its data: events are plain values, the bytes that they speak of lie in one buffer beside them. So a
+//! log can be sent to a thread, written to a file and replayed, or put on another machine, and nothing is allocated
+//! per event once its two buffers have grown.
+
+/// Nanoseconds on a monotonic clock whose zero the caller chose.
+pub type Nanos = u64;
+
+/// One connection. Unique in the process until its 32-bit generation wraps on the same slot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(u64);
+
+impl LinkId {
+    /// `slot` must be below 2^24.
+    pub fn new(reactor: u8, slot: u32, generation: u32) -> Self {
+        debug_assert!(slot < 1 << 24);
+        Self(u64::from(reactor) << 56 | u64::from(slot) << 32 | u64::from(generation))
+    }
+
+    /// The id that [`LinkId::to_bits`] gave.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The id as a number, for logs and tables.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Which reactor polls the link's socket.
+    pub fn reactor(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// The link's place in its reactor's table.
+    pub fn slot(self) -> u32 {
+        (self.0 >> 32) as u32 & 0xff_ffff
+    }
+
+    /// Tells a slot's tenants apart.
+    pub fn generation(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl std::fmt::Debug for LinkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "link {}.{}#{}", self.reactor(), self.slot(), self.generation())
+    }
+}
+
+/// A range of a log's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Where it starts.
+    pub start: u32,
+    /// How many bytes.
+    pub len: u32,
+}
+
+/// Events in order, and the bytes that they speak of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log<E> {
+    /// The events, oldest first.
+    pub events: Vec<E>,
+    bytes: Vec<u8>,
+}
+
+/// From the links to the realm.
+pub type UpLog = Log<Up>;
+/// From the realm to the links.
+pub type DownLog = Log<Down>;
+
+impl<E> Default for Log<E> {
+    fn default() -> Self {
+        Self { events: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+impl<E> Log<E> {
+    /// Keeps a copy of `bytes`; at most 4 GiB in all, which the bounds of every queue keep far away.
+    #[inline]
+    pub fn store(&mut self, bytes: &[u8]) -> Span {
+        let span = Span { start: self.bytes.len() as u32, len: bytes.len() as u32 };
+        self.bytes.extend_from_slice(bytes);
+        span
+    }
+
+    /// The bytes that `span`, given by [`Log::store`] of this log, speaks of.
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..][..span.len as usize]
+    }
+
+    /// Adds an event.
+    #[inline]
+    pub fn push(&mut self, event: E) {
+        self.events.push(event);
+    }
+
+    /// Empties the log; its buffers stay.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.bytes.clear();
+    }
+
+    /// Keeps what `write` appends to the log's bytes; on an error nothing is kept.
+    #[inline]
+    pub fn store_with<X>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), X>) -> Result<Span, X> {
+        let start = self.bytes.len();
+        if let Err(error) = write(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        Ok(Span { start: start as u32, len: (self.bytes.len() - start) as u32 })
+    }
+
+    /// Bytes stored, a measure of what the log holds.
+    pub fn stored(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn all_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there is no event.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+/// What reliable bytes toward a client are charged: at least what they are on the wire, whatever the framing, so that
+/// an empty queue always means that nothing is owed.
+#[inline]
+pub(crate) fn charge(route_bytes: usize, body_bytes: usize) -> u32 {
+    (route_bytes + body_bytes + FRAMING_BYTES_MAX) as u32
+}
+
+/// WebSocket frame header 10, packet header 4, flag 1, id 5, route's length 1.
+const FRAMING_BYTES_MAX: usize = 10 + 4 + 1 + 5 + 1;
+
+/// A route's number in the [`crate::route::RouteTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+/// How bytes reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Packets straight on the stream.
+    Tcp,
+    /// Packets in binary WebSocket frames.
+    WebSocket,
+    /// Plain HTTP, handed to the ASGI app.
+    Http,
+}
+
+/// What may happen to a block that waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Sent in order or the link is closed.
+    Reliable,
+    /// An unsent one with the same key is replaced.
+    Latest,
+    /// The oldest unsent ones go first when the queue is full.
+    Droppable,
+}
+
+/// What a link tells the realm.
+#[expect(missing_docs, reason = "the variants say what their fields are")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Up {
+    /// The transport is known: a link to the game exists. `address` is text: `10.0.0.7:51234`, `[::1]:5`, `unix`.
+    Opened { link: LinkId, transport: Transport, tls: bool, address: Span },
+    /// The client's handshake, JSON of at most `auth_bytes_max` bytes.
+    Handshake { link: LinkId, body: Span },
+    /// The client acknowledged our answer: data may flow.
+    Ready { link: LinkId },
+    /// A request on a route of the table. `body` is inflated already.
+    Request { link: LinkId, id: u32, route: RouteId, body: Span },
+    /// A notify on a route of the table.
+    Notify { link: LinkId, route: RouteId, body: Span },
+    /// A message to a route that nobody handles; `request` is its id, if it wants an answer.
+    UnknownRoute { link: LinkId, request: Option<u32>, route: Span },
+    /// Nothing heard for `stale_after`.
+    Silent { link: LinkId },
+    /// Heard again after `Silent`.
+    Heard { link: LinkId },
+    /// Counters, at each heartbeat that we send. `rtt_us` is 0 where the system has none; `quiet` is how long ago the
+    /// client was last heard.
+    Meter { link: LinkId, bytes_in: u64, bytes_out: u64, rtt_us: u32, quiet: Nanos },
+    /// Bytes charged at a `Down` have left, or were dropped.
+    Sent { link: LinkId, bytes: u32 },
+    /// The end; nothing follows from this link.
+    Closed { link: LinkId, why: Close },
+    /// Bytes of plain HTTP; the first ones hold the whole header block.
+    HttpBytes { link: LinkId, body: Span },
+    /// The HTTP client will send no more.
+    HttpEnded { link: LinkId },
+    /// Everything queued for this HTTP client has left.
+    HttpDrained { link: LinkId },
+    /// A kick, a push or a response from a client: of no meaning, counted.
+    Ignored { link: LinkId },
+    /// Client role: the answer to a request.
+    Response { link: LinkId, id: u32, error: bool, body: Span },
+    /// Client role: a push.
+    Push { link: LinkId, route: Span, body: Span },
+    /// Client role: the server kicks us; its close follows.
+    Kicked { link: LinkId, body: Span },
+}
+
+/// What the realm asks of a link. Each one names a link that may be gone: then nothing happens.
+#[expect(missing_docs, reason = "the variants say what their fields are")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Down {
+    /// The handshake's answer, JSON. Codes 1 to `codes` of the dictionary in it stand for the routes 0 to `codes` - 1.
+    Accept { link: LinkId, body: Span, codes: u16 },
+    /// The handshake's refusal, JSON; closes.
+    Refuse { link: LinkId, why: Close, body: Span },
+    /// The answer to a request.
+    Response { link: LinkId, id: u32, error: bool, body: Span },
+    /// A push to one.
+    Push { link: LinkId, class: Class, key: u32, route: Span, body: Span },
+    /// A push to many, encoded once. `targets` are 8 bytes each, [`LinkId::to_bits`], little-endian.
+    Broadcast { targets: Span, class: Class, key: u32, route: Span, body: Span },
+    /// A Kick packet with this JSON body, then close once it has left.
+    Kick { link: LinkId, why: Close, body: Span },
+    /// Close once what is queued has left.
+    Close { link: LinkId, why: Close },
+    /// Stop reading: the session's queue is full.
+    Pause { link: LinkId },
+    /// Read again.
+    Resume { link: LinkId },
+    /// Bytes toward an HTTP client.
+    HttpBytes { link: LinkId, body: Span },
+    /// Close at once, without waiting for what is queued.
+    Abort { link: LinkId, why: Close },
+    /// Client role: a request.
+    Request { link: LinkId, id: u32, route: Span, body: Span },
+    /// Client role: a notify.
+    Notify { link: LinkId, route: Span, body: Span },
+}
+
+impl Up {
+    /// Which link tells it.
+    #[inline]
+    pub fn link(&self) -> LinkId {
+        match *self {
+            Up::Opened { link, .. }
+            | Up::Handshake { link, .. }
+            | Up::Ready { link }
+            | Up::Request { link, .. }
+            | Up::Notify { link, .. }
+            | Up::UnknownRoute { link, .. }
+            | Up::Silent { link }
+            | Up::Heard { link }
+            | Up::Meter { link, .. }
+            | Up::Sent { link, .. }
+            | Up::Closed { link, .. }
+            | Up::HttpBytes { link, .. }
+            | Up::HttpEnded { link }
+            | Up::HttpDrained { link }
+            | Up::Ignored { link }
+            | Up::Response { link, .. }
+            | Up::Push { link, .. }
+            | Up::Kicked { link, .. } => link,
+        }
+    }
+}
+
+impl Down {
+    /// Which link is asked; `None` for a broadcast.
+    #[inline]
+    pub fn link(&self) -> Option<LinkId> {
+        match *self {
+            Down::Accept { link, .. }
+            | Down::Refuse { link, .. }
+            | Down::Response { link, .. }
+            | Down::Push { link, .. }
+            | Down::Kick { link, .. }
+            | Down::Close { link, .. }
+            | Down::Pause { link }
+            | Down::Resume { link }
+            | Down::HttpBytes { link, .. }
+            | Down::Abort { link, .. }
+            | Down::Request { link, .. }
+            | Down::Notify { link, .. } => Some(link),
+            Down::Broadcast { .. } => None,
+        }
+    }
+}
+
+impl Transport {
+    /// The word for it in logs and in Python.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::WebSocket => "websocket",
+            Transport::Http => "http",
+        }
+    }
+}
+
+/// Why a link ended: each is a counter in `app.stats()` under its [`Close::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Close {
+    /// The peer closed its side in good order.
+    Left,
+    /// The peer or the network cut it.
+    Reset,
+    /// Heartbeats missed.
+    Silent,
+    /// No complete handshake before its deadline.
+    HandshakeTimeout,
+    /// `authenticate` did not answer before its deadline.
+    AuthTimeout,
+    /// `authenticate` said no, or the handshake was rejected.
+    Refused,
+    /// Its queue was full.
+    Slow,
+    /// The game kicked it.
+    Kicked,
+    /// The game closed it.
+    Closed,
+    /// A newer session of the same uid.
+    Replaced,
+    /// The server stops.
+    Shutdown,
+    /// First bytes of no protocol that we speak.
+    UnknownProtocol,
+    /// Packet type that does not exist, or not here.
+    PacketType,
+    /// Body over the cap, by its declared length.
+    PacketTooLong,
+    /// Data before the acknowledgement.
+    DataBeforeAck,
+    /// A second handshake, or an ack that nothing asked for.
+    HandshakeTwice,
+    /// Handshake that is no JSON object.
+    HandshakeInvalid,
+    /// Flag bits, varint or length of a message.
+    MessageInvalid,
+    /// Route that is no UTF-8, or a dictionary code that was never given.
+    RouteInvalid,
+    /// Body that does not inflate, or to more than the cap.
+    InflateInvalid,
+    /// WebSocket frame against the rules.
+    WebSocketInvalid,
+    /// HTTP that does not parse, or too long a header.
+    HttpInvalid,
+    /// Origin not on the list.
+    OriginRefused,
+    /// A defect of ours, contained.
+    Panic,
+}
+
+impl Close {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Close; 24] = [
+        Close::Left,
+        Close::Reset,
+        Close::Silent,
+        Close::HandshakeTimeout,
+        Close::AuthTimeout,
+        Close::Refused,
+        Close::Slow,
+        Close::Kicked,
+        Close::Closed,
+        Close::Replaced,
+        Close::Shutdown,
+        Close::UnknownProtocol,
+        Close::PacketType,
+        Close::PacketTooLong,
+        Close::DataBeforeAck,
+        Close::HandshakeTwice,
+        Close::HandshakeInvalid,
+        Close::MessageInvalid,
+        Close::RouteInvalid,
+        Close::InflateInvalid,
+        Close::WebSocketInvalid,
+        Close::HttpInvalid,
+        Close::OriginRefused,
+        Close::Panic,
+    ];
+
+    /// The reason as logs, metrics and `app.stats()` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Close::Left => "left",
+            Close::Reset => "reset",
+            Close::Silent => "silent",
+            Close::HandshakeTimeout => "handshake-timeout",
+            Close::AuthTimeout => "auth-timeout",
+            Close::Refused => "refused",
+            Close::Slow => "slow",
+            Close::Kicked => "kicked",
+            Close::Closed => "closed",
+            Close::Replaced => "replaced",
+            Close::Shutdown => "shutdown",
+            Close::UnknownProtocol => "unknown-protocol",
+            Close::PacketType => "packet-type",
+            Close::PacketTooLong => "packet-too-long",
+            Close::DataBeforeAck => "data-before-ack",
+            Close::HandshakeTwice => "handshake-twice",
+            Close::HandshakeInvalid => "handshake-invalid",
+            Close::MessageInvalid => "message-invalid",
+            Close::RouteInvalid => "route-invalid",
+            Close::InflateInvalid => "inflate-invalid",
+            Close::WebSocketInvalid => "websocket-invalid",
+            Close::HttpInvalid => "http-invalid",
+            Close::OriginRefused => "origin-refused",
+            Close::Panic => "panic",
+        }
+    }
+}

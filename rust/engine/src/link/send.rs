@@ -1,0 +1,247 @@
+//! What a link says: the realm's wishes as packets, framed for its transport.
+
+use wire::message::{self, MessageKind, ResponseHead, deflate_if_smaller};
+use wire::packet::{self, HEADER_BYTES, PacketKind};
+use wire::websocket::frame::{
+    CLOSE_GOING_AWAY, CLOSE_NORMAL, FrameHead, OpCode, apply_mask, encode_close, encode_frame, frame_header,
+};
+
+use super::{Fault, Full, Link, Outbox, Phase, SharedPush};
+use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge};
+use crate::outbox::push_head;
+
+impl Link {
+    #[inline]
+    pub(super) fn respond(
+        &mut self,
+        id: u32,
+        error: bool,
+        body: &[u8],
+        out: &mut impl Outbox,
+    ) -> Result<(), Fault> {
+        if self.phase != Phase::Ready {
+            return Ok(());
+        }
+        self.charged = self.charged.saturating_add(charge(0, body.len()));
+        let packed = self.compress(body);
+        let head = ResponseHead::new(id, error, packed.is_some());
+        let body = packed.as_deref().unwrap_or(body);
+        Ok(self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out)?)
+    }
+
+    #[inline]
+    pub(super) fn send_shared(
+        &mut self,
+        push: &SharedPush,
+        class: Class,
+        key: u32,
+        out: &mut impl Outbox,
+    ) -> Result<(), Full> {
+        if self.phase != Phase::Ready {
+            return Ok(());
+        }
+        let bytes = if self.is_websocket { &push.websocket } else { &push.raw };
+        if class == Class::Reliable {
+            self.charged = self.charged.saturating_add(push.charge);
+        }
+        self.bytes_out += bytes.len() as u64;
+        out.block(class, key, bytes)
+    }
+
+    /// Everything that is no response.
+    pub(super) fn obey(
+        &mut self,
+        now: Nanos,
+        down: &Down,
+        log: &DownLog,
+        ups: &mut UpLog,
+        out: &mut impl Outbox,
+    ) -> Result<(), Fault> {
+        match *down {
+            Down::Push { class, key, route, body, .. } if self.phase == Phase::Ready => {
+                let (route, body) = (log.bytes(route), log.bytes(body));
+                if class == Class::Reliable {
+                    self.charged = self.charged.saturating_add(charge(route.len(), body.len()));
+                }
+                let packed = self.compress(body);
+                let head = push_head(route, packed.is_some());
+                let body = packed.as_deref().unwrap_or(body);
+                self.send(class, key, PacketKind::Data, [&head, route, body], out)?;
+            }
+            Down::Accept { body, codes, .. } if self.phase == Phase::Waiting => {
+                self.send(Class::Reliable, 0, PacketKind::Handshake, [log.bytes(body)], out)?;
+                (self.codes, self.waits) = (codes, false);
+                self.enter(Phase::Answered, now.saturating_add(self.config.handshake_timeout));
+            }
+            Down::Refuse { why, body, .. } if self.phase == Phase::Waiting => {
+                self.send(Class::Reliable, 0, PacketKind::Handshake, [log.bytes(body)], out)?;
+                self.close(now, why, ups, out);
+            }
+            Down::Kick { why, body, .. } => {
+                // Before the handshake's answer no other packet may come.
+                if matches!(self.phase, Phase::Answered | Phase::Ready) {
+                    self.send(Class::Reliable, 0, PacketKind::Kick, [log.bytes(body)], out)?;
+                }
+                self.close(now, why, ups, out);
+            }
+            Down::Close { why, .. } => self.close(now, why, ups, out),
+            Down::Abort { why, .. } => self.handle_end(now, why, ups),
+            Down::Pause { .. } => self.is_paused = true,
+            Down::Resume { .. } => (self.is_paused, self.last_heard) = (false, now),
+            Down::HttpBytes { body, .. } if self.phase == Phase::Http => {
+                self.send_plain(log.bytes(body), out)?;
+                self.http_owes = true;
+            }
+            Down::Request { id, route, body, .. } if self.is_ready_client() => {
+                self.ask(MessageKind::Request, Some(id), log.bytes(route), log.bytes(body), out)?;
+            }
+            Down::Notify { route, body, .. } if self.is_ready_client() => {
+                self.ask(MessageKind::Notify, None, log.bytes(route), log.bytes(body), out)?;
+            }
+            // What comes too late, or is none of this link's: nothing happens.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A heartbeat, if it is due, and the meter's readings with it.
+    pub(super) fn beat(&mut self, now: Nanos, ups: &mut UpLog, out: &mut impl Outbox) -> Result<(), Fault> {
+        if now < self.due {
+            return Ok(());
+        }
+        self.send(Class::Reliable, 0, PacketKind::Heartbeat, [], out)?;
+        // At the client's pace, not ours: one that is late is not made up for.
+        let next = self.due.saturating_add(self.heartbeat());
+        self.due = if next > now { next } else { now.saturating_add(self.heartbeat()) };
+        self.tells_charge = true;
+        ups.push(Up::Meter {
+            link: self.id,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            rtt_us: out.rtt_us(),
+            quiet: now.saturating_sub(self.last_heard),
+        });
+        Ok(())
+    }
+
+    /// Client role: our handshake.
+    pub(super) fn greet(&mut self, out: &mut impl Outbox) -> Result<(), Full> {
+        let Some(client) = self.client_half_mut() else { return Ok(()) };
+        let handshake = std::mem::take(&mut client.greeting.handshake);
+        self.send(Class::Reliable, 0, PacketKind::Handshake, [&handshake], out)
+    }
+
+    /// One packet, in a frame of its own where frames are spoken.
+    #[inline]
+    pub(super) fn send<const PARTS: usize>(
+        &mut self,
+        class: Class,
+        key: u32,
+        kind: PacketKind,
+        parts: [&[u8]; PARTS],
+        out: &mut impl Outbox,
+    ) -> Result<(), Full> {
+        let body_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let header = packet::header(kind, body_bytes);
+        if !self.is_websocket {
+            self.bytes_out += (HEADER_BYTES + body_bytes) as u64;
+            return out.packet(class, key, |bytes| {
+                bytes.extend_from_slice(&header);
+                parts.iter().for_each(|part| bytes.extend_from_slice(part));
+            });
+        }
+        let mut frame = FrameHead {
+            fin: true,
+            opcode: OpCode::Binary,
+            mask: None,
+            payload_bytes: HEADER_BYTES + body_bytes,
+        };
+        frame.mask = self.next_mask();
+        let frame_head = frame.encode();
+        self.bytes_out += (frame_head.as_slice().len() + HEADER_BYTES + body_bytes) as u64;
+        out.packet(class, key, |bytes| {
+            bytes.extend_from_slice(frame_head.as_slice());
+            let start = bytes.len();
+            bytes.extend_from_slice(&header);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
+            if let Some(mask) = frame.mask {
+                apply_mask(&mut bytes[start..], mask);
+            }
+        })
+    }
+
+    /// Bytes as they are: HTTP.
+    pub(super) fn send_plain(&mut self, plain: &[u8], out: &mut impl Outbox) -> Result<(), Full> {
+        self.bytes_out += plain.len() as u64;
+        out.packet(Class::Reliable, 0, |bytes| bytes.extend_from_slice(plain))
+    }
+
+    /// A control frame of at most 125 bytes.
+    pub(super) fn send_control(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        out: &mut impl Outbox,
+    ) -> Result<(), Full> {
+        let mask = self.next_mask();
+        self.bytes_out += (frame_header(opcode, payload.len()).as_slice().len() + payload.len()) as u64;
+        out.packet(Class::Reliable, 0, |bytes| encode_frame(opcode, true, mask, payload, bytes))
+    }
+
+    /// A close frame, where frames are spoken.
+    pub(super) fn send_close_frame(&mut self, code: u16, out: &mut impl Outbox) {
+        if self.is_websocket {
+            let mut payload = Vec::new();
+            encode_close(code, "", &mut payload);
+            let _ = self.send_control(OpCode::Close, &payload, out); // no room for a last word: it goes without
+        }
+    }
+
+    /// Client role: a message to the server.
+    fn ask(
+        &mut self,
+        kind: MessageKind,
+        id: Option<u32>,
+        route: &[u8],
+        body: &[u8],
+        out: &mut impl Outbox,
+    ) -> Result<(), Full> {
+        let [_, length] = push_head(route, false);
+        let flag = [message::flag(kind, false, false)];
+        // The id stands in a response's head as it does in a request's.
+        let head = id.map(|id| ResponseHead::new(id, false, false));
+        let id = head.as_ref().map_or(&[][..], |head| &head.as_slice()[1..]);
+        self.send(Class::Reliable, 0, PacketKind::Data, [&flag, id, &[length], route, body], out)
+    }
+
+    fn close(&mut self, now: Nanos, why: Close, ups: &mut UpLog, out: &mut impl Outbox) {
+        let code = if why == Close::Shutdown { CLOSE_GOING_AWAY } else { CLOSE_NORMAL };
+        self.send_close_frame(code, out);
+        self.begin_closing(now, why, ups);
+    }
+
+    /// The body as a zlib stream: toward a client that compresses, when it is long enough and gets smaller.
+    #[inline]
+    fn compress(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if !self.compresses || self.config.compress_bytes_min.is_none_or(|min| body.len() < min) {
+            return None;
+        }
+        let mut packed = Vec::new();
+        deflate_if_smaller(body, &mut packed).then_some(packed)
+    }
+
+    fn is_ready_client(&self) -> bool {
+        self.phase == Phase::Ready && self.client_half().is_some()
+    }
+
+    /// A client masks each frame with another number (splitmix64 of its seed).
+    #[inline]
+    fn next_mask(&mut self) -> Option<[u8; 4]> {
+        let client = self.client_half_mut()?;
+        client.masks = client.masks.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = client.masks;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some(((mixed ^ mixed >> 31) as u32).to_ne_bytes())
+    }
+}

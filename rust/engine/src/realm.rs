@@ -1,0 +1,1073 @@
+//! Everybody: sessions, groups, timers, and what is asked of the links. Lives on the logic thread.
+//!
+//! What the links tell goes in through [`Realm::handle_up`] and [`Realm::admit`]; what the game has to know comes out of
+//! [`Realm::poll_event`]; what the links have to do lies in one log per reactor, [`Realm::downs`]. The same calls at the
+//! same times give the same logs: nothing here follows the order of a hash map.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use wire::error_body;
+use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, Serializer, ServerHandshake};
+use wire::json_text::escape_ascii;
+use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX};
+use wire::packet::BODY_BYTES_MAX;
+
+use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog, charge};
+use crate::group::Groups;
+use crate::route::RouteTable;
+use crate::session::{Session, Sessions, State};
+use crate::timer::{Fired, Wheel};
+
+pub use crate::group::GroupKey;
+pub use crate::session::SessionKey;
+pub use crate::timer::TimerKey;
+
+/// Settings of a [`Realm`].
+#[derive(Clone, Debug)]
+pub struct RealmConfig {
+    /// This process among all: 28 bits, part of every session's id.
+    pub node: u32,
+    /// How many reactors there are, and so logs toward them.
+    pub reactors: u8,
+    /// Told to clients: whole seconds, at least 1.
+    pub heartbeat_seconds: u32,
+    /// What clients without `sys.gs` are told.
+    pub serializer: Serializer,
+    /// How long `authenticate` may take.
+    pub auth_timeout: Nanos,
+    /// How long a session waits for its client to come back once its link is gone; 0: not at all.
+    pub resume_grace: Nanos,
+    /// Reliable bytes on their way to one client, beyond which it is too slow.
+    pub queue_bytes_max: u32,
+    /// Bytes of one log toward a reactor, beyond which what may be dropped is dropped.
+    pub down_bytes_max: usize,
+    /// A new login of the same uid replaces the old session; else it is refused.
+    pub replace: bool,
+}
+
+impl Default for RealmConfig {
+    fn default() -> Self {
+        Self {
+            node: 0,
+            reactors: 1,
+            heartbeat_seconds: 15,
+            serializer: Serializer::Json,
+            auth_timeout: 10_000_000_000,
+            resume_grace: 0,
+            queue_bytes_max: 1 << 20,
+            down_bytes_max: 64 << 20,
+            replace: true,
+        }
+    }
+}
+
+/// What the game has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants say what their fields are")]
+pub enum Event {
+    /// Somebody knocks; `user` is the handshake's `user` as JSON text. To be answered by `accept` or `refuse`.
+    Authenticate { session: SessionKey, user: Vec<u8> },
+    /// The client is ready.
+    Joined { session: SessionKey },
+    /// It is silent or cut, and may come back.
+    Dropped { session: SessionKey },
+    /// It came back.
+    Resumed { session: SessionKey },
+    /// It is over: once for every session that joined. The session can be asked until the next `poll_event`.
+    Left { session: SessionKey, why: Left },
+    /// A timer of [`Realm::after`].
+    Timer { key: TimerKey },
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Left {
+    /// The client closed in good order.
+    Left,
+    /// The server ended it: the game kicked or closed it, or it broke the protocol.
+    Kicked,
+    /// Its connection is gone, was silent or too slow.
+    Lost,
+    /// Its uid logged in anew.
+    Replaced,
+    /// The server stops.
+    Shutdown,
+}
+
+impl Left {
+    /// The word for it in Python.
+    pub fn name(self) -> &'static str {
+        match self {
+            Left::Left => "left",
+            Left::Kicked => "kicked",
+            Left::Lost => "lost",
+            Left::Replaced => "replaced",
+            Left::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The session is over, or was never asked what is answered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session is closed")]
+pub struct SessionClosed;
+
+/// Why a session was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// It is gone, or was answered already.
+    #[error("the session is closed")]
+    Closed,
+    /// The uid is online and is not replaced: the newcomer was refused.
+    #[error("the uid is online already")]
+    UidTaken,
+}
+
+/// Why a push was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The session is over, or has not joined.
+    #[error("the session is closed")]
+    Closed,
+    /// Its queue is full. If the push was reliable, the session is closed for it.
+    #[error("the session's queue is full")]
+    Full,
+    /// Route over 255 bytes, or more in all than a packet holds.
+    #[error("a push holds a route of at most 255 bytes and a body of less than 16 MiB")]
+    TooLong,
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug, Default)]
+pub struct RealmStats {
+    /// Messages that sessions sent.
+    pub messages_in: u64,
+    /// Messages toward sessions, each receiver counted.
+    pub messages_out: u64,
+    /// Messages to routes that nobody handles.
+    pub unknown_routes: u64,
+    /// Kicks, pushes and responses from clients.
+    pub ignored: u64,
+    /// What was dropped because a log was full.
+    pub dropped: u64,
+    closed: [u64; Close::ALL.len()],
+}
+
+impl RealmStats {
+    /// How many links ended for this reason.
+    pub fn closed(&self, why: Close) -> u64 {
+        self.closed[why as usize]
+    }
+}
+
+/// All sessions of this process.
+pub struct Realm {
+    config: RealmConfig,
+    heartbeat: NonZeroU32,
+    routes: Arc<RouteTable>,
+    sessions: Sessions,
+    /// Which session a link belongs to, by reactor and slot.
+    links: Vec<Vec<Place>>,
+    uids: HashMap<Arc<str>, SessionKey>,
+    groups: Groups,
+    wheel: Wheel,
+    fired: Vec<Fired>,
+    events: VecDeque<Event>,
+    /// A closed session whose end is being told.
+    parting: Option<SessionKey>,
+    downs: Vec<DownLog>,
+    targets: Vec<Targets>,
+    stats: RealmStats,
+    last_id: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    generation: u32,
+    session: u32,
+}
+
+impl Realm {
+    /// A realm without anybody, at time 0 of whatever clock drives it.
+    pub fn new(config: RealmConfig, routes: Arc<RouteTable>) -> Self {
+        let reactors = usize::from(config.reactors.max(1));
+        Self {
+            heartbeat: NonZeroU32::new(config.heartbeat_seconds).unwrap_or(NonZeroU32::MIN),
+            routes,
+            sessions: Sessions::default(),
+            links: vec![Vec::new(); reactors],
+            uids: HashMap::new(),
+            groups: Groups::default(),
+            wheel: Wheel::new(0),
+            fired: Vec::new(),
+            events: VecDeque::new(),
+            parting: None,
+            downs: vec![DownLog::default(); reactors],
+            targets: vec![Targets::default(); reactors],
+            stats: RealmStats::default(),
+            last_id: 0,
+            config,
+        }
+    }
+
+    /// Another table of routes; the numbers of the old one stay.
+    pub fn set_routes(&mut self, routes: Arc<RouteTable>) {
+        self.routes = routes;
+    }
+
+    // -- from the links ----------------------------------------------------------------------------------------------
+
+    /// Takes what a link tells, but for requests and notifies, which [`Realm::admit`] lets in one by one.
+    pub fn handle_up(&mut self, now: Nanos, up: &Up, log: &UpLog) {
+        match *up {
+            Up::Opened { link, transport, tls, address } => {
+                if transport != Transport::Http {
+                    self.open(now, link, transport, tls, log.bytes(address));
+                }
+            }
+            Up::Handshake { link, body } => self.greet(now, link, log.bytes(body)),
+            Up::Ready { link } => self.ready(now, link),
+            Up::UnknownRoute { link, request, route } => {
+                self.unknown_route(now, link, request, log.bytes(route))
+            }
+            Up::Silent { link } => {
+                if let Some((session, entry)) = self.of(link)
+                    && entry.state == State::Active
+                {
+                    entry.state = State::Pending;
+                    self.events.push_back(Event::Dropped { session });
+                }
+            }
+            Up::Heard { link } => {
+                if let Some((session, entry)) = self.of(link)
+                    && entry.state == State::Pending
+                {
+                    entry.state = State::Active;
+                    entry.last_heard = now;
+                    self.events.push_back(Event::Resumed { session });
+                }
+            }
+            Up::Meter { link, bytes_in, bytes_out, rtt_us, quiet } => {
+                if let Some((_, entry)) = self.of(link) {
+                    (entry.bytes_in, entry.bytes_out, entry.rtt_us) = (bytes_in, bytes_out, rtt_us);
+                    entry.last_heard = entry.last_heard.max(now.saturating_sub(quiet));
+                }
+            }
+            Up::Sent { link, bytes } => {
+                if let Some((_, entry)) = self.of(link) {
+                    entry.charge = entry.charge.saturating_sub(bytes);
+                }
+            }
+            Up::Closed { link, why } => self.link_closed(now, link, why),
+            Up::Ignored { .. } => self.stats.ignored += 1,
+            // Dispatched by the caller.
+            Up::Request { .. } | Up::Notify { .. } => {}
+            // The HTTP side's, and a client's.
+            Up::HttpBytes { .. } | Up::HttpEnded { .. } | Up::HttpDrained { .. } => {}
+            Up::Response { .. } | Up::Push { .. } | Up::Kicked { .. } => {}
+        }
+    }
+
+    /// The session that a message of this link belongs to, if it may be handled. Counts the message.
+    #[inline]
+    pub fn admit(&mut self, now: Nanos, link: LinkId, body_len: usize) -> Option<SessionKey> {
+        let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
+        if place.generation != link.generation() {
+            return None;
+        }
+        let (key, session) = self.sessions.at_mut(place.session)?;
+        if session.state != State::Active || session.doomed {
+            return None;
+        }
+        session.last_heard = now;
+        session.messages_in += 1;
+        session.bytes_in += body_len as u64;
+        self.stats.messages_in += 1;
+        Some(key)
+    }
+
+    /// As [`Realm::admit`], for a request. One whose id is still in flight would make its answer ambiguous: the link is
+    /// closed.
+    #[inline]
+    pub fn admit_request(
+        &mut self,
+        now: Nanos,
+        link: LinkId,
+        id: u32,
+        body_len: usize,
+    ) -> Option<SessionKey> {
+        let key = self.admit(now, link, body_len)?;
+        let session = self.sessions.get_mut(key)?;
+        if !session.in_flight.is_empty() && session.in_flight.contains(&id) {
+            session.doomed = true;
+            self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
+            return None;
+        }
+        Some(key)
+    }
+
+    /// The session of a link, if it has one.
+    #[inline]
+    pub fn session_of(&self, link: LinkId) -> Option<SessionKey> {
+        let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
+        if place.generation != link.generation() {
+            return None;
+        }
+        self.sessions.key_at(place.session)
+    }
+
+    /// The request stays unanswered beyond the dispatch that brought it: its id is in flight until it is answered.
+    pub fn defer(&mut self, session: SessionKey, id: u32) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.in_flight.push(id);
+        }
+    }
+
+    // -- the handshake's answer --------------------------------------------------------------------------------------
+
+    /// Lets somebody in who knocked. Binds the uid: the old session of it is replaced.
+    pub fn accept(&mut self, now: Nanos, key: SessionKey, uid: Option<&str>) -> Result<(), AcceptError> {
+        if !self.awaits_answer(key) {
+            return Err(AcceptError::Closed);
+        }
+        if let Some(uid) = uid {
+            if let Some(old) = self.user(uid) {
+                if !self.config.replace {
+                    self.refuse(now, key, "GS-409", "this user is online already");
+                    return Err(AcceptError::UidTaken);
+                }
+                self.end(old, Left::Replaced, Some((Close::Replaced, "replaced")));
+            }
+            let uid: Arc<str> = uid.into();
+            self.uids.insert(uid.clone(), key);
+            self.sessions.get_mut(key).expect("asked above").uid = Some(uid);
+        }
+        self.answer(key);
+        Ok(())
+    }
+
+    /// Turns somebody away who knocked.
+    pub fn refuse(&mut self, now: Nanos, key: SessionKey, code: &str, text: &str) {
+        let _ = now;
+        self.turn_away(key, Close::Refused, RefusalCode::Failed, code, text);
+    }
+
+    /// Gives the link of `newcomer`, who knocked, to `session`, whose own is gone.
+    pub fn attach(&mut self, key: SessionKey, newcomer: SessionKey) -> Result<(), SessionClosed> {
+        let session = self.sessions.get(key).ok_or(SessionClosed)?;
+        if !self.awaits_answer(newcomer) || session.state != State::Pending || session.link.is_some() {
+            return Err(SessionClosed);
+        }
+        let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
+        let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
+        for timer in [guest.timer.take(), session.timer.take()].into_iter().flatten() {
+            self.wheel.cancel(timer);
+        }
+        session.link = guest.link;
+        session.serializer = guest.serializer;
+        session.transport = guest.transport;
+        session.tls = guest.tls;
+        session.address = guest.address;
+        session.has_gs = guest.has_gs;
+        session.wants_dict = guest.wants_dict;
+        session.last_heard = guest.last_heard;
+        session.answered = false;
+        if let Some(link) = session.link {
+            self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
+        }
+        self.answer(key);
+        Ok(())
+    }
+
+    // -- verbs -------------------------------------------------------------------------------------------------------
+
+    /// Answers a request of `link`; nothing happens if that link is gone.
+    #[inline]
+    pub fn respond(&mut self, key: SessionKey, link: LinkId, id: u32, body: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.link != Some(link) || session.doomed {
+            return;
+        }
+        if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
+            self.respond_error(key, link, id, "GS-500", "the answer is longer than a packet can be", &[]);
+            return;
+        }
+        let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
+        session.answer_is_given(id);
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+            self.stats.messages_out += 1;
+            let body = downs.store(body);
+            downs.push(Down::Response { link, id, error: false, body });
+        }
+    }
+
+    /// Answers a request with an error, in the client's serializer.
+    pub fn respond_error(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        id: u32,
+        code: &str,
+        msg: &str,
+        metadata: &[(&str, &str)],
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.link != Some(link) || session.doomed {
+            return;
+        }
+        session.answer_is_given(id);
+        let metadata: Vec<(String, String)> =
+            metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut body = Vec::new();
+        error_body::encode(session.serializer, code, msg, &metadata, &mut body);
+        if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
+            body.clear();
+            error_body::encode(
+                session.serializer,
+                "GS-500",
+                "the error is too long to be told",
+                &[],
+                &mut body,
+            );
+        }
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+            self.stats.messages_out += 1;
+            let body = downs.store(&body);
+            downs.push(Down::Response { link, id, error: true, body });
+        }
+    }
+
+    /// Pushes to one. To a session that waits for its client to come back it goes nowhere, and is no error.
+    pub fn push(
+        &mut self,
+        key: SessionKey,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> Result<(), PushError> {
+        fits(route, body)?;
+        let session = self.sessions.get_mut(key).filter(|session| session.joined).ok_or(PushError::Closed)?;
+        if session.state == State::Closed {
+            return Err(PushError::Closed);
+        }
+        let Some(link) = session.reachable() else { return Ok(()) };
+        let body = if body.is_empty() && session.serializer == Serializer::Json { b"{}" } else { body };
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        let is_taken = if class == Class::Reliable {
+            session.take_charge(self.config.queue_bytes_max, charge(route.len(), body.len()), link, downs)
+        } else {
+            downs.stored() + body.len() <= self.config.down_bytes_max
+        };
+        if !is_taken {
+            self.stats.dropped += 1;
+            return Err(PushError::Full);
+        }
+        session.messages_out += 1;
+        session.bytes_out += body.len() as u64;
+        self.stats.messages_out += 1;
+        let (route, body) = (downs.store(route.as_bytes()), downs.store(body));
+        downs.push(Down::Push { link, class, key: latest_key, route, body });
+        Ok(())
+    }
+
+    /// Pushes the same to many: one [`Down::Broadcast`] per reactor. Says to how many.
+    pub fn broadcast(
+        &mut self,
+        to: impl IntoIterator<Item = SessionKey>,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for key in to {
+            if Some(key) != skip
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    /// Pushes to everybody.
+    pub fn push_all(
+        &mut self,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for (key, session) in self.sessions.iter_mut() {
+            if Some(key) != skip {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    /// Pushes to the members of a group, in the order in which they came.
+    pub fn push_group(
+        &mut self,
+        group: GroupKey,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for key in self.groups.members(group) {
+            if Some(key) != skip
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    /// Ends a session with a Kick packet that says why.
+    pub fn kick(&mut self, _now: Nanos, key: SessionKey, reason: &str) {
+        self.end(key, Left::Kicked, Some((Close::Kicked, reason)));
+    }
+
+    /// Ends a session without a word.
+    pub fn close(&mut self, _now: Nanos, key: SessionKey) {
+        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+            self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::Closed });
+        }
+        self.end(key, Left::Kicked, None);
+    }
+
+    /// Stops reading from a session: what it has sent already is still to be handled.
+    pub fn pause(&mut self, key: SessionKey) {
+        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+            self.downs[usize::from(link.reactor())].push(Down::Pause { link });
+        }
+    }
+
+    /// Reads from it again.
+    pub fn resume(&mut self, key: SessionKey) {
+        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+            self.downs[usize::from(link.reactor())].push(Down::Resume { link });
+        }
+    }
+
+    /// Kicks everybody.
+    pub fn shutdown(&mut self, _now: Nanos, reason: &str) {
+        let everybody: Vec<_> = self.sessions.iter().map(|(key, _)| key).collect();
+        for key in everybody {
+            self.end(key, Left::Shutdown, Some((Close::Shutdown, reason)));
+        }
+    }
+
+    // -- groups ------------------------------------------------------------------------------------------------------
+
+    /// The group of this name, a new one if there is none.
+    pub fn group(&mut self, name: &str) -> GroupKey {
+        self.groups.open(name)
+    }
+
+    /// The group of this name.
+    pub fn find_group(&self, name: &str) -> Option<GroupKey> {
+        self.groups.find(name)
+    }
+
+    /// Adds a member until it leaves or its session ends. False if it is one, or either is gone.
+    pub fn group_add(&mut self, group: GroupKey, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.state != State::Closed)
+        else {
+            return false;
+        };
+        let is_new = self.groups.add(group, key);
+        if is_new {
+            session.groups.push(group);
+        }
+        is_new
+    }
+
+    /// Takes a member out; false if it is none.
+    pub fn group_remove(&mut self, group: GroupKey, key: SessionKey) -> bool {
+        if !self.groups.remove(group, key) {
+            return false;
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.groups.retain(|&other| other != group);
+        }
+        true
+    }
+
+    /// Members, in the order in which they came.
+    pub fn group_members(&self, group: GroupKey) -> impl Iterator<Item = SessionKey> {
+        self.groups.members(group)
+    }
+
+    /// How many members it has.
+    pub fn group_len(&self, group: GroupKey) -> usize {
+        self.groups.len(group)
+    }
+
+    /// Its name, if it is still there.
+    pub fn group_name(&self, group: GroupKey) -> Option<&str> {
+        self.groups.name(group)
+    }
+
+    /// Forgets a group, if it has no members.
+    pub fn group_forget(&mut self, group: GroupKey) -> bool {
+        self.groups.forget(group)
+    }
+
+    // -- time --------------------------------------------------------------------------------------------------------
+
+    /// Has [`Event::Timer`] come `delay` from now.
+    pub fn after(&mut self, now: Nanos, delay: Nanos) -> TimerKey {
+        self.wheel.insert(now.saturating_add(delay), GAME_TIMER)
+    }
+
+    /// Takes a timer back; false if it has fired already.
+    pub fn cancel(&mut self, timer: TimerKey) -> bool {
+        self.wheel.cancel(timer).is_some()
+    }
+
+    /// Does what is due: timers, deadlines of `authenticate`, sessions whose client did not come back.
+    pub fn handle_timeout(&mut self, now: Nanos) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.expire(now, &mut fired);
+        for Fired { key, payload, .. } in fired.drain(..) {
+            if payload == GAME_TIMER {
+                self.events.push_back(Event::Timer { key });
+            } else {
+                self.session_due(payload as u32, key);
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// When [`Realm::handle_timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.wheel.next_deadline()
+    }
+
+    // -- what comes out ----------------------------------------------------------------------------------------------
+
+    /// What the game has to know next. A session that has left is gone with the call after the one that told it.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(key) = self.parting.take() {
+            self.sessions.remove(key);
+        }
+        let event = self.events.pop_front();
+        if let Some(Event::Left { session, .. }) = event {
+            self.parting = Some(session);
+        }
+        event
+    }
+
+    /// What the links of a reactor have to do; the caller empties it.
+    #[inline]
+    pub fn downs(&mut self, reactor: u8) -> &mut DownLog {
+        &mut self.downs[usize::from(reactor)]
+    }
+
+    /// One session; also one that has left, while that is being told.
+    #[inline]
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key)
+    }
+
+    /// Everybody who has joined and not left.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
+        self.sessions.iter().filter(|(_, session)| session.is_present()).map(|(key, _)| key)
+    }
+
+    /// The session of this uid.
+    pub fn user(&self, uid: &str) -> Option<SessionKey> {
+        self.uids.get(uid).copied()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &RealmStats {
+        &self.stats
+    }
+
+    // -- inside ------------------------------------------------------------------------------------------------------
+
+    fn open(&mut self, now: Nanos, link: LinkId, transport: Transport, tls: bool, address: &[u8]) {
+        self.last_id += 1;
+        let id = u64::from(self.config.node & NODE_MASK) << COUNTER_BITS | self.last_id & COUNTER_MASK;
+        let key = self.sessions.insert(Session {
+            link: Some(link),
+            state: State::Connecting,
+            serializer: self.config.serializer,
+            transport,
+            tls,
+            answered: false,
+            joined: false,
+            doomed: false,
+            wants_dict: false,
+            has_gs: false,
+            charge: 0,
+            last_heard: now,
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            in_flight: Vec::new(),
+            id,
+            connected_at: now,
+            rtt_us: 0,
+            timer: None,
+            uid: None,
+            address: String::from_utf8_lossy(address).into(),
+            groups: Vec::new(),
+        });
+        let places = &mut self.links[usize::from(link.reactor())];
+        let slot = link.slot() as usize;
+        if places.len() <= slot {
+            places.resize(slot + 1, Place { generation: 0, session: NOBODY });
+        }
+        places[slot] = Place { generation: link.generation(), session: key.slot };
+    }
+
+    fn greet(&mut self, now: Nanos, link: LinkId, body: &[u8]) {
+        let Some(key) = self.session_of(link) else { return };
+        let handshake = match ClientHandshake::parse(body) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                let text = error.to_string();
+                self.turn_away(key, Close::HandshakeInvalid, RefusalCode::Rejected, "GS-400", &text);
+                return;
+            }
+        };
+        let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.timer = Some(timer);
+        let is_javascript = handshake.is_javascript();
+        match &handshake.gs {
+            Some(gs) => {
+                session.has_gs = true;
+                session.wants_dict = gs.dict;
+                session.serializer = gs.serializer.unwrap_or(self.config.serializer);
+            }
+            None if is_javascript => session.serializer = Serializer::Json,
+            None => {}
+        }
+        let user = handshake.user.unwrap_or_else(|| "{}".to_owned()).into_bytes();
+        self.events.push_back(Event::Authenticate { session: key, user });
+    }
+
+    fn awaits_answer(&self, key: SessionKey) -> bool {
+        let session = self.sessions.get(key);
+        session.is_some_and(|session| {
+            session.state == State::Connecting && !session.answered && session.link.is_some()
+        })
+    }
+
+    fn answer(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(link) = session.link else { return };
+        session.answered = true;
+        if let Some(timer) = session.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        let codes = if session.wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
+        let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();
+        let body = ServerHandshake {
+            heartbeat: self.heartbeat,
+            serializer: session.serializer,
+            dict: &dict,
+            gs: session.has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
+            user: "{}",
+        }
+        .to_bytes();
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        let body = downs.store(&body);
+        downs.push(Down::Accept { link, body, codes });
+    }
+
+    fn turn_away(&mut self, key: SessionKey, why: Close, status: RefusalCode, code: &str, text: &str) {
+        if !self.awaits_answer(key) {
+            return;
+        }
+        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+            let body = ServerHandshake::refusal(self.heartbeat, status, code, text);
+            let downs = &mut self.downs[usize::from(link.reactor())];
+            let body = downs.store(&body);
+            downs.push(Down::Refuse { link, why, body });
+        }
+        self.end(key, Left::Kicked, None);
+    }
+
+    fn ready(&mut self, now: Nanos, link: LinkId) {
+        let Some((key, session)) = self.of(link) else { return };
+        if !session.answered || session.state == State::Active {
+            return;
+        }
+        session.state = State::Active;
+        session.last_heard = now;
+        let event =
+            if session.joined { Event::Resumed { session: key } } else { Event::Joined { session: key } };
+        session.joined = true;
+        self.events.push_back(event);
+    }
+
+    fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
+        self.stats.unknown_routes += 1;
+        let Some(id) = request else {
+            self.admit(now, link, 0);
+            return;
+        };
+        if let Some(key) = self.admit_request(now, link, id, 0) {
+            let text = format!("no handler for route {:?}", String::from_utf8_lossy(route));
+            self.respond_error(key, link, id, "GS-404", &text, &[]);
+        }
+    }
+
+    fn link_closed(&mut self, now: Nanos, link: LinkId, why: Close) {
+        self.stats.closed[why as usize] += 1;
+        let Some((key, session)) = self.of(link) else { return };
+        let is_lost = matches!(why, Close::Reset | Close::Silent | Close::Slow | Close::Panic);
+        if !session.joined || !is_lost {
+            let left = match why {
+                Close::Left => Left::Left,
+                Close::Shutdown => Left::Shutdown,
+                Close::Replaced => Left::Replaced,
+                _ if is_lost => Left::Lost,
+                _ => Left::Kicked,
+            };
+            self.end(key, left, None);
+            return;
+        }
+        let was_active = session.state == State::Active;
+        session.state = State::Pending;
+        session.link = None;
+        session.doomed = false;
+        session.charge = 0;
+        session.in_flight = Vec::new();
+        if was_active {
+            self.events.push_back(Event::Dropped { session: key });
+        }
+        self.forget_link(link);
+        if self.config.resume_grace == 0 {
+            self.end(key, Left::Lost, None);
+            return;
+        }
+        let timer = self.wheel.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.timer = Some(timer);
+        }
+    }
+
+    /// `authenticate` did not answer in time, or nobody came back.
+    fn session_due(&mut self, slot: u32, timer: TimerKey) {
+        let Some((key, session)) = self.sessions.at_mut(slot) else { return };
+        if session.timer != Some(timer) {
+            return;
+        }
+        session.timer = None;
+        if session.state == State::Pending {
+            self.end(key, Left::Lost, None);
+            return;
+        }
+        if let Some(link) = session.link {
+            // No refusal: some clients come back after a close and not after a refusal.
+            self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::AuthTimeout });
+        }
+        self.end(key, Left::Kicked, None);
+    }
+
+    /// The one way in which a session ends.
+    fn end(&mut self, key: SessionKey, left: Left, kick: Option<(Close, &str)>) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.state != State::Closed)
+        else {
+            return;
+        };
+        session.state = State::Closed;
+        session.charge = 0;
+        session.in_flight = Vec::new();
+        let (link, timer, joined) = (session.link.take(), session.timer.take(), session.joined);
+        let groups = std::mem::take(&mut session.groups);
+        if let Some(uid) = &session.uid
+            && self.uids.get(uid) == Some(&key)
+        {
+            self.uids.remove(uid);
+        }
+        for group in groups {
+            self.groups.remove(group, key);
+        }
+        if let Some(timer) = timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some(link) = link {
+            self.forget_link(link);
+            if let Some((why, reason)) = kick {
+                let downs = &mut self.downs[usize::from(link.reactor())];
+                let body = downs.store(&kick_body(reason));
+                downs.push(Down::Kick { link, why, body });
+            }
+        }
+        if joined {
+            self.events.push_back(Event::Left { session: key, why: left });
+        } else {
+            self.sessions.remove(key);
+        }
+    }
+
+    fn forget_link(&mut self, link: LinkId) {
+        let place = self
+            .links
+            .get_mut(usize::from(link.reactor()))
+            .and_then(|places| places.get_mut(link.slot() as usize));
+        if let Some(place) = place.filter(|place| place.generation == link.generation()) {
+            place.session = NOBODY;
+        }
+    }
+
+    fn of(&mut self, link: LinkId) -> Option<(SessionKey, &mut Session)> {
+        let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
+        if place.generation != link.generation() {
+            return None;
+        }
+        self.sessions.at_mut(place.session)
+    }
+
+    fn send_broadcast(&mut self, aim: &Aim, latest_key: u32, route: &str, body: &[u8]) -> usize {
+        for (downs, [plain, json]) in self.downs.iter_mut().zip(&mut self.targets) {
+            for (targets, body) in [(plain, body), (json, &b"{}"[..])] {
+                if targets.is_empty() {
+                    continue;
+                }
+                if aim.class != Class::Reliable && downs.stored() + body.len() > self.config.down_bytes_max {
+                    self.stats.dropped += (targets.len() / size_of::<LinkId>()) as u64;
+                } else {
+                    let (route, body, span) =
+                        (downs.store(route.as_bytes()), downs.store(body), downs.store(targets));
+                    downs.push(Down::Broadcast {
+                        targets: span,
+                        class: aim.class,
+                        key: latest_key,
+                        route,
+                        body,
+                    });
+                }
+                targets.clear();
+            }
+        }
+        self.stats.messages_out += aim.count as u64;
+        aim.count
+    }
+}
+
+/// Collects who gets a broadcast.
+struct Aim {
+    queue_bytes_max: u32,
+    class: Class,
+    charge: u32,
+    body_bytes: usize,
+    count: usize,
+}
+
+/// Link ids as bytes, by reactor: those who get the body as it is, and those for whom an empty one is `{}`.
+type Targets = [Vec<u8>; 2];
+
+impl Aim {
+    fn new(queue_bytes_max: u32, class: Class, route: &str, body: &[u8]) -> Self {
+        let charge = charge(route.len(), body.len());
+        Self { queue_bytes_max, class, charge, body_bytes: body.len(), count: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
+        let Some(link) = session.reachable() else { return };
+        let reactor = usize::from(link.reactor());
+        let is_taken = self.class != Class::Reliable
+            || session.take_charge(self.queue_bytes_max, self.charge, link, &mut downs[reactor]);
+        if is_taken {
+            let is_json = self.body_bytes == 0 && session.serializer == Serializer::Json;
+            targets[reactor][usize::from(is_json)].extend_from_slice(&link.to_bits().to_le_bytes());
+            session.messages_out += 1;
+            session.bytes_out += self.body_bytes as u64;
+            self.count += 1;
+        }
+    }
+}
+
+impl Session {
+    /// Joined and not left.
+    fn is_present(&self) -> bool {
+        self.joined && self.state != State::Closed
+    }
+
+    /// The link that pushes go to; also that of a client that is silent.
+    #[inline]
+    fn reachable(&self) -> Option<LinkId> {
+        let is_there = match self.state {
+            State::Active => true,
+            // Not while a new link's answer is on its way.
+            State::Pending => self.answered,
+            State::Connecting | State::Closed => false,
+        };
+        self.link.filter(|_| is_there && !self.doomed)
+    }
+
+    /// Charges reliable bytes that are about to be sent; a client that does not take them is closed.
+    #[inline]
+    fn take_charge(&mut self, max: u32, charge: u32, link: LinkId, downs: &mut DownLog) -> bool {
+        let total = self.charge.saturating_add(charge);
+        if total > max {
+            self.doomed = true;
+            downs.push(Down::Abort { link, why: Close::Slow });
+            return false;
+        }
+        self.charge = total;
+        true
+    }
+
+    /// A request is in flight no more.
+    #[inline]
+    fn answer_is_given(&mut self, id: u32) {
+        self.messages_out += 1;
+        if !self.in_flight.is_empty()
+            && let Some(place) = self.in_flight.iter().position(|&other| other == id)
+        {
+            self.in_flight.swap_remove(place);
+        }
+    }
+}
+
+fn fits(route: &str, body: &[u8]) -> Result<(), PushError> {
+    let fits = route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
+    if fits { Ok(()) } else { Err(PushError::TooLong) }
+}
+
+/// ASCII, as everything toward JavaScript.
+fn kick_body(reason: &str) -> Vec<u8> {
+    let json = serde_json::json!({ "reason": reason }).to_string();
+    escape_ascii(json.as_bytes()).into_owned()
+}
+
+/// A place of a link that has no session.
+const NOBODY: u32 = u32::MAX;
+/// The payload of a timer that is the game's; a session's is its slot.
+const GAME_TIMER: u64 = u64::MAX;
+/// A public id is 28 bits of node and 36 of counter.
+const COUNTER_BITS: u32 = 36;
+const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+const NODE_MASK: u32 = (1 << 28) - 1;

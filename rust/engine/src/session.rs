@@ -1,0 +1,257 @@
+//! One person on this server. A session is never its link: links come and go under it.
+
+use std::sync::Arc;
+
+use wire::handshake::Serializer;
+
+use crate::event::{LinkId, Nanos, Transport};
+use crate::group::GroupKey;
+use crate::timer::TimerKey;
+
+/// A session of a [`crate::realm::Realm`]; of no meaning once it is closed, and never another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    /// Place in the realm's table: small, so others can keep tables by it.
+    pub slot: u32,
+    /// Tells the tenants of a place apart.
+    pub generation: u32,
+}
+
+impl SessionKey {
+    /// The key as a number.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The key that [`SessionKey::to_bits`] gave.
+    pub fn from_bits(bits: u64) -> Self {
+        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its client has not acknowledged the handshake yet.
+    Connecting,
+    /// Its client is there.
+    Active,
+    /// Its client is silent or cut, and may come back.
+    Pending,
+    /// Over.
+    Closed,
+}
+
+impl State {
+    /// The word for it in logs and in Python.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Connecting => "connecting",
+            State::Active => "active",
+            State::Pending => "pending",
+            State::Closed => "closed",
+        }
+    }
+}
+
+/// What is known of one person.
+#[derive(Debug)]
+pub struct Session {
+    // What each message touches stands first.
+    pub(crate) link: Option<LinkId>,
+    pub(crate) state: State,
+    pub(crate) serializer: Serializer,
+    pub(crate) transport: Transport,
+    pub(crate) tls: bool,
+    /// The handshake was answered.
+    pub(crate) answered: bool,
+    /// The game was told of it.
+    pub(crate) joined: bool,
+    /// The link was told to close: nothing counts any more.
+    pub(crate) doomed: bool,
+    pub(crate) wants_dict: bool,
+    pub(crate) has_gs: bool,
+    pub(crate) charge: u32,
+    pub(crate) last_heard: Nanos,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Requests of this link that wait for their answer beyond the dispatch that brought them.
+    pub(crate) in_flight: Vec<u32>,
+
+    pub(crate) id: u64,
+    pub(crate) connected_at: Nanos,
+    pub(crate) rtt_us: u32,
+    pub(crate) timer: Option<TimerKey>,
+    pub(crate) uid: Option<Arc<str>>,
+    pub(crate) address: Box<str>,
+    pub(crate) groups: Vec<GroupKey>,
+}
+
+impl Session {
+    /// Unique over all processes whose node numbers differ.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Who it is, if `authenticate` said so.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// How its client wants bodies written.
+    pub fn serializer(&self) -> Serializer {
+        self.serializer
+    }
+
+    /// How its bytes reach us.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Where its client is, as text.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// When its first link came.
+    pub fn connected_at(&self) -> Nanos {
+        self.connected_at
+    }
+
+    /// When its client was last heard; between messages to a heartbeat's precision.
+    pub fn last_heard(&self) -> Nanos {
+        self.last_heard
+    }
+
+    /// The round trip that the system measured, in microseconds; none on Unix sockets and before the first heartbeat.
+    pub fn rtt_us(&self) -> Option<u32> {
+        (self.rtt_us > 0).then_some(self.rtt_us)
+    }
+
+    /// Bytes received: exact at each heartbeat, bodies alone between two.
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    /// Bytes sent: exact at each heartbeat, bodies alone between two.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+
+    /// Messages received.
+    pub fn messages_in(&self) -> u64 {
+        self.messages_in
+    }
+
+    /// Messages sent.
+    pub fn messages_out(&self) -> u64 {
+        self.messages_out
+    }
+
+    /// Reliable bytes that are on their way and, as far as is known, have not left.
+    pub fn queued_bytes(&self) -> u32 {
+        self.charge
+    }
+
+    /// Its connection, if it has one now.
+    pub fn link(&self) -> Option<LinkId> {
+        self.link
+    }
+}
+
+/// All sessions, by key.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    session: Option<Session>,
+}
+
+impl Sessions {
+    pub fn insert(&mut self, session: Session) -> SessionKey {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, session: None });
+            self.slots.len() as u32 - 1
+        });
+        let place = &mut self.slots[slot as usize];
+        place.generation = place.generation.wrapping_add(1);
+        place.session = Some(session);
+        SessionKey { slot, generation: place.generation }
+    }
+
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        let session = slot.session.take_if(|_| slot.generation == key.generation)?;
+        self.free.push(key.slot);
+        Some(session)
+    }
+
+    #[inline]
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        let slot = self.slots.get(key.slot as usize)?;
+        slot.session.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        slot.session.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    /// Whoever has this place, and under which key.
+    #[inline]
+    pub fn at_mut(&mut self, slot: u32) -> Option<(SessionKey, &mut Session)> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let key = SessionKey { slot, generation: place.generation };
+        place.session.as_mut().map(|session| (key, session))
+    }
+
+    #[inline]
+    pub fn key_at(&self, slot: u32) -> Option<SessionKey> {
+        let place = self.slots.get(slot as usize)?;
+        place.session.is_some().then_some(SessionKey { slot, generation: place.generation })
+    }
+
+    /// In the order of their places.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, place)| {
+            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            place.session.as_mut().map(|session| (key, session))
+        })
+    }
+
+    /// In the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.slots.iter().enumerate().filter_map(|(slot, place)| {
+            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            place.session.as_ref().map(|session| (key, session))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        println!("session: {} bytes", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 216, "{}", size_of::<Slot>());
+    }
+}

@@ -1,0 +1,132 @@
+//! The send queue against a plain model of it: a list of packets.
+
+use bytes::Bytes;
+use net::pool::Pool;
+use net::queue::{Class, SendQueue};
+use proptest::prelude::*;
+use std::io::IoSlice;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { class: Class, key: u32, len: usize, how: How },
+    Send(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Unsized,
+    Sized,
+    Shared,
+}
+
+struct Packet {
+    class: Class,
+    key: u32,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let class = prop_oneof![Just(Class::Reliable), Just(Class::Latest), Just(Class::Droppable)];
+    let how = prop_oneof![Just(How::Unsized), Just(How::Sized), Just(How::Shared)];
+    let len = prop_oneof![0..80usize, 400..600usize, 1_000..5_000usize];
+    let append =
+        (class, 0..3u32, len, how).prop_map(|(class, key, len, how)| Step::Append { class, key, len, how });
+    let send = prop_oneof![1..20usize, 1..6_000usize].prop_map(Step::Send);
+    prop::collection::vec(prop_oneof![3 => append, 1 => send], 1..120)
+}
+
+fn queued(queue: &SendQueue) -> Vec<u8> {
+    let mut slices = vec![IoSlice::new(&[]); 500];
+    let filled = queue.slices(&mut slices);
+    slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect()
+}
+
+fn modelled(model: &[Packet]) -> Vec<u8> {
+    model.iter().flat_map(|packet| packet.bytes[packet.sent..].iter().copied()).collect()
+}
+
+/// What counts toward the bound: at least its bytes, and at most a segment for each packet.
+fn bounded(model: &[Packet]) -> (usize, usize) {
+    let counts = |packet: &&Packet| packet.class != Class::Latest;
+    let bytes = model.iter().filter(counts).map(|packet| packet.bytes.len() - packet.sent).sum::<usize>();
+    (bytes, bytes + 512 * model.iter().filter(counts).count())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn a_queue_is_a_list_of_packets(steps in steps(), bytes_max in 500..20_000usize) {
+        let pool = Pool::new();
+        let mut queue = SendQueue::new(bytes_max);
+        let mut model: Vec<Packet> = Vec::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            let before = queue.len_bytes();
+            match step {
+                Step::Send(bytes) => {
+                    let bytes = bytes.min(before);
+                    queue.advance(bytes);
+                    let mut left = bytes;
+                    while left > 0 {
+                        let leaves = left.min(model[0].bytes.len() - model[0].sent);
+                        model[0].sent += leaves;
+                        left -= leaves;
+                        if model[0].sent == model[0].bytes.len() {
+                            model.remove(0);
+                        }
+                    }
+                    prop_assert_eq!(queue.take_released(), bytes);
+                    prop_assert_eq!(queue.take_dropped(), 0);
+                }
+                Step::Append { class, key, len, how } => {
+                    let bytes: Vec<u8> = (0..len).map(|at| (n + at) as u8).collect();
+                    let write = |out: &mut Vec<u8>| out.extend_from_slice(&bytes);
+                    let appended = match how {
+                        How::Unsized => queue.append(&pool, class, key, write),
+                        How::Sized => queue.append_sized(&pool, class, key, len, write),
+                        How::Shared => queue.append_shared(&pool, class, key, &Bytes::copy_from_slice(&bytes)),
+                    };
+                    let (least, most) = bounded(&model);
+                    let mut dropped = queue.take_dropped() as usize;
+                    let mut released = 0;
+                    let replaced = model.iter_mut().find(|packet| {
+                        class == Class::Latest && len > 0 && packet.class == class && packet.key == key && packet.sent == 0
+                    });
+                    if let Some(replaced) = replaced {
+                        prop_assert_eq!(dropped, 1);
+                        dropped = 0;
+                        released += replaced.bytes.len();
+                        replaced.bytes = bytes;
+                    } else if appended.is_ok() {
+                        model.push(Packet { class, key, bytes, sent: 0 });
+                    } else {
+                        prop_assert_eq!(class, Class::Reliable, "only a reliable packet is refused");
+                        prop_assert!(most + len + 512 > bytes_max);
+                    }
+                    if dropped > 0 {
+                        prop_assert!(most + len + 512 > bytes_max, "dropped although there was room");
+                    }
+                    // The oldest unsent droppable ones go, the new one last of all.
+                    for _ in 0..dropped {
+                        let at = model.iter().position(|packet| packet.class == Class::Droppable && packet.sent == 0);
+                        prop_assert!(at.is_some(), "nothing droppable was left");
+                        let packet = model.remove(at.unwrap_or_default());
+                        let was_queued = !(at == Some(model.len()) && class == Class::Droppable);
+                        released += if was_queued { packet.bytes.len() } else { 0 };
+                    }
+                    model.retain(|packet| packet.sent < packet.bytes.len());
+                    prop_assert_eq!(queue.take_released(), released);
+                    prop_assert!(least <= bytes_max);
+                }
+            }
+            prop_assert_eq!(queued(&queue), modelled(&model));
+            prop_assert_eq!(queue.len_bytes(), modelled(&model).len());
+            prop_assert_eq!(queue.is_empty(), model.is_empty());
+            prop_assert!(bounded(&model).0 <= bytes_max, "the bound holds");
+        }
+        queue.advance(queue.len_bytes());
+        prop_assert!(queue.is_empty());
+        prop_assert_eq!(pool.stats().out, 0);
+    }
+}

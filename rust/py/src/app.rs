@@ -1,0 +1,446 @@
+//! `Core`: one running server, as `App` drives it. Start reading at `select`, a turn.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::event::{Class, Close, Down, LinkId, Nanos};
+use engine::link::{LinkConfig, Origins};
+use engine::realm::{RealmConfig, TimerKey};
+use engine::route::RouteTable;
+use net::address::Address;
+use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::{PyKeyError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+use server::options::Options;
+use server::record::Recorder;
+use server::turn::Server;
+use wire::handshake::Serializer;
+
+use crate::cell::{Entered, LogicCell};
+use crate::dispatch;
+use crate::handler::Table;
+use crate::replay;
+use crate::session::Session;
+use crate::stats;
+use crate::state::{Hooks, State};
+use crate::value::{self, Body};
+
+/// The state of one server, shared by `Core` and its sessions.
+pub struct Shared {
+    cell: LogicCell<State>,
+}
+
+impl Shared {
+    /// The state; never held while Python runs.
+    #[inline]
+    pub fn enter(&self) -> PyResult<Entered<'_, State>> {
+        self.cell.enter()
+    }
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "gameserver._core")]
+pub struct Core {
+    shared: Arc<Shared>,
+}
+
+impl Core {
+    fn enter(&self) -> PyResult<Entered<'_, State>> {
+        self.shared.enter()
+    }
+
+    fn tell(&self, link: u64, down: impl FnOnce(LinkId) -> Down) -> PyResult<()> {
+        let link = LinkId::from_bits(link);
+        self.enter()?.server.realm.downs(link.reactor()).push(down(link));
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(options: &Bound<'_, PyDict>, session_class: Py<PyAny>, failed: Py<PyAny>, fire: Py<PyAny>) -> PyResult<Self> {
+        let options = Settings(options).options()?;
+        let server = Server::new(options)?;
+        let hooks = Hooks { session_class, failed, fire, http: None, begin: None, keys: None, on_empty: None };
+        Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
+    }
+
+    // -- before it runs ----------------------------------------------------------------------------------------------
+
+    fn bind(&self, py: Python<'_>, handlers: Vec<Bound<'_, PyAny>>, rust_echo: bool) -> PyResult<()> {
+        let mut routes = RouteTable::clone(self.enter()?.server.routes());
+        let table = Table::new(py, &handlers, &mut routes)?;
+        let mut state = self.enter()?;
+        state.rust_echo = if rust_echo { routes.lookup("echo") } else { None };
+        state.server.set_routes(routes);
+        let old = std::mem::replace(&mut state.table, table);
+        drop(state);
+        drop(old); // may run Python
+        Ok(())
+    }
+
+    fn set_http(&self, host: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.http = Some(host);
+        Ok(())
+    }
+
+    fn set_begin(&self, begin: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.begin = Some(begin);
+        Ok(())
+    }
+
+    fn guest_keys(&self, keys: Py<PyDict>) -> PyResult<()> {
+        self.enter()?.hooks.keys = Some(keys);
+        Ok(())
+    }
+
+    fn watch(&self, fd: i32, read: bool, write: bool) -> PyResult<()> {
+        Ok(self.enter()?.server.watch(fd, read, write)?)
+    }
+
+    fn unwatch(&self, fd: i32) -> PyResult<()> {
+        Ok(self.enter()?.server.unwatch(fd)?)
+    }
+
+    fn listen(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let listening = self.enter()?.server.listen();
+        match listening {
+            Ok(addresses) => Ok(addresses.iter().map(spell).collect()),
+            Err((address, error)) => {
+                let number = error.raw_os_error().unwrap_or(0);
+                let text: String = py.import("os")?.call_method1("strerror", (number,))?.extract()?;
+                Err(PyOSError::new_err((number, text, address.to_string())))
+            }
+        }
+    }
+
+    fn start(&self) -> PyResult<()> {
+        Ok(self.enter()?.server.start()?)
+    }
+
+    /// Starts the ticks alone: for a replay.
+    fn start_ticks(&self) -> PyResult<()> {
+        self.enter()?.server.start_ticks();
+        Ok(())
+    }
+
+    /// Takes the time before `on_start`, for the recording.
+    fn stamp(&self) -> PyResult<()> {
+        self.enter()?.server.stamp(b'S');
+        Ok(())
+    }
+
+    /// Replays a recording: turns, logs compared, the first difference.
+    fn replay(&self, py: Python<'_>, path: PathBuf, note: &Bound<'_, PyAny>) -> PyResult<(u64, u64, Option<String>)> {
+        let outcome = replay::run(py, &self.shared, &path, note)?;
+        Ok((outcome.turns, outcome.compared, outcome.difference))
+    }
+
+    fn record(&self, path: PathBuf, note: &[u8]) -> PyResult<()> {
+        let mut recorder = Recorder::create(&path)?;
+        recorder.note(note);
+        self.enter()?.server.record(recorder);
+        Ok(())
+    }
+
+    // -- a turn ------------------------------------------------------------------------------------------------------
+
+    /// One turn: see `server::turn`. Returns asyncio's descriptors that are ready, as its selector does.
+    #[pyo3(signature = (timeout = None))]
+    fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        let core = &self.shared;
+        let mut state = core.enter()?;
+        state.server.flush();
+        let until = timeout.map(|seconds| {
+            if seconds <= 0.0 { 0 } else { net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos }
+        });
+        let server = &mut state.server;
+        if until == Some(0) {
+            server.wait(until)?;
+        } else {
+            py.detach(|| server.wait(until))?;
+        }
+        let mut logs = std::mem::take(&mut state.logs);
+        state.server.read(&mut logs);
+        drop(state);
+
+        for log in &logs {
+            dispatch::log(py, core, log)?;
+        }
+        dispatch::due(py, core)?;
+
+        let mut state = core.enter()?;
+        state.server.flush();
+        state.server.recycle(&mut logs);
+        state.logs = logs;
+        let ready: Vec<_> = state.server.take_foreign().collect();
+        let on_empty = if state.is_empty() && state.server.connections() == 0 { state.hooks.on_empty.take() } else { None };
+        let keys = if ready.is_empty() { None } else { state.hooks.keys.as_ref().map(|keys| keys.clone_ref(py)) };
+        drop(state);
+
+        if let Some(on_empty) = on_empty {
+            on_empty.call0(py)?;
+        }
+        let list = PyList::empty(py);
+        if let Some(keys) = keys {
+            let keys = keys.bind(py);
+            for foreign in ready {
+                if let Some(key) = keys.get_item(foreign.fd)? {
+                    let wanted: i32 = key.getattr("events")?.extract()?;
+                    let mask = (i32::from(foreign.read) | i32::from(foreign.write) << 1) & wanted;
+                    list.append((key, mask))?;
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Nanoseconds per message from bytes in a receive buffer to bytes in a send buffer, without sockets.
+    fn micro(&self, py: Python<'_>, route: &str, body: &[u8], depth: usize, rounds: usize) -> PyResult<f64> {
+        crate::micro::run(py, &self.shared, route, body, depth, rounds)
+    }
+
+    // -- the end -----------------------------------------------------------------------------------------------------
+
+    fn stop_accepting(&self) -> PyResult<()> {
+        self.enter()?.server.stop_listening();
+        Ok(())
+    }
+
+    /// Kicks everybody. False if nobody is there; else `on_empty` is called when the last one has gone.
+    fn shut_down(&self, reason: &str, on_empty: Py<PyAny>) -> PyResult<bool> {
+        let mut state = self.enter()?;
+        state.shut_down(reason);
+        let any = !state.is_empty() || state.server.connections() > 0;
+        if any {
+            state.hooks.on_empty = Some(on_empty);
+        }
+        Ok(any)
+    }
+
+    /// Drops everything: sockets, threads, sessions.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.enter()?;
+        let objects = state.take_objects();
+        let server = &mut state.server;
+        py.detach(|| server.close()); // joins the threads
+        drop(state);
+        drop(objects); // may run Python
+        Ok(())
+    }
+
+    /// This is a forked child: nothing works here.
+    fn forked(&self) {
+        self.shared.cell.forked();
+    }
+
+    // -- what the game asks ------------------------------------------------------------------------------------------
+
+    fn now(&self) -> PyResult<f64> {
+        Ok(self.enter()?.now() as f64 / 1e9)
+    }
+
+    #[pyo3(signature = (route, body, skip))]
+    fn broadcast(
+        &self,
+        py: Python<'_>,
+        route: &Bound<'_, PyString>,
+        body: &Bound<'_, PyAny>,
+        skip: Option<&Bound<'_, Session>>,
+    ) -> PyResult<usize> {
+        let body = Body::new(body)?;
+        let route = value::route(route)?;
+        let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
+        Ok(self.enter()?.server.realm.push_all(skip, Class::Reliable, 0, route, body.as_bytes()))
+    }
+
+    fn group_add(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let mut state = self.enter()?;
+        if state.realm().session(key).is_none() {
+            drop(state);
+            return Err(session.get().closed(py));
+        }
+        let realm = &mut state.server.realm;
+        let group = realm.group(name);
+        Ok(realm.group_add(group, key))
+    }
+
+    fn group_remove(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let mut state = self.enter()?;
+        let realm = &mut state.server.realm;
+        let Some(group) = realm.find_group(name) else { return Ok(false) };
+        let removed = realm.group_remove(group, key);
+        realm.group_forget(group);
+        Ok(removed)
+    }
+
+    #[pyo3(signature = (name, route, body, skip))]
+    fn group_push(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        route: &Bound<'_, PyString>,
+        body: &Bound<'_, PyAny>,
+        skip: Option<&Bound<'_, Session>>,
+    ) -> PyResult<usize> {
+        let body = Body::new(body)?;
+        let route = value::route(route)?;
+        let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
+        let mut state = self.enter()?;
+        let realm = &mut state.server.realm;
+        let Some(group) = realm.find_group(name) else { return Ok(0) };
+        Ok(realm.push_group(group, skip, Class::Reliable, 0, route, body.as_bytes()))
+    }
+
+    fn group_len(&self, name: &str) -> PyResult<usize> {
+        let state = self.enter()?;
+        Ok(state.realm().find_group(name).map_or(0, |group| state.realm().group_len(group)))
+    }
+
+    fn group_members(&self, py: Python<'_>, name: &str) -> PyResult<Vec<Py<Session>>> {
+        let state = self.enter()?;
+        let Some(group) = state.realm().find_group(name) else { return Ok(Vec::new()) };
+        Ok(state.realm().group_members(group).filter_map(|key| state.session(py, key)).collect())
+    }
+
+    fn user(&self, py: Python<'_>, uid: &str) -> PyResult<Option<Py<Session>>> {
+        let state = self.enter()?;
+        Ok(state.realm().user(uid).and_then(|key| state.session(py, key)))
+    }
+
+    fn sessions(&self, py: Python<'_>) -> PyResult<Vec<Py<Session>>> {
+        let state = self.enter()?;
+        Ok(state.realm().sessions().filter_map(|key| state.session(py, key)).collect())
+    }
+
+    fn timer_start(&self, seconds: f64) -> PyResult<u64> {
+        let mut state = self.enter()?;
+        let now = state.now();
+        Ok(state.server.realm.after(now, (seconds * 1e9) as Nanos).to_bits())
+    }
+
+    fn timer_cancel(&self, key: u64) -> PyResult<()> {
+        self.enter()?.server.realm.cancel(TimerKey::from_bits(key));
+        Ok(())
+    }
+
+    // -- plain HTTP --------------------------------------------------------------------------------------------------
+
+    fn http_write(&self, link: u64, data: &[u8]) -> PyResult<()> {
+        let link = LinkId::from_bits(link);
+        let mut state = self.enter()?;
+        let downs = state.server.realm.downs(link.reactor());
+        let body = downs.store(data);
+        downs.push(Down::HttpBytes { link, body });
+        Ok(())
+    }
+
+    fn http_close(&self, link: u64) -> PyResult<()> {
+        self.tell(link, |link| Down::Close { link, why: Close::Closed })
+    }
+
+    fn http_abort(&self, link: u64) -> PyResult<()> {
+        self.tell(link, |link| Down::Abort { link, why: Close::Closed })
+    }
+
+    fn http_pause(&self, link: u64) -> PyResult<()> {
+        self.tell(link, |link| Down::Pause { link })
+    }
+
+    fn http_resume(&self, link: u64) -> PyResult<()> {
+        self.tell(link, |link| Down::Resume { link })
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        stats::read(py, &mut *self.enter()?)
+    }
+}
+
+/// `gameserver._settings.Settings` as a dict.
+struct Settings<'a, 'py>(&'a Bound<'py, PyDict>);
+
+impl<'py> Settings<'_, 'py> {
+    fn options(&self) -> PyResult<Options> {
+        let io_threads: u8 = self.read("io_threads")?;
+        let serializer = match self.read::<String>("serializer")?.as_str() {
+            "protobuf" => Serializer::Protobuf,
+            _ => Serializer::Json,
+        };
+        let origins: Vec<String> = self.read("allowed_origins")?;
+        let queue_bytes_max: usize = self.read("queue_bytes_max")?;
+        let link = LinkConfig {
+            handshake_timeout: self.nanos("handshake_timeout")?,
+            heartbeat: self.nanos("heartbeat")?,
+            stale_after: self.nanos("stale_after")?,
+            missed_max: self.read("missed_heartbeats")?,
+            drain_timeout: self.nanos("drain_timeout")?,
+            auth_bytes_max: self.read("auth_bytes_max")?,
+            body_bytes_max: self.read("body_bytes_max")?,
+            inflate_bytes_max: self.read("body_bytes_max")?,
+            queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
+            allowed_origins: Origins::new(origins),
+            http: true,
+            ..LinkConfig::default()
+        };
+        let realm = RealmConfig {
+            node: self.read("node")?,
+            reactors: io_threads + 1,
+            heartbeat_seconds: (self.read::<f64>("heartbeat")?.ceil() as u32).max(1),
+            serializer,
+            auth_timeout: self.nanos("auth_timeout")?,
+            resume_grace: self.nanos("resume_grace")?,
+            queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
+            ..RealmConfig::default()
+        };
+        let addresses = match self.read::<Option<String>>("unix")? {
+            Some(path) => vec![Address::Unix(path.into())],
+            None => vec![resolve(&self.read::<String>("host")?, self.read("port")?)?],
+        };
+        let certificate: Option<PathBuf> = self.read("tls_cert")?;
+        let key: Option<PathBuf> = self.read("tls_key")?;
+        Ok(Options {
+            addresses,
+            tls: certificate.zip(key),
+            io_threads,
+            spin: self.read("spin")?,
+            connections_max: self.read("max_connections")?,
+            connections_per_address_max: self.read("max_connections_per_address")?,
+            queue_bytes_max,
+            tick_rate: self.read::<f64>("tick_rate")? as u32,
+            catch_up_max: self.read("max_catch_up")?,
+            dilate: self.read::<String>("on_late")? == "dilate",
+            link: Arc::new(link),
+            realm,
+            through_bytes: self.read("through_bytes")?,
+        })
+    }
+
+    fn read<T: FromPyObjectOwned<'py>>(&self, name: &str) -> PyResult<T> {
+        let value = self.0.get_item(name)?.ok_or_else(|| PyKeyError::new_err(name.to_owned()))?;
+        value.extract().map_err(Into::into)
+    }
+
+    fn nanos(&self, name: &str) -> PyResult<Nanos> {
+        Ok((self.read::<f64>(name)? * 1e9) as Nanos)
+    }
+}
+
+/// `127.0.0.1:7777`, or the path of a Unix socket.
+fn spell(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => path.display().to_string(),
+    }
+}
+
+/// The first address that a host name stands for.
+fn resolve(host: &str, port: u16) -> PyResult<Address> {
+    let unknown = || PyOSError::new_err(format!("host={host}: no such host; give an address of this machine"));
+    let mut found = (host, port).to_socket_addrs().map_err(|_| unknown())?;
+    found.next().map(Address::Tcp).ok_or_else(unknown)
+}

@@ -1,0 +1,100 @@
+//! State that belongs to the logic thread.
+//!
+//! Python may call in from anywhere: from a handler in the middle of a turn, from a foreign thread, from a forked child.
+//! Each entry is checked here, once, so that nothing behind it needs a lock.
+
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use pyo3::PyErr;
+use pyo3::exceptions::PyRuntimeError;
+
+/// A value that only the thread which claimed it may enter, one entry at a time.
+pub struct LogicCell<T> {
+    thread: AtomicUsize,
+    forked: AtomicBool,
+    entered: Cell<bool>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `enter` lets in the claiming thread alone, so `entered` and `value` are never touched by two threads;
+// `T: Send` because the claiming thread may be another one than the thread that made or drops it.
+unsafe impl<T: Send> Sync for LogicCell<T> {}
+
+impl<T> LogicCell<T> {
+    /// A cell that the current thread may enter.
+    pub fn new(value: T) -> Self {
+        Self {
+            thread: AtomicUsize::new(this_thread()),
+            forked: AtomicBool::new(false),
+            entered: Cell::new(false),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Says that this is a forked child, where nothing works any more.
+    pub fn forked(&self) {
+        self.forked.store(true, Relaxed);
+    }
+
+    /// The value, until the guard is dropped. Never hold the guard while Python runs.
+    #[inline]
+    pub fn enter(&self) -> Result<Entered<'_, T>, PyErr> {
+        if self.thread.load(Relaxed) != this_thread() || self.forked.load(Relaxed) {
+            return Err(self.refuse());
+        }
+        if self.entered.replace(true) {
+            return Err(PyRuntimeError::new_err("the core was entered twice: please report this as a defect"));
+        }
+        Ok(Entered { cell: self, stays: PhantomData })
+    }
+
+    #[cold]
+    fn refuse(&self) -> PyErr {
+        PyRuntimeError::new_err(if self.forked.load(Relaxed) {
+            "this process was forked from a running server: start processes with spawn, or fork before app.run()"
+        } else {
+            "called from a thread that is not the server's: use app.call_soon_threadsafe(function, ...) from other threads"
+        })
+    }
+}
+
+/// The value of a [`LogicCell`], entered.
+pub struct Entered<'a, T> {
+    cell: &'a LogicCell<T>,
+    stays: PhantomData<*const ()>, // on its thread
+}
+
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: `entered` is set and only this guard clears it: no other reference exists.
+        unsafe { &*self.cell.value.get() }
+    }
+}
+
+impl<T> DerefMut for Entered<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and the guard itself is borrowed mutably.
+        unsafe { &mut *self.cell.value.get() }
+    }
+}
+
+impl<T> Drop for Entered<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.entered.set(false);
+    }
+}
+
+/// A number that no other living thread has.
+#[inline]
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as usize)
+}

@@ -1,0 +1,398 @@
+//! One turn as Python sees it: what came in, in order, becomes calls of handlers; what they return, answers.
+//!
+//! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
+
+use std::sync::Arc;
+
+use engine::event::{LinkId, RouteId, Transport, Up, UpLog};
+use engine::realm::{Event, Left};
+use engine::session::SessionKey;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFloat};
+
+use crate::app::Shared;
+use crate::error::REFUSE;
+use crate::handler::{Failure, Handler, Table};
+use crate::seat::Waiting;
+use crate::session::Session;
+use crate::task::{self, After};
+use crate::value::Body;
+
+/// Who is to be answered: a session, on the link that asked, with the request's id; `None` for a notify.
+#[derive(Clone, Copy)]
+pub struct Asker {
+    pub key: SessionKey,
+    pub link: LinkId,
+    pub request: Option<u32>,
+}
+
+/// Everything that one reactor brought, in order.
+pub fn log(py: Python<'_>, core: &Arc<Shared>, ups: &UpLog) -> PyResult<()> {
+    let table = core.enter()?.table.clone();
+    for up in &ups.events {
+        match *up {
+            Up::Request { link, id, route, body } => message(py, core, &table, link, Some(id), route, ups.bytes(body))?,
+            Up::Notify { link, route, body } => message(py, core, &table, link, None, route, ups.bytes(body))?,
+            Up::Opened { link, transport: Transport::Http, tls, address } => {
+                let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
+                core.enter()?.http_links.insert(link);
+                http(py, core, "opened", (link.to_bits(), address, tls))?;
+            }
+            Up::HttpBytes { link, body } => {
+                http(py, core, "received", (link.to_bits(), PyBytes::new(py, ups.bytes(body))))?;
+            }
+            Up::HttpEnded { link } => http(py, core, "ended", (link.to_bits(),))?,
+            Up::HttpDrained { link } => http(py, core, "drained", (link.to_bits(),))?,
+            Up::Closed { link, .. } if core.enter()?.http_links.remove(&link) => {
+                core.enter()?.handle_up(up, ups);
+                http(py, core, "closed", (link.to_bits(),))?;
+            }
+            Up::Sent { link, .. } => {
+                core.enter()?.handle_up(up, ups);
+                let key = core.enter()?.server.realm.session_of(link);
+                if let Some(key) = key {
+                    resume_waiting(py, core, key)?;
+                }
+            }
+            _ => {
+                core.enter()?.handle_up(up, ups);
+                events(py, core)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the realm has to say, in order: joins, leaves, timers.
+pub fn events(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
+    loop {
+        let mut state = core.enter()?;
+        let Some(event) = state.server.realm.poll_event() else { return Ok(()) };
+        drop(state);
+        event_happened(py, core, event)?;
+    }
+}
+
+fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<()> {
+    let table = core.enter()?.table.clone();
+    match event {
+        Event::Authenticate { session: key, user } => {
+            let session = new_session(py, core, key)?;
+            authenticate(py, core, &table, key, &session, &user)
+        }
+        Event::Joined { session: key } => {
+            let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
+            for handler in &table.join {
+                lifecycle(py, core, handler, key, &session, None, After::Joined { key })?;
+            }
+            Ok(())
+        }
+        Event::Dropped { session: key } | Event::Resumed { session: key } | Event::Left { session: key, .. } => {
+            if core.enter()?.put_off(key, &event) {
+                return Ok(()); // until on_join has finished
+            }
+            let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
+            let (handlers, why) = match event {
+                Event::Dropped { .. } => (&table.drop, None),
+                Event::Resumed { .. } => (&table.resume, None),
+                Event::Left { why, .. } => (&table.leave, Some(why)),
+                _ => unreachable!("matched above"),
+            };
+            for handler in handlers {
+                let why = why.map(|why| left(py, why)).transpose()?;
+                lifecycle(py, core, handler, key, &session, why, After::Nothing)?;
+            }
+            if matches!(event, Event::Left { .. }) {
+                core.enter()?.forget(key);
+            }
+            Ok(())
+        }
+        Event::Timer { key } => {
+            let fire = core.enter()?.hooks.fire.clone_ref(py);
+            fire.call1(py, (key.to_bits(),))?;
+            Ok(())
+        }
+    }
+}
+
+/// What is due by time in this turn: timers, then ticks.
+pub fn due(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
+    core.enter()?.server.handle_timeouts();
+    events(py, core)?;
+    loop {
+        let Some(dt) = core.enter()?.server.next_tick() else { return Ok(()) };
+        tick(py, core, dt)?;
+    }
+}
+
+/// A step of the game: each tick handler with the fixed `dt` in seconds.
+fn tick(py: Python<'_>, core: &Arc<Shared>, dt: f64) -> PyResult<()> {
+    let table = core.enter()?.table.clone();
+    let dt = PyFloat::new(py, dt).into_any();
+    for handler in &table.tick {
+        if let Err(error) = handler.call_alone(py, dt.clone()) {
+            failed(py, core, &handler.place, error)?;
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn message(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    table: &Table,
+    link: LinkId,
+    request: Option<u32>,
+    route: RouteId,
+    body: &[u8],
+) -> PyResult<()> {
+    let mut state = core.enter()?;
+    let Some(key) = state.admit(link, request, body.len()) else { return Ok(()) };
+    let asker = Asker { key, link, request };
+    if state.rust_echo == Some(route) {
+        if let Some(id) = request {
+            state.server.realm.respond(key, link, id, body);
+        }
+        return Ok(());
+    }
+    if state.must_wait(key) {
+        state.wait(asker, route, body);
+        return Ok(());
+    }
+    let Some(session) = state.session(py, key) else { return Ok(()) };
+    drop(state);
+    run(py, core, table, asker, &session, route, body)
+}
+
+#[inline]
+fn run(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    table: &Table,
+    asker: Asker,
+    session: &Py<Session>,
+    route: RouteId,
+    body: &[u8],
+) -> PyResult<()> {
+    let Some(handler) = table.route(route) else {
+        let mut state = core.enter()?;
+        if let Some(id) = asker.request {
+            let text = "this route is handled no longer";
+            state.server.realm.respond_error(asker.key, asker.link, id, "GS-404", text, &[]);
+        }
+        return Ok(());
+    };
+    match handler.call_message(py, session, body) {
+        Ok(result) if handler.is_async => {
+            let after = After::Message { asker, counted: !handler.concurrent };
+            task::start(py, core, handler, result, after)
+        }
+        Ok(result) => answer(py, core, asker, &handler.place, &result),
+        Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
+        Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
+    }
+}
+
+/// Messages of a session that had to wait: run as many as may now.
+pub fn resume_waiting(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<()> {
+    loop {
+        let mut state = core.enter()?;
+        let Some(Waiting { asker, route, body }) = state.next_waiting(key) else { return Ok(()) };
+        let table = state.table.clone();
+        let Some(session) = state.session(py, key) else { return Ok(()) };
+        drop(state);
+        run(py, core, &table, asker, &session, route, &body)?;
+    }
+}
+
+/// on_join has finished: what had to wait for it happens now.
+pub fn join_finished(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<()> {
+    let events = core.enter()?.join_finished(key);
+    for event in events {
+        event_happened(py, core, event)?;
+    }
+    resume_waiting(py, core, key)
+}
+
+/// Answers a request with what its handler returned; a notify's result is dropped.
+#[inline]
+pub fn answer(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    asker: Asker,
+    place: &str,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let Some(id) = asker.request else { return Ok(()) };
+    match Body::new(result) {
+        Ok(body) => {
+            core.enter()?.respond(asker, id, body.as_bytes());
+            Ok(())
+        }
+        Err(error) => answer_error(py, core, asker, place, error),
+    }
+}
+
+/// Answers a request with an exception: `Refuse` as raised, all else as GS-500, logged once per traceback.
+pub fn answer_error(py: Python<'_>, core: &Arc<Shared>, asker: Asker, place: &str, error: PyErr) -> PyResult<()> {
+    if REFUSE.matches(py, &error) {
+        let Some(id) = asker.request else { return Ok(()) };
+        let (code, text, metadata) = refusal(py, &error)?;
+        let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        core.enter()?.server.realm.respond_error(asker.key, asker.link, id, &code, &text, &metadata);
+        return Ok(());
+    }
+    failed(py, core, place, error)?;
+    if let Some(id) = asker.request {
+        let text = "the handler failed; the server's log says more";
+        core.enter()?.server.realm.respond_error(asker.key, asker.link, id, "GS-500", text, &[]);
+    }
+    Ok(())
+}
+
+fn refuse_body(py: Python<'_>, core: &Arc<Shared>, asker: Asker, error: &PyErr) -> PyResult<()> {
+    let text = format!("the body is not what this route takes: {}", error.value(py));
+    let mut state = core.enter()?;
+    state.bodies_refused += 1;
+    if let Some(id) = asker.request {
+        state.server.realm.respond_error(asker.key, asker.link, id, "GS-400", &text, &[]);
+    }
+    Ok(())
+}
+
+/// Code, text and metadata of a `Refuse`.
+pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<(String, String, Vec<(String, String)>)> {
+    let value = error.value(py);
+    let metadata = value.getattr(intern!(py, "metadata"))?.cast_into::<pyo3::types::PyDict>().map_err(PyErr::from)?;
+    let mut pairs = Vec::with_capacity(metadata.len());
+    for (key, value) in metadata.iter() {
+        pairs.push((key.str()?.to_string(), value.str()?.to_string()));
+    }
+    Ok((value.getattr(intern!(py, "code"))?.extract()?, value.getattr(intern!(py, "text"))?.extract()?, pairs))
+}
+
+/// Gives an exception of the game to its error log.
+pub fn failed(py: Python<'_>, core: &Arc<Shared>, place: &str, error: PyErr) -> PyResult<()> {
+    let hook = core.enter()?.hooks.failed.clone_ref(py);
+    hook.call1(py, (place, error.into_value(py)))?;
+    Ok(())
+}
+
+fn lifecycle(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    handler: &Handler,
+    key: SessionKey,
+    session: &Py<Session>,
+    item: Option<Bound<'_, PyAny>>,
+    after: After,
+) -> PyResult<()> {
+    match handler.call_with(py, session, item) {
+        Ok(result) if handler.is_async => {
+            if let After::Joined { .. } = after {
+                core.enter()?.join_started(key);
+            }
+            task::start(py, core, handler, result, after)
+        }
+        Ok(_) => Ok(()),
+        Err(error) => failed(py, core, &handler.place, error),
+    }
+}
+
+fn authenticate(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    table: &Table,
+    key: SessionKey,
+    session: &Py<Session>,
+    user: &[u8],
+) -> PyResult<()> {
+    let Some(handler) = &table.authenticate else {
+        core.enter()?.accept(key, None);
+        return events(py, core);
+    };
+    let result = match handler.call_message(py, session, user) {
+        Ok(result) if handler.is_async => return task::start(py, core, handler, result, After::Authenticated { key }),
+        Ok(result) => Ok(result),
+        Err(Failure::Body(error)) => {
+            core.enter()?.refuse(key, "GS-400", &format!("handshake.user: {}", error.value(py)));
+            return events(py, core);
+        }
+        Err(Failure::Raised(error)) => Err(error),
+    };
+    authenticated(py, core, key, &handler.place, result)
+}
+
+/// `authenticate` has answered.
+pub fn authenticated(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    key: SessionKey,
+    place: &str,
+    result: PyResult<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let uid = result.and_then(|value| {
+        if value.is_none() {
+            return Ok(None);
+        }
+        value.extract::<String>().map(Some).map_err(|_| {
+            let class = value.get_type();
+            pyo3::exceptions::PyTypeError::new_err(format!(
+                "authenticate returned {class}: return the uid as str, or None for a guest"
+            ))
+        })
+    });
+    match uid {
+        Ok(uid) => core.enter()?.accept(key, uid.as_deref()),
+        Err(error) if REFUSE.matches(py, &error) => {
+            let (code, text, _) = refusal(py, &error)?;
+            core.enter()?.refuse(key, &code, &text);
+        }
+        Err(error) => {
+            failed(py, core, place, error)?;
+            core.enter()?.refuse(key, "GS-500", "authentication failed; the server's log says more");
+        }
+    }
+    events(py, core)
+}
+
+/// Makes the game's object of a session.
+fn new_session(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<Py<Session>> {
+    let class = core.enter()?.hooks.session_class.clone_ref(py);
+    let session = match class.bind(py).call0() {
+        Ok(object) => object.cast_into::<Session>()?.unbind(),
+        Err(error) => {
+            failed(py, core, "App(session=...)", error)?;
+            Py::new(py, Session::default())?
+        }
+    };
+    let mut state = core.enter()?;
+    let id = state.server.realm.session(key).map_or(0, |session| session.id());
+    session.get().place(core.clone(), key, id);
+    state.seat(key, session.clone_ref(py));
+    Ok(session)
+}
+
+fn left(py: Python<'_>, why: Left) -> PyResult<Bound<'_, PyAny>> {
+    use pyo3::sync::PyOnceLock;
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("gameserver._types")?.getattr("Left")?.unbind())
+    })?;
+    class.bind(py).call1((why.name(),))
+}
+
+fn http<'py>(
+    py: Python<'py>,
+    core: &Arc<Shared>,
+    method: &str,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+) -> PyResult<()> {
+    let Some(host) = core.enter()?.hooks.http.as_ref().map(|host| host.clone_ref(py)) else { return Ok(()) };
+    if let Err(error) = host.bind(py).call_method1(method, arguments) {
+        failed(py, core, "http", error)?;
+    }
+    Ok(())
+}

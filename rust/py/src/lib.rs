@@ -1,0 +1,35 @@
+//! `gameserver._core`: what Python sees of the Rust core.
+//!
+//! Conversion, errors, dispatch, the entry guard; nothing else in the house knows Python.
+
+mod app;
+mod cell;
+mod dispatch;
+mod error;
+mod handler;
+mod micro;
+mod replay;
+mod seat;
+mod session;
+mod state;
+mod stats;
+mod task;
+mod value;
+mod wire;
+
+use pyo3::prelude::*;
+
+#[pymodule(name = "_core", gil_used = true)]
+mod core_module {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::app::Core;
+    #[pymodule_export]
+    use crate::session::Session;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::wire::register(module)
+    }
+}

@@ -1,0 +1,259 @@
+//! Everything of one server that lives on the logic thread, behind the entry guard.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
+use engine::realm::{Event, PushError, Realm};
+use engine::session::SessionKey;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use server::turn::Server;
+use slab::Slab;
+
+use crate::dispatch::Asker;
+use crate::error::CONFIG_ERROR;
+use crate::handler::Table;
+use crate::seat::{Seat, Waiting};
+use crate::session::Session;
+
+/// Answers queued for one session beyond which its further messages wait.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// The server, the handlers, and what ties sessions to Python.
+pub struct State {
+    pub server: Server,
+    pub table: Arc<Table>,
+    pub hooks: Hooks,
+    /// Suspended async handlers: asyncio holds tasks weakly.
+    pub tasks: Slab<Py<PyAny>>,
+    pub http_links: BTreeSet<LinkId>,
+    /// A route that is answered here, without Python: for the bench.
+    pub rust_echo: Option<RouteId>,
+    pub bodies_refused: u64,
+    /// Logs of a turn, kept for their buffers.
+    pub logs: Vec<UpLog>,
+    seats: Vec<Option<Seat>>,
+    seated: usize,
+}
+
+/// What of Python the core calls.
+pub struct Hooks {
+    pub session_class: Py<PyAny>,
+    pub failed: Py<PyAny>,
+    pub fire: Py<PyAny>,
+    pub http: Option<Py<PyAny>>,
+    pub begin: Option<Py<PyAny>>,
+    pub keys: Option<Py<PyDict>>,
+    pub on_empty: Option<Py<PyAny>>,
+}
+
+impl Hooks {
+    /// `GameLoop.begin`.
+    pub fn begin(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.begin {
+            Some(begin) => Ok(begin.clone_ref(py)),
+            None => Err(CONFIG_ERROR.err(py, "no event loop: run the app by App.run")),
+        }
+    }
+}
+
+impl State {
+    pub fn new(server: Server, hooks: Hooks) -> Self {
+        Self {
+            server,
+            table: Arc::default(),
+            hooks,
+            tasks: Slab::new(),
+            http_links: BTreeSet::new(),
+            rust_echo: None,
+            bodies_refused: 0,
+            logs: Vec::new(),
+            seats: Vec::new(),
+            seated: 0,
+        }
+    }
+
+    pub fn realm(&self) -> &Realm {
+        &self.server.realm
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> u64 {
+        self.server.now()
+    }
+
+    /// A time of ours as seconds since 1970.
+    pub fn wall(&self, at: u64) -> f64 {
+        self.server.wall(at)
+    }
+
+    // -- the realm's verbs, at this turn's time ----------------------------------------------------------------------
+
+    pub fn handle_up(&mut self, up: &Up, ups: &UpLog) {
+        let now = self.server.now();
+        self.server.realm.handle_up(now, up, ups);
+    }
+
+    /// The session that a message belongs to, if it may be handled.
+    #[inline]
+    pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<SessionKey> {
+        let now = self.server.now();
+        match request {
+            Some(id) => self.server.realm.admit_request(now, link, id, body_len),
+            None => self.server.realm.admit(now, link, body_len),
+        }
+    }
+
+    pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) {
+        let now = self.server.now();
+        let _ = self.server.realm.accept(now, key, uid); // gone meanwhile: nobody to answer
+    }
+
+    pub fn refuse(&mut self, key: SessionKey, code: &str, text: &str) {
+        let now = self.server.now();
+        self.server.realm.refuse(now, key, code, text);
+    }
+
+    #[inline]
+    pub fn respond(&mut self, asker: Asker, id: u32, body: &[u8]) {
+        self.server.realm.respond(asker.key, asker.link, id, body);
+    }
+
+    /// False if the session is gone. A full queue closes a client that is too slow: its game is told by `on_leave`.
+    pub fn push(&mut self, key: SessionKey, route: &str, body: &[u8]) -> bool {
+        !matches!(self.server.realm.push(key, Class::Reliable, 0, route, body), Err(PushError::Closed))
+    }
+
+    pub fn kick(&mut self, key: SessionKey, reason: &str) {
+        let now = self.server.now();
+        self.server.realm.kick(now, key, reason);
+    }
+
+    pub fn close(&mut self, key: SessionKey) {
+        let now = self.server.now();
+        self.server.realm.close(now, key);
+    }
+
+    /// Kicks everybody, and closes what speaks plain HTTP.
+    pub fn shut_down(&mut self, reason: &str) {
+        let now = self.server.now();
+        for &link in &self.http_links {
+            self.server.realm.downs(link.reactor()).push(Down::Close { link, why: Close::Shutdown });
+        }
+        self.server.realm.shutdown(now, reason);
+    }
+
+    /// Everything of Python's that the server kept alive, to be dropped when the guard is.
+    ///
+    /// Python's collector does not see through the core: what points back to it (loop, selector, host) would stay for ever.
+    pub fn take_objects(&mut self) -> impl Sized + use<> {
+        self.seated = 0;
+        let hooks = &mut self.hooks;
+        let hooks = (hooks.keys.take(), hooks.begin.take(), hooks.http.take(), hooks.on_empty.take());
+        let (seats, tasks) = (std::mem::take(&mut self.seats), std::mem::take(&mut self.tasks));
+        (hooks, seats, tasks, std::mem::take(&mut self.table))
+    }
+
+    // -- seats -------------------------------------------------------------------------------------------------------
+
+    pub fn seat(&mut self, key: SessionKey, session: Py<Session>) {
+        let place = key.slot as usize;
+        if self.seats.len() <= place {
+            self.seats.resize_with(place + 1, || None);
+        }
+        self.seats[place] = Some(Seat::new(session, key.generation));
+        self.seated += 1;
+    }
+
+    /// The game's object of a session.
+    #[inline]
+    pub fn session(&self, py: Python<'_>, key: SessionKey) -> Option<Py<Session>> {
+        let seat = self.seats.get(key.slot as usize)?.as_ref()?;
+        (seat.generation == key.generation).then(|| seat.session.clone_ref(py))
+    }
+
+    /// The session is gone for good.
+    pub fn forget(&mut self, key: SessionKey) {
+        if self.seat_of(key).is_some() {
+            self.seats[key.slot as usize] = None;
+            self.seated -= 1;
+        }
+    }
+
+    /// Whether any session is left.
+    pub fn is_empty(&self) -> bool {
+        self.seated == 0
+    }
+
+    /// Whether a message of this session must queue: behind others, or until its answers have left.
+    #[inline]
+    pub fn must_wait(&mut self, key: SessionKey) -> bool {
+        self.queued(key) > ANSWERS_BYTES_MAX || self.seat_of(key).is_some_and(|seat| seat.is_busy())
+    }
+
+    /// Queues a message behind others of its session.
+    pub fn wait(&mut self, asker: Asker, route: RouteId, body: &[u8]) {
+        self.defer(asker);
+        let waiting = Waiting { asker, route, body: body.into() };
+        if self.seat_of(asker.key).is_some_and(|seat| seat.wait(waiting)) {
+            self.server.realm.pause(asker.key);
+        }
+    }
+
+    /// The next message that may run now; when there is none, reading goes on.
+    pub fn next_waiting(&mut self, key: SessionKey) -> Option<Waiting> {
+        if self.queued(key) <= ANSWERS_BYTES_MAX
+            && let Some(waiting) = self.seat_of(key)?.next()
+        {
+            return Some(waiting);
+        }
+        if self.seat_of(key)?.resume() {
+            self.server.realm.resume(key);
+        }
+        None
+    }
+
+    /// The answer will come later than this dispatch.
+    pub fn defer(&mut self, asker: Asker) {
+        if let Some(id) = asker.request {
+            self.server.realm.defer(asker.key, id);
+        }
+    }
+
+    pub fn task_started(&mut self, key: SessionKey, ordered: bool) {
+        if let Some(seat) = self.seat_of(key) {
+            seat.task_started(ordered);
+        }
+    }
+
+    pub fn task_finished(&mut self, key: SessionKey, ordered: bool) {
+        if let Some(seat) = self.seat_of(key) {
+            seat.task_finished(ordered);
+        }
+    }
+
+    pub fn join_started(&mut self, key: SessionKey) {
+        if let Some(seat) = self.seat_of(key) {
+            seat.join_started();
+        }
+    }
+
+    pub fn join_finished(&mut self, key: SessionKey) -> Vec<Event> {
+        self.seat_of(key).map(Seat::join_finished).unwrap_or_default()
+    }
+
+    pub fn put_off(&mut self, key: SessionKey, event: &Event) -> bool {
+        self.seat_of(key).is_some_and(|seat| seat.put_off(event))
+    }
+
+    #[inline]
+    fn queued(&self, key: SessionKey) -> usize {
+        self.server.realm.session(key).map_or(0, |session| session.queued_bytes() as usize)
+    }
+
+    #[inline]
+    fn seat_of(&mut self, key: SessionKey) -> Option<&mut Seat> {
+        self.seats.get_mut(key.slot as usize)?.as_mut().filter(|seat| seat.generation == key.generation)
+    }
+}

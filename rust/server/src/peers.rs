@@ -1,0 +1,477 @@
+//! A reactor and its links: what one thread polls.
+//!
+//! `wait`, `read` what came into a log for the realm, `apply` the realm's log, `flush`: the sockets' half of a turn.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, UpLog};
+use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, SharedPush, Taken};
+use engine::timer::{Fired, TimerKey, Wheel};
+use net::pool::Pool;
+use net::queue::{self, SendQueue};
+use net::reactor::{Flush, Reactor, Read, Ready, Token};
+use wire::detect::{Detected, detect};
+
+use crate::awake::Awake;
+
+/// Messages that one connection may bring in a pass before the others have their turn.
+const MESSAGES_PER_PASS: usize = 128;
+/// Bytes queued for one connection beyond which it is not read: who does not take answers brings no more requests.
+const READ_WHILE_QUEUED_BYTES: usize = 256 * 1024;
+
+/// A foreign descriptor (asyncio's) that is ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign {
+    /// The descriptor.
+    pub fd: RawFd,
+    /// It can be read, or has failed.
+    pub read: bool,
+    /// It can be written, or has failed.
+    pub write: bool,
+}
+
+/// A reactor, its links and their deadlines.
+pub struct Peers {
+    number: u8,
+    reactor: Reactor,
+    config: Arc<LinkConfig>,
+    slots: Vec<Option<Slot>>,
+    wheel: Wheel,
+    awake: Awake,
+    dirty: Vec<Token>,
+    backlog: Vec<Token>,
+    backlog_before: Vec<Token>,
+    unread: Vec<Token>,
+    foreign: Vec<Foreign>,
+    fired: Vec<Fired>,
+    reading: bool,
+}
+
+struct Slot {
+    generation: u32,
+    detecting: bool,
+    dirty: bool,
+    backlog: bool,
+    held: bool,
+    choked: bool,
+    timer: TimerKey,
+    link: Link,
+}
+
+impl Peers {
+    /// Reactor `number` without any link.
+    pub fn new(number: u8, reactor: Reactor, config: Arc<LinkConfig>, now: Nanos) -> Self {
+        Self {
+            number,
+            reactor,
+            config,
+            slots: Vec::new(),
+            wheel: Wheel::new(now),
+            awake: Awake::new(now),
+            dirty: Vec::new(),
+            backlog: Vec::new(),
+            backlog_before: Vec::new(),
+            unread: Vec::new(),
+            foreign: Vec::new(),
+            fired: Vec::new(),
+            reading: true,
+        }
+    }
+
+    /// Settings of all links, from now on.
+    pub fn configure(&mut self, config: Arc<LinkConfig>) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.link.set_config(config.clone());
+        }
+        self.config = config;
+    }
+
+    /// Waits for sockets, foreign descriptors, a link's deadline, or `until` (monotonic); not at all while a backlog is left.
+    pub fn wait(&mut self, until: Option<Nanos>, spin: bool) -> io::Result<()> {
+        self.awake.begin_wait(net::sys::monotonic_now());
+        let deadline = if self.reading && !self.backlog.is_empty() {
+            Some(0)
+        } else {
+            let timer = self.wheel.next_deadline().map(|awake| self.awake.to_monotonic(awake));
+            [until, timer].into_iter().flatten().min()
+        };
+        let result = self.reactor.wait(deadline, spin);
+        self.awake.end_wait(net::sys::monotonic_now(), self.reading);
+        result
+    }
+
+    /// Everything that came, as events; then what is due by time, unless more may be ready than one wait shows.
+    pub fn read(&mut self, ups: &mut UpLog) {
+        let more = self.reactor.ready_is_partial() || !self.backlog.is_empty();
+        std::mem::swap(&mut self.backlog, &mut self.backlog_before);
+        for index in 0..self.backlog_before.len() {
+            self.receive(self.backlog_before[index], true, ups);
+        }
+        self.backlog_before.clear();
+        while let Some(ready) = self.reactor.next_ready() {
+            match ready {
+                Ready::Readable(token) => self.receive(token, false, ups),
+                Ready::Writable(token) => self.mark_dirty(token),
+                Ready::Accepted(token) | Ready::Connected(token) => self.open(token),
+                Ready::Foreign { fd, read, write, error } => {
+                    self.foreign.push(Foreign { fd, read: read || error, write: write || error });
+                }
+                Ready::Woken => {}
+            }
+        }
+        if !more {
+            self.expire(ups);
+        }
+    }
+
+    /// Does what the realm asks; what has to be sent waits for `flush`.
+    pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
+        for down in &downs.events {
+            if let Down::Broadcast { targets, class, key, route, body } = *down {
+                let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
+                for target in downs.bytes(targets).chunks_exact(8) {
+                    let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
+                    self.with_link(id, |link, now, out| link.handle_shared(now, &shared, class, key, ups, out));
+                }
+            } else if let Some(id) = down.link() {
+                self.with_link(id, |link, now, out| link.handle_down(now, down, downs, ups, out));
+            }
+        }
+    }
+
+    /// Sends what is queued, once per connection, and ends those that have said all.
+    pub fn flush(&mut self, ups: &mut UpLog) {
+        for index in 0..self.dirty.len() {
+            let token = self.dirty[index];
+            let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+            slot.dirty = false;
+            let before = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
+            let flush = self.reactor.flush(token);
+            let queued = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
+            match flush {
+                Flush::Done | Flush::Blocked => {
+                    slot.link.handle_sent(queued, ups);
+                    if slot.choked && queued < before {
+                        // It takes what we send, so it is there, though we do not read from it.
+                        slot.link.handle_heard(self.awake.now(), ups);
+                        slot.choked = queued >= READ_WHILE_QUEUED_BYTES / 2;
+                    }
+                }
+                Flush::Closed(_) | Flush::Gone => slot.link.handle_end(self.awake.now(), Close::Reset, ups),
+            }
+            self.settle(token);
+        }
+        self.dirty.clear();
+    }
+
+    /// Closes every connection at once.
+    pub fn close_all(&mut self) {
+        for (place, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(slot) = slot.take() {
+                self.reactor.close(Token { slot: place as u32, generation: slot.generation });
+            }
+        }
+        self.dirty.clear();
+        self.backlog.clear();
+        self.unread.clear();
+    }
+
+    /// Stops or resumes reading from all links: the log's other end is full, or takes again.
+    pub fn set_reading(&mut self, reading: bool) {
+        self.reading = reading;
+        if reading {
+            for token in std::mem::take(&mut self.unread) {
+                self.reactor.resume(token);
+                self.mark_backlog(token);
+            }
+        }
+    }
+
+    /// The reactor itself: for listening, watching, waking.
+    pub fn reactor(&mut self) -> &mut Reactor {
+        &mut self.reactor
+    }
+
+    /// Foreign descriptors that the last wait found ready.
+    pub fn take_foreign(&mut self) -> std::vec::Drain<'_, Foreign> {
+        self.foreign.drain(..)
+    }
+
+    /// Whether no link is left.
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
+    fn open(&mut self, token: Token) {
+        let Some(info) = self.reactor.info(token) else { return };
+        let place = token.slot as usize;
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, || None);
+        }
+        let id = LinkId::new(self.number, token.slot, token.generation);
+        let link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
+        let timer = self.wheel.insert(link.next_timeout(), payload(token));
+        self.slots[place] = Some(Slot {
+            generation: token.generation,
+            detecting: true,
+            dirty: false,
+            backlog: false,
+            held: false,
+            choked: false,
+            timer,
+            link,
+        });
+    }
+
+    #[inline]
+    fn receive(&mut self, token: Token, again: bool, ups: &mut UpLog) {
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        if again {
+            slot.backlog = false;
+        }
+        // With a backlog, its turn comes first, and once a pass.
+        if slot.held || slot.choked || slot.backlog {
+            return;
+        }
+        if !self.reading {
+            self.reactor.pause(token);
+            self.unread.push(token);
+            return;
+        }
+        let now = self.awake.now();
+        let has_leftover = again && slot.link.has_leftover();
+        let mut see_tls = false;
+        let mut work = |bytes: &mut [u8], queue: &mut SendQueue, pool: &Pool| {
+            if slot.detecting {
+                see_tls = detect(bytes) == Detected::Tls;
+                if see_tls {
+                    return (net::reactor::Taken { consumed: 0, needed: usize::MAX }, 0);
+                }
+            }
+            let mut budget = MESSAGES_PER_PASS;
+            let length = bytes.len();
+            let link = &mut slot.link;
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                link.handle_bytes(now, bytes, &mut budget, ups, &mut Out { queue: &mut *queue, pool })
+            }));
+            let taken = match result {
+                Ok(Ok(Taken { consumed, next: Next::Bytes(needed) })) => net::reactor::Taken { consumed, needed },
+                Ok(Ok(Taken { consumed, next: Next::Again })) => {
+                    slot.backlog = true;
+                    net::reactor::Taken { consumed, needed: 0 }
+                }
+                Ok(Ok(Taken { consumed, next: Next::Held })) => net::reactor::Taken { consumed, needed: 0 },
+                Ok(Err(_)) => net::reactor::Taken { consumed: length, needed: 0 },
+                Err(_) => {
+                    link.handle_end(now, Close::Panic, ups);
+                    net::reactor::Taken { consumed: length, needed: 0 }
+                }
+            };
+            (taken, queue.len_bytes())
+        };
+        let outcome = match again {
+            false => self.reactor.read(token, work),
+            true if has_leftover => self.reactor.queue(token).map_or(Read::Gone, |(queue, pool)| {
+                let (_, value) = work(&mut [], queue, pool);
+                Read::Data { value, pending: true }
+            }),
+            true => self.reactor.pending(token, work),
+        };
+        match outcome {
+            Read::Data { value: queued, .. } => {
+                // The socket may have more behind what the link had left.
+                slot.backlog |= has_leftover;
+                slot.detecting = slot.link.is_detecting();
+                if slot.backlog {
+                    self.backlog.push(token);
+                }
+                if queued > 0 && !slot.dirty {
+                    slot.dirty = true;
+                    self.dirty.push(token);
+                }
+                slot.choked = queued > READ_WHILE_QUEUED_BYTES;
+            }
+            Read::Eof => slot.link.handle_eof(now, ups),
+            Read::Error(_) => slot.link.handle_end(now, Close::Reset, ups),
+            Read::Partial => return slot.link.handle_heard(now, ups),
+            Read::WouldBlock | Read::Gone => return,
+        }
+        if see_tls {
+            match self.reactor.start_tls(token) {
+                Ok(()) => {
+                    slot.link.mark_tls();
+                    slot.detecting = false;
+                    self.mark_backlog(token);
+                }
+                Err(_) => slot.link.handle_end(now, Close::UnknownProtocol, ups),
+            }
+        }
+        self.settle(token);
+    }
+
+    fn expire(&mut self, ups: &mut UpLog) {
+        let now = self.awake.now();
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.expire(now, &mut fired);
+        for Fired { payload, .. } in fired.drain(..) {
+            let token = Token { slot: (payload >> 32) as u32, generation: payload as u32 };
+            let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+            let rtt_us = self.reactor.rtt_us(token).unwrap_or(0);
+            if let Some((queue, pool)) = self.reactor.queue(token)
+                && slot.link.next_timeout() <= now
+            {
+                let mut out = Out { queue, pool };
+                // An error is told by `ending`, as everywhere.
+                let _ = slot.link.handle_timeout(now, ups, &mut Metered { out: &mut out, rtt_us });
+            }
+            slot.timer = self.wheel.insert(slot.link.next_timeout(), payload);
+            self.mark_dirty(token);
+            self.settle(token);
+        }
+        self.fired = fired;
+    }
+
+    /// Runs `work` on a link and its queue; what it queued is sent by the next flush.
+    fn with_link(&mut self, id: LinkId, work: impl FnOnce(&mut Link, Nanos, &mut Out<'_>) -> Result<(), Close>) {
+        let token = token(id);
+        let now = self.awake.now();
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        let Some((queue, pool)) = self.reactor.queue(token) else { return };
+        // An error is told by `ending`, as everywhere.
+        let _ = work(&mut slot.link, now, &mut Out { queue, pool });
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(token);
+        }
+        if slot.link.timeout_moved() {
+            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+        }
+        if slot.held != slot.link.held() {
+            self.settle(token);
+        }
+    }
+
+    /// Brings the socket in line with what its link wants: reading or not, a new deadline, its end.
+    #[inline]
+    fn settle(&mut self, token: Token) {
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        if slot.link.timeout_moved() {
+            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+        }
+        let held = slot.link.held() || slot.choked;
+        if held != slot.held {
+            slot.held = held;
+            if held {
+                self.reactor.pause(token);
+            } else {
+                self.reactor.resume(token);
+                self.mark_backlog(token);
+            }
+        }
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        match slot.link.ending() {
+            Ending::No => {}
+            Ending::Drain => {
+                if self.reactor.queue(token).is_none_or(|(queue, _)| queue.is_empty()) {
+                    self.reactor.linger(token);
+                    self.forget(token);
+                } else if !slot.dirty {
+                    slot.dirty = true;
+                    self.dirty.push(token);
+                }
+            }
+            Ending::Now => {
+                let _ = self.reactor.flush(token); // a last attempt; nobody waits for it
+                self.reactor.close(token);
+                self.forget(token);
+            }
+        }
+    }
+
+    fn forget(&mut self, token: Token) {
+        if let Some(slot) = self.slots[token.slot as usize].take() {
+            self.wheel.cancel(slot.timer);
+        }
+    }
+
+    fn mark_dirty(&mut self, token: Token) {
+        if let Some(slot) = slot_of(&mut self.slots, token)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(token);
+        }
+    }
+
+    fn mark_backlog(&mut self, token: Token) {
+        if let Some(slot) = slot_of(&mut self.slots, token)
+            && !slot.backlog
+        {
+            slot.backlog = true;
+            self.backlog.push(token);
+        }
+    }
+}
+
+/// A socket's queue as the engine's outbox.
+struct Out<'a> {
+    queue: &'a mut SendQueue,
+    pool: &'a Pool,
+}
+
+impl Outbox for Out<'_> {
+    #[inline]
+    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        self.queue.append(self.pool, net_class(class), key, write).map_err(|_| Full)
+    }
+
+    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+        self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
+    }
+}
+
+/// An outbox that knows the round trip time.
+struct Metered<'a, 'b> {
+    out: &'a mut Out<'b>,
+    rtt_us: u32,
+}
+
+impl Outbox for Metered<'_, '_> {
+    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        self.out.packet(class, key, write)
+    }
+
+    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+        self.out.block(class, key, bytes)
+    }
+
+    fn rtt_us(&self) -> u32 {
+        self.rtt_us
+    }
+}
+
+#[inline]
+fn slot_of(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
+    slots.get_mut(token.slot as usize)?.as_mut().filter(|slot| slot.generation == token.generation)
+}
+
+fn token(id: LinkId) -> Token {
+    Token { slot: id.slot(), generation: id.generation() }
+}
+
+fn payload(token: Token) -> u64 {
+    u64::from(token.slot) << 32 | u64::from(token.generation)
+}
+
+#[inline]
+fn net_class(class: Class) -> queue::Class {
+    match class {
+        Class::Reliable => queue::Class::Reliable,
+        Class::Latest => queue::Class::Latest,
+        Class::Droppable => queue::Class::Droppable,
+    }
+}

@@ -1,0 +1,357 @@
+//! One turn of the loop, top to bottom. Start reading here.
+//!
+//! ```text
+//! flush     what asyncio's tasks and threads left to send
+//! wait      sockets, timers, ticks, asyncio's descriptors: one epoll
+//! read      what came, as logs of events, one per reactor
+//!             -> the caller dispatches: handlers run, and speak to the realm
+//! timeouts  timers of the game and of sessions
+//! ticks     those that are due
+//! flush     what all of it left to send: one send per connection
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::clock::{OnLate, TickClock};
+use engine::event::{DownLog, Nanos, UpLog};
+use engine::link::LinkConfig;
+use engine::realm::Realm;
+use engine::route::RouteTable;
+use net::address::Address;
+use net::admission::Admission;
+use net::listener::Listener;
+use net::pool::Pool;
+use net::reactor::{Reactor, ReactorConfig, ReactorStats};
+use net::tls::TlsConfig;
+
+use crate::options::Options;
+use crate::peers::{Foreign, Peers};
+use crate::record::Recorder;
+use crate::threads::IoThread;
+use crate::ticks::TickStats;
+
+/// Realm, sockets, ticks: all of a server but Python.
+pub struct Server {
+    /// Sessions, rooms, groups, timers.
+    pub realm: Realm,
+    /// The logic thread's own reactor: all links with `io_threads=0`, else only foreign descriptors and wakes.
+    local: Peers,
+    threads: Vec<IoThread>,
+    io_threads: u8,
+    spin: bool,
+    options: Options,
+    link_config: Arc<LinkConfig>,
+    pool: Pool,
+    admission: Arc<Admission>,
+    listeners: Vec<Arc<Listener>>,
+    clock: Option<TickClock>,
+    tick_rate: u32,
+    due: u32,
+    ticks: TickStats,
+    now: Nanos,
+    wall_offset: Nanos,
+    /// What links said while the realm's log was applied: part of the next read.
+    after: UpLog,
+    spare: Vec<UpLog>,
+    recorder: Option<Recorder>,
+}
+
+impl Server {
+    /// A server that does not listen yet.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let now = net::sys::monotonic_now();
+        let pool = Pool::new();
+        let reactor = Reactor::new(reactor_config(&options, &pool))?;
+        let link_config = options.link.clone();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as Nanos;
+        Ok(Self {
+            realm: Realm::new(options.realm.clone(), link_config.routes.clone()),
+            local: Peers::new(0, reactor, link_config.clone(), now),
+            threads: Vec::new(),
+            io_threads: options.io_threads,
+            spin: options.spin,
+            link_config,
+            admission: Arc::new(Admission::new(options.connections_max, options.connections_per_address_max)),
+            listeners: Vec::new(),
+            clock: None,
+            tick_rate: options.tick_rate,
+            due: 0,
+            ticks: TickStats::default(),
+            now,
+            wall_offset: since_1970.saturating_sub(now),
+            after: UpLog::default(),
+            spare: Vec::new(),
+            recorder: None,
+            pool,
+            options,
+        })
+    }
+
+    /// Binds the addresses; nobody is accepted before [`Server::start`].
+    pub fn listen(&mut self) -> Result<Vec<Address>, (Address, io::Error)> {
+        for address in &self.options.addresses {
+            let listener = Listener::bind(address).map_err(|error| (address.clone(), error))?;
+            self.listeners.push(Arc::new(listener));
+        }
+        Ok(self.listeners.iter().map(|listener| listener.local_address().clone()).collect())
+    }
+
+    /// Accepts connections, and starts the ticks and threads.
+    pub fn start(&mut self) -> io::Result<()> {
+        let tls = match &self.options.tls {
+            Some((certificate, key)) => Some(TlsConfig::from_files(certificate, key).map_err(io::Error::other)?),
+            None => None,
+        };
+        self.stamp(b'B');
+        for number in 1..=self.io_threads {
+            let mut reactor = Reactor::new(reactor_config(&self.options, &self.pool))?;
+            for listener in &self.listeners {
+                reactor.listen(listener.clone(), self.admission.clone(), tls.clone())?;
+            }
+            let peers = Peers::new(number, reactor, self.link_config.clone(), self.now);
+            self.threads.push(IoThread::start(peers, number, self.local.reactor().waker(), self.spin)?);
+        }
+        if self.io_threads == 0 {
+            for listener in &self.listeners {
+                self.local.reactor().listen(listener.clone(), self.admission.clone(), tls.clone())?;
+            }
+        }
+        self.start_ticks();
+        Ok(())
+    }
+
+    /// Starts the ticks alone, at this turn's time: for a replay.
+    pub fn start_ticks(&mut self) {
+        if self.tick_rate > 0 {
+            let on_late = if self.options.dilate { OnLate::Dilate } else { OnLate::Skip };
+            self.clock = Some(TickClock::new(self.now, self.tick_rate, self.options.catch_up_max, on_late));
+        }
+    }
+
+    /// Takes the time outside of a turn, and records it as `kind`.
+    pub fn stamp(&mut self, kind: u8) {
+        self.now = net::sys::monotonic_now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.mark(kind, self.now);
+        }
+    }
+
+    /// No new connections from now on.
+    pub fn stop_listening(&mut self) {
+        self.local.reactor().stop_listening();
+        for thread in &self.threads {
+            thread.stop_listening();
+        }
+        self.listeners.clear();
+    }
+
+    /// Closes every socket and joins the threads; nothing works afterwards.
+    pub fn close(&mut self) {
+        self.stop_listening();
+        self.threads.clear();
+        self.local.close_all();
+        self.clock = None;
+    }
+
+    /// The routes of all links.
+    pub fn routes(&self) -> &RouteTable {
+        &self.link_config.routes
+    }
+
+    /// Other routes for all links; the numbers of the old ones stay.
+    pub fn set_routes(&mut self, routes: RouteTable) {
+        let routes = Arc::new(routes);
+        let config = Arc::new(LinkConfig { routes: routes.clone(), ..(*self.link_config).clone() });
+        self.link_config = config.clone();
+        self.realm.set_routes(routes);
+        self.local.configure(config.clone());
+        for thread in &self.threads {
+            thread.configure(config.clone());
+        }
+    }
+
+    /// Keeps all that enters and leaves the logic thread from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    // -- a turn, in its order ----------------------------------------------------------------------------------------
+
+    /// Waits until something is to be done, or `until` (monotonic).
+    pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
+        let until = if self.after.is_empty() { self.deadline(until) } else { Some(0) };
+        self.local.wait(until, self.spin)
+    }
+
+    /// What came, one log per reactor and burst, oldest first; give them back with [`Server::recycle`].
+    pub fn read(&mut self, logs: &mut Vec<UpLog>) {
+        self.now = net::sys::monotonic_now();
+        let mut local = self.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut local, &mut self.after);
+        self.local.read(&mut local);
+        logs.push(local);
+        for thread in &self.threads {
+            while let Some(log) = thread.poll() {
+                logs.push(log);
+            }
+        }
+        if self.options.through_bytes {
+            for log in logs.iter_mut() {
+                let mut bytes = Vec::new();
+                log.encode(&mut bytes);
+                *log = UpLog::decode(&bytes).expect("a log that was just encoded");
+            }
+        }
+        self.due = self.ticks_due();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.turn(self.now, logs);
+        }
+    }
+
+    /// Takes logs back that were dispatched.
+    pub fn recycle(&mut self, logs: &mut Vec<UpLog>) {
+        for (place, mut log) in logs.drain(..).enumerate() {
+            log.clear();
+            match (place, self.threads.first()) {
+                (1.., Some(thread)) => thread.recycle(log),
+                _ if self.spare.len() < 2 => self.spare.push(log),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets the realm do what is due by time.
+    pub fn handle_timeouts(&mut self) {
+        self.realm.handle_timeout(self.now);
+    }
+
+    /// The step in seconds of the next tick that is due in this turn.
+    pub fn next_tick(&mut self) -> Option<f64> {
+        if self.due == 0 {
+            return None;
+        }
+        self.due -= 1;
+        self.ticks.count += 1;
+        self.clock.as_ref().map(TickClock::dt)
+    }
+
+    /// Hands over and sends what the realm asked for.
+    pub fn flush(&mut self) {
+        for number in 0..=self.io_threads {
+            let downs = self.realm.downs(number);
+            if downs.is_empty() {
+                continue;
+            }
+            if self.options.through_bytes {
+                let mut bytes = Vec::new();
+                downs.encode(&mut bytes);
+                *downs = DownLog::decode(&bytes).expect("a log that was just encoded");
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.sent(number, downs);
+            }
+            if number == 0 {
+                self.local.apply(downs, &mut self.after);
+                downs.clear();
+            } else if let Some(thread) = self.threads.get(usize::from(number) - 1) {
+                thread.apply(downs);
+            }
+        }
+        self.local.flush(&mut self.after);
+    }
+
+    // -- a recorded turn once more -----------------------------------------------------------------------------------
+
+    /// A turn at a recorded time; its logs are dispatched by the caller.
+    pub fn replay_turn(&mut self, now: Nanos) {
+        self.now = now;
+        self.due = self.ticks_due();
+    }
+
+    /// What the realm asks of reactor `number` now, as a recording has it.
+    pub fn replay_sent(&mut self, number: u8) -> Vec<u8> {
+        let mut bytes = vec![number];
+        let downs = self.realm.downs(number);
+        downs.encode(&mut bytes);
+        downs.clear();
+        bytes
+    }
+
+    /// Whether the realm has asked for anything that was not taken.
+    pub fn is_owing(&mut self) -> bool {
+        (0..=self.io_threads).any(|number| !self.realm.downs(number).is_empty())
+    }
+
+    // -- what a turn asks --------------------------------------------------------------------------------------------
+
+    /// The time of this turn.
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// A time of ours as seconds since 1970.
+    pub fn wall(&self, at: Nanos) -> f64 {
+        at.saturating_add(self.wall_offset) as f64 / 1e9
+    }
+
+    /// Has asyncio's descriptor waited for beside ours.
+    pub fn watch(&mut self, fd: i32, read: bool, write: bool) -> io::Result<()> {
+        self.local.reactor().watch(fd, read, write)
+    }
+
+    /// Forgets a descriptor.
+    pub fn unwatch(&mut self, fd: i32) -> io::Result<()> {
+        self.local.reactor().unwatch(fd)
+    }
+
+    /// Descriptors of asyncio's that the last wait found ready.
+    pub fn take_foreign(&mut self) -> std::vec::Drain<'_, Foreign> {
+        self.local.take_foreign()
+    }
+
+    /// Sockets' counters, summed over all reactors.
+    pub fn socket_stats(&mut self) -> Vec<ReactorStats> {
+        let mut all = vec![self.local.reactor().stats()];
+        all.extend(self.threads.iter().map(IoThread::stats));
+        all
+    }
+
+    /// The buffers of all reactors.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Ticks so far.
+    pub fn ticks(&self) -> &TickStats {
+        &self.ticks
+    }
+
+    /// Open connections of all kinds.
+    pub fn connections(&self) -> usize {
+        self.admission.connections()
+    }
+
+    fn ticks_due(&mut self) -> u32 {
+        let Some(clock) = &mut self.clock else { return 0 };
+        let deadline = clock.next_deadline();
+        if self.now < deadline {
+            return 0;
+        }
+        self.ticks.late(self.now - deadline);
+        let due = clock.due(self.now);
+        self.ticks.skipped = clock.skipped();
+        self.ticks.dilated = clock.dilation();
+        due.count
+    }
+
+    fn deadline(&self, until: Option<Nanos>) -> Option<Nanos> {
+        let tick = self.clock.as_ref().map(TickClock::next_deadline);
+        [until, tick, self.realm.next_deadline()].into_iter().flatten().min()
+    }
+}
+
+fn reactor_config(options: &Options, pool: &Pool) -> ReactorConfig {
+    ReactorConfig { queue_bytes_max: options.queue_bytes_max, pool: pool.clone(), ..ReactorConfig::default() }
+}

@@ -1,0 +1,39 @@
+//! The seed corpora of the fuzz targets, replayed through the functions that the targets call.
+
+#[path = "../../../fuzz/src/lib.rs"]
+mod fuzz;
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn packets() {
+    replay("packets", fuzz::packets);
+}
+
+#[test]
+fn messages() {
+    replay("messages", fuzz::messages);
+}
+
+#[test]
+fn upgrade() {
+    replay("upgrade", fuzz::upgrade);
+}
+
+#[test]
+fn websocket_frames() {
+    replay("websocket_frames", fuzz::websocket_frames);
+}
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).expect("the corpus is part of the repository") {
+        let path = entry.expect("readable").path();
+        println!("{}", path.display());
+        check(&fs::read(&path).expect("readable"));
+        count += 1;
+    }
+    assert!(count >= 10, "only {count} seeds in {}", folder.display());
+}

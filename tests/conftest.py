@@ -1,0 +1,50 @@
+"""Every integration test runs on both halves of the house: inline, on I/O threads, and with all events taken through bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from wire_client import Client
+
+from gameserver import App
+from gameserver.testing import RunningServer, running
+
+Serve = Callable[..., contextlib.AbstractContextManager[RunningServer]]
+
+
+@pytest.fixture(autouse=True)
+def _close_clients() -> Iterator[None]:
+    yield
+    while Client.opened:
+        Client.opened.pop().close()
+
+
+@pytest.fixture(params=["inline", "threads", "bytes"])
+def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """`running`, with the sockets polled inline, by two threads, or inline with every log encoded and decoded.
+
+    When the block ends, no buffer may be out and no async handler under way.
+    """
+    threads = 2 if request.param == "threads" else 0
+    if request.param == "bytes":
+        monkeypatch.setenv("GAMESERVER_THROUGH_BYTES", "1")
+
+    @contextlib.contextmanager
+    def serve(app: App, **settings: Any) -> Iterator[RunningServer]:
+        with running(app, **{"io_threads": threads, "drain_timeout": 2.0, **settings}) as server:
+            yield server
+        assert server.final_stats["pool"]["out"] == 0, server.final_stats
+
+    return serve
+
+
+def eventually(server: RunningServer, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The server's stats, as soon as they are as expected: with threads, a client may see its close before the game does."""
+    deadline = time.monotonic() + 10
+    while not holds(stats := server.stats()):
+        assert time.monotonic() < deadline, stats
+    return stats
