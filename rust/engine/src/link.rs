@@ -396,11 +396,8 @@ impl Link {
         if self.phase != Phase::Ready {
             return self.due;
         }
-        let silence = if self.is_silent {
-            self.silence_max()
-        } else {
-            self.config.stale_after.min(self.silence_max())
-        };
+        let silence =
+            if self.is_silent { self.silence_max() } else { self.config.stale_after.min(self.silence_max()) };
         self.due.min(self.last_heard.saturating_add(silence))
     }
 
@@ -463,7 +460,8 @@ impl Link {
             Phase::Http => self.config.drain_timeout.max(HTTP_DRAIN_NANOS),
             _ => self.config.drain_timeout,
         };
-        (self.is_paused, self.waits, self.rare) = (false, false, self.rare.take().filter(|_| self.role == Role::Client));
+        (self.is_paused, self.waits, self.rare) =
+            (false, false, self.rare.take().filter(|_| self.role == Role::Client));
         self.enter(Phase::Closing, now.saturating_add(patience));
     }
 

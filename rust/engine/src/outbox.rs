@@ -59,6 +59,10 @@ impl SharedPush {
 
 /// Flag and route length of a push.
 pub(crate) fn push_head(route: &[u8], compressed: bool) -> [u8; 2] {
-    assert!(route.len() <= ROUTE_BYTES_MAX, "a route has at most {ROUTE_BYTES_MAX} bytes, not {}", route.len());
+    assert!(
+        route.len() <= ROUTE_BYTES_MAX,
+        "a route has at most {ROUTE_BYTES_MAX} bytes, not {}",
+        route.len()
+    );
     [message::flag(MessageKind::Push, false, compressed), route.len() as u8]
 }

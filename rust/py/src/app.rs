@@ -23,8 +23,8 @@ use crate::dispatch;
 use crate::handler::Table;
 use crate::replay;
 use crate::session::Session;
-use crate::stats;
 use crate::state::{Hooks, State};
+use crate::stats;
 use crate::value::{self, Body};
 
 /// The state of one server, shared by `Core` and its sessions.
@@ -61,10 +61,16 @@ impl Core {
 #[pymethods]
 impl Core {
     #[new]
-    fn new(options: &Bound<'_, PyDict>, session_class: Py<PyAny>, failed: Py<PyAny>, fire: Py<PyAny>) -> PyResult<Self> {
+    fn new(
+        options: &Bound<'_, PyDict>,
+        session_class: Py<PyAny>,
+        failed: Py<PyAny>,
+        fire: Py<PyAny>,
+    ) -> PyResult<Self> {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
-        let hooks = Hooks { session_class, failed, fire, http: None, begin: None, keys: None, on_empty: None };
+        let hooks =
+            Hooks { session_class, failed, fire, http: None, begin: None, keys: None, on_empty: None };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -134,7 +140,12 @@ impl Core {
     }
 
     /// Replays a recording: turns, logs compared, the first difference.
-    fn replay(&self, py: Python<'_>, path: PathBuf, note: &Bound<'_, PyAny>) -> PyResult<(u64, u64, Option<String>)> {
+    fn replay(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        note: &Bound<'_, PyAny>,
+    ) -> PyResult<(u64, u64, Option<String>)> {
         let outcome = replay::run(py, &self.shared, &path, note)?;
         Ok((outcome.turns, outcome.compared, outcome.difference))
     }
@@ -177,8 +188,13 @@ impl Core {
         state.server.recycle(&mut logs);
         state.logs = logs;
         let ready: Vec<_> = state.server.take_foreign().collect();
-        let on_empty = if state.is_empty() && state.server.connections() == 0 { state.hooks.on_empty.take() } else { None };
-        let keys = if ready.is_empty() { None } else { state.hooks.keys.as_ref().map(|keys| keys.clone_ref(py)) };
+        let on_empty = if state.is_empty() && state.server.connections() == 0 {
+            state.hooks.on_empty.take()
+        } else {
+            None
+        };
+        let keys =
+            if ready.is_empty() { None } else { state.hooks.keys.as_ref().map(|keys| keys.clone_ref(py)) };
         drop(state);
 
         if let Some(on_empty) = on_empty {
@@ -440,7 +456,8 @@ fn spell(address: &Address) -> String {
 
 /// The first address that a host name stands for.
 fn resolve(host: &str, port: u16) -> PyResult<Address> {
-    let unknown = || PyOSError::new_err(format!("host={host}: no such host; give an address of this machine"));
+    let unknown =
+        || PyOSError::new_err(format!("host={host}: no such host; give an address of this machine"));
     let mut found = (host, port).to_socket_addrs().map_err(|_| unknown())?;
     found.next().map(Address::Tcp).ok_or_else(unknown)
 }

@@ -46,7 +46,9 @@ impl<T> LogicCell<T> {
             return Err(self.refuse());
         }
         if self.entered.replace(true) {
-            return Err(PyRuntimeError::new_err("the core was entered twice: please report this as a defect"));
+            return Err(PyRuntimeError::new_err(
+                "the core was entered twice: please report this as a defect",
+            ));
         }
         Ok(Entered { cell: self, stays: PhantomData })
     }

@@ -32,8 +32,12 @@ pub fn log(py: Python<'_>, core: &Arc<Shared>, ups: &UpLog) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     for up in &ups.events {
         match *up {
-            Up::Request { link, id, route, body } => message(py, core, &table, link, Some(id), route, ups.bytes(body))?,
-            Up::Notify { link, route, body } => message(py, core, &table, link, None, route, ups.bytes(body))?,
+            Up::Request { link, id, route, body } => {
+                message(py, core, &table, link, Some(id), route, ups.bytes(body))?
+            }
+            Up::Notify { link, route, body } => {
+                message(py, core, &table, link, None, route, ups.bytes(body))?
+            }
             Up::Opened { link, transport: Transport::Http, tls, address } => {
                 let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
                 core.enter()?.http_links.insert(link);
@@ -88,7 +92,9 @@ fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<
             }
             Ok(())
         }
-        Event::Dropped { session: key } | Event::Resumed { session: key } | Event::Left { session: key, .. } => {
+        Event::Dropped { session: key }
+        | Event::Resumed { session: key }
+        | Event::Left { session: key, .. } => {
             if core.enter()?.put_off(key, &event) {
                 return Ok(()); // until on_join has finished
             }
@@ -236,7 +242,13 @@ pub fn answer(
 }
 
 /// Answers a request with an exception: `Refuse` as raised, all else as GS-500, logged once per traceback.
-pub fn answer_error(py: Python<'_>, core: &Arc<Shared>, asker: Asker, place: &str, error: PyErr) -> PyResult<()> {
+pub fn answer_error(
+    py: Python<'_>,
+    core: &Arc<Shared>,
+    asker: Asker,
+    place: &str,
+    error: PyErr,
+) -> PyResult<()> {
     if REFUSE.matches(py, &error) {
         let Some(id) = asker.request else { return Ok(()) };
         let (code, text, metadata) = refusal(py, &error)?;
@@ -265,12 +277,17 @@ fn refuse_body(py: Python<'_>, core: &Arc<Shared>, asker: Asker, error: &PyErr) 
 /// Code, text and metadata of a `Refuse`.
 pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<(String, String, Vec<(String, String)>)> {
     let value = error.value(py);
-    let metadata = value.getattr(intern!(py, "metadata"))?.cast_into::<pyo3::types::PyDict>().map_err(PyErr::from)?;
+    let metadata =
+        value.getattr(intern!(py, "metadata"))?.cast_into::<pyo3::types::PyDict>().map_err(PyErr::from)?;
     let mut pairs = Vec::with_capacity(metadata.len());
     for (key, value) in metadata.iter() {
         pairs.push((key.str()?.to_string(), value.str()?.to_string()));
     }
-    Ok((value.getattr(intern!(py, "code"))?.extract()?, value.getattr(intern!(py, "text"))?.extract()?, pairs))
+    Ok((
+        value.getattr(intern!(py, "code"))?.extract()?,
+        value.getattr(intern!(py, "text"))?.extract()?,
+        pairs,
+    ))
 }
 
 /// Gives an exception of the game to its error log.
@@ -314,7 +331,9 @@ fn authenticate(
         return events(py, core);
     };
     let result = match handler.call_message(py, session, user) {
-        Ok(result) if handler.is_async => return task::start(py, core, handler, result, After::Authenticated { key }),
+        Ok(result) if handler.is_async => {
+            return task::start(py, core, handler, result, After::Authenticated { key });
+        }
         Ok(result) => Ok(result),
         Err(Failure::Body(error)) => {
             core.enter()?.refuse(key, "GS-400", &format!("handshake.user: {}", error.value(py)));
@@ -378,9 +397,8 @@ fn new_session(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<
 fn left(py: Python<'_>, why: Left) -> PyResult<Bound<'_, PyAny>> {
     use pyo3::sync::PyOnceLock;
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import("gameserver._types")?.getattr("Left")?.unbind())
-    })?;
+    let class = CLASS
+        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("gameserver._types")?.getattr("Left")?.unbind()))?;
     class.bind(py).call1((why.name(),))
 }
 

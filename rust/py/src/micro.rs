@@ -102,7 +102,9 @@ pub fn run(
     for _ in 0..rounds {
         bench.pass(&mut batch)?;
         if bench.out.0.is_empty() {
-            return Err(PROTOCOL_ERROR.err(py, "nothing was answered: is the handler sync, and the route right?"));
+            return Err(
+                PROTOCOL_ERROR.err(py, "nothing was answered: is the handler sync, and the route right?")
+            );
         }
     }
     Ok(began.elapsed().as_nanos() as f64 / (rounds * depth) as f64)

@@ -43,7 +43,8 @@ pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyA
                 outcome.turns += 1;
                 let mut state = core.enter()?;
                 if state.server.is_owing() {
-                    outcome.difference = Some(format!("before turn {}: more was sent than recorded", outcome.turns));
+                    outcome.difference =
+                        Some(format!("before turn {}: more was sent than recorded", outcome.turns));
                     break;
                 }
                 state.server.replay_turn(now);
@@ -59,7 +60,8 @@ pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyA
             Some(Part::Down(recorded)) => {
                 outcome.compared += 1;
                 if core.enter()?.server.replay_sent(recorded.first().copied().unwrap_or(0)) != recorded {
-                    outcome.difference = Some(format!("in turn {}: other bytes were sent than recorded", outcome.turns));
+                    outcome.difference =
+                        Some(format!("in turn {}: other bytes were sent than recorded", outcome.turns));
                     break;
                 }
             }

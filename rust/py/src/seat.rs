@@ -76,7 +76,12 @@ impl Seat {
         let Some(rare) = &mut self.rare else { return false };
         let resume = rare.paused && rare.waiting.len() < WAITING_MAX / 2;
         rare.paused &= !resume;
-        if !rare.blocked() && rare.waiting.is_empty() && !rare.paused && rare.concurrent == 0 && rare.put_off.is_empty() {
+        if !rare.blocked()
+            && rare.waiting.is_empty()
+            && !rare.paused
+            && rare.concurrent == 0
+            && rare.put_off.is_empty()
+        {
             self.rare = None;
         }
         resume

@@ -42,14 +42,18 @@ impl Session {
     }
 
     fn entered(&self, py: Python<'_>) -> PyResult<(Entered<'_, State>, SessionKey)> {
-        let place = self
-            .place
-            .get()
-            .ok_or_else(|| SESSION_CLOSED.err(py, "this session was made by hand and belongs to no server"))?;
+        let place = self.place.get().ok_or_else(|| {
+            SESSION_CLOSED.err(py, "this session was made by hand and belongs to no server")
+        })?;
         Ok((place.core.enter()?, place.key))
     }
 
-    fn read<T>(&self, py: Python<'_>, read: impl FnOnce(&Realm, SessionKey, u64) -> Option<T>, gone: T) -> PyResult<T> {
+    fn read<T>(
+        &self,
+        py: Python<'_>,
+        read: impl FnOnce(&Realm, SessionKey, u64) -> Option<T>,
+        gone: T,
+    ) -> PyResult<T> {
         let (state, key) = self.entered(py)?;
         Ok(read(state.realm(), key, state.now()).unwrap_or(gone))
     }
@@ -76,7 +80,11 @@ impl Session {
 
     #[getter]
     fn uid(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        self.read(py, |realm, key, _| realm.session(key).map(|session| session.uid().map(str::to_owned)), None)
+        self.read(
+            py,
+            |realm, key, _| realm.session(key).map(|session| session.uid().map(str::to_owned)),
+            None,
+        )
     }
 
     #[getter]
@@ -86,7 +94,11 @@ impl Session {
 
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<String> {
-        self.read(py, |realm, key, _| realm.session(key).map(|session| session.address().to_owned()), String::new())
+        self.read(
+            py,
+            |realm, key, _| realm.session(key).map(|session| session.address().to_owned()),
+            String::new(),
+        )
     }
 
     #[getter]
@@ -114,7 +126,9 @@ impl Session {
     fn online_time(&self, py: Python<'_>) -> PyResult<f64> {
         self.read(
             py,
-            |realm, key, now| realm.session(key).map(|session| seconds(now.saturating_sub(session.connected_at()))),
+            |realm, key, now| {
+                realm.session(key).map(|session| seconds(now.saturating_sub(session.connected_at())))
+            },
             0.0,
         )
     }
@@ -123,7 +137,9 @@ impl Session {
     fn last_heard(&self, py: Python<'_>) -> PyResult<f64> {
         self.read(
             py,
-            |realm, key, now| realm.session(key).map(|session| seconds(now.saturating_sub(session.last_heard()))),
+            |realm, key, now| {
+                realm.session(key).map(|session| seconds(now.saturating_sub(session.last_heard())))
+            },
             0.0,
         )
     }
@@ -132,9 +148,7 @@ impl Session {
     fn rtt(&self, py: Python<'_>) -> PyResult<Option<f64>> {
         self.read(
             py,
-            |realm, key, _| {
-                Some(realm.session(key)?.rtt_us().map(|rtt_us| f64::from(rtt_us) / 1e6))
-            },
+            |realm, key, _| Some(realm.session(key)?.rtt_us().map(|rtt_us| f64::from(rtt_us) / 1e6)),
             None,
         )
     }
@@ -160,7 +174,12 @@ impl Session {
     }
 
     #[pyo3(signature = (route, body = None))]
-    fn push(&self, py: Python<'_>, route: &Bound<'_, PyString>, body: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn push(
+        &self,
+        py: Python<'_>,
+        route: &Bound<'_, PyString>,
+        body: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let none = py.None().into_bound(py);
         let body = body.unwrap_or(&none);
         let body = Body::new(body)?;

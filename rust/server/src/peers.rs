@@ -135,7 +135,9 @@ impl Peers {
                 let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
                 for target in downs.bytes(targets).chunks_exact(8) {
                     let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
-                    self.with_link(id, |link, now, out| link.handle_shared(now, &shared, class, key, ups, out));
+                    self.with_link(id, |link, now, out| {
+                        link.handle_shared(now, &shared, class, key, ups, out)
+                    });
                 }
             } else if let Some(id) = down.link() {
                 self.with_link(id, |link, now, out| link.handle_down(now, down, downs, ups, out));
@@ -259,7 +261,9 @@ impl Peers {
                 link.handle_bytes(now, bytes, &mut budget, ups, &mut Out { queue: &mut *queue, pool })
             }));
             let taken = match result {
-                Ok(Ok(Taken { consumed, next: Next::Bytes(needed) })) => net::reactor::Taken { consumed, needed },
+                Ok(Ok(Taken { consumed, next: Next::Bytes(needed) })) => {
+                    net::reactor::Taken { consumed, needed }
+                }
                 Ok(Ok(Taken { consumed, next: Next::Again })) => {
                     slot.backlog = true;
                     net::reactor::Taken { consumed, needed: 0 }
@@ -336,7 +340,11 @@ impl Peers {
     }
 
     /// Runs `work` on a link and its queue; what it queued is sent by the next flush.
-    fn with_link(&mut self, id: LinkId, work: impl FnOnce(&mut Link, Nanos, &mut Out<'_>) -> Result<(), Close>) {
+    fn with_link(
+        &mut self,
+        id: LinkId,
+        work: impl FnOnce(&mut Link, Nanos, &mut Out<'_>) -> Result<(), Close>,
+    ) {
         let token = token(id);
         let now = self.awake.now();
         let Some(slot) = slot_of(&mut self.slots, token) else { return };

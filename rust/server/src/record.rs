@@ -110,7 +110,9 @@ impl Player {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a recording, or a damaged one");
         Ok(Some(match head[0] {
             b'T' => Part::Turn(Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?)),
-            kind @ (b'S' | b'B') => Part::Mark(kind, Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?)),
+            kind @ (b'S' | b'B') => {
+                Part::Mark(kind, Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?))
+            }
             b'U' => Part::Up(UpLog::decode(&bytes).map_err(|_| invalid())?),
             b'D' => Part::Down(bytes),
             b'N' => Part::Note(bytes),

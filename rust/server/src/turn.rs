@@ -101,7 +101,9 @@ impl Server {
     /// Accepts connections, and starts the ticks and threads.
     pub fn start(&mut self) -> io::Result<()> {
         let tls = match &self.options.tls {
-            Some((certificate, key)) => Some(TlsConfig::from_files(certificate, key).map_err(io::Error::other)?),
+            Some((certificate, key)) => {
+                Some(TlsConfig::from_files(certificate, key).map_err(io::Error::other)?)
+            }
             None => None,
         };
         self.stamp(b'B');

@@ -115,7 +115,7 @@ impl Link {
                 self.enter(Phase::Ready, now);
                 ups.push(Up::Ready { link: self.id });
                 // Some clients start their own heartbeats only when they get one.
-                self.beat(now, ups, out)
+                Ok(self.send_heartbeat(now, out)?)
             }
             (PacketKind::Handshake | PacketKind::HandshakeAck, _) => Err(Close::HandshakeTwice.into()),
             (PacketKind::Kick, _) => {
@@ -185,16 +185,12 @@ impl Link {
         Ok(Step::Took(0))
     }
 
-    fn take_head(
-        &mut self,
-        bytes: &[u8],
-        ups: &mut UpLog,
-        out: &mut impl Outbox,
-    ) -> Result<Step, Fault> {
+    fn take_head(&mut self, bytes: &[u8], ups: &mut UpLog, out: &mut impl Outbox) -> Result<Step, Fault> {
         let max = self.config.http_head_bytes_max;
         // A head that drips in is not parsed at each drop.
         let seen = self.rare.as_ref().map_or(0, |rare| rare.head_seen);
-        if seen > 0 && bytes.len() < max && !has_blank_line(&bytes[seen.saturating_sub(3).min(bytes.len())..]) {
+        if seen > 0 && bytes.len() < max && !has_blank_line(&bytes[seen.saturating_sub(3).min(bytes.len())..])
+        {
             self.rare_half().head_seen = bytes.len();
             return Ok(Step::Wait(Next::Bytes(bytes.len() + 1)));
         }

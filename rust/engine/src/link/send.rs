@@ -109,10 +109,7 @@ impl Link {
         if now < self.due {
             return Ok(());
         }
-        self.send(Class::Reliable, 0, PacketKind::Heartbeat, [], out)?;
-        // At the client's pace, not ours: one that is late is not made up for.
-        let next = self.due.saturating_add(self.heartbeat());
-        self.due = if next > now { next } else { now.saturating_add(self.heartbeat()) };
+        self.send_heartbeat(now, out)?;
         self.tells_charge = true;
         ups.push(Up::Meter {
             link: self.id,
@@ -122,6 +119,13 @@ impl Link {
             quiet: now.saturating_sub(self.last_heard),
         });
         Ok(())
+    }
+
+    /// A heartbeat now, and the next one an interval after its due time; one that is late is not made up for.
+    pub(super) fn send_heartbeat(&mut self, now: Nanos, out: &mut impl Outbox) -> Result<(), Full> {
+        let next = self.due.saturating_add(self.heartbeat());
+        self.due = if next > now { next } else { now.saturating_add(self.heartbeat()) };
+        self.send(Class::Reliable, 0, PacketKind::Heartbeat, [], out)
     }
 
     /// Client role: our handshake.
