@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat};
 
 use crate::app::Shared;
-use crate::error::REFUSE;
+use crate::error::{ErrorParts, REFUSE};
 use crate::handler::{Failure, Handler, Table};
 use crate::seat::Waiting;
 use crate::session::Session;
@@ -275,7 +275,7 @@ fn refuse_body(py: Python<'_>, core: &Arc<Shared>, asker: Asker, error: &PyErr) 
 }
 
 /// Code, text and metadata of a `Refuse`.
-pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<(String, String, Vec<(String, String)>)> {
+pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<ErrorParts> {
     let value = error.value(py);
     let metadata =
         value.getattr(intern!(py, "metadata"))?.cast_into::<pyo3::types::PyDict>().map_err(PyErr::from)?;

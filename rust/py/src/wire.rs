@@ -20,7 +20,7 @@ use wire::packet::{self, BODY_BYTES_MAX, PacketDecoder, PacketKind};
 use wire::websocket::connection::{Event, SendError, WebSocket};
 use wire::websocket::frame::Role;
 
-use crate::error::PROTOCOL_ERROR;
+use crate::error::{ErrorParts, PROTOCOL_ERROR};
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -307,11 +307,7 @@ fn wire_encode_error<'py>(
 }
 
 #[pyfunction]
-fn wire_decode_error(
-    py: Python<'_>,
-    serializer: &str,
-    body: PyBackedBytes,
-) -> PyResult<(String, String, Vec<(String, String)>)> {
+fn wire_decode_error(py: Python<'_>, serializer: &str, body: PyBackedBytes) -> PyResult<ErrorParts> {
     let error = error_body::decode(serializer_of(serializer)?, &body)
         .map_err(|error| PROTOCOL_ERROR.err(py, error.to_string()))?;
     Ok((error.code, error.msg, error.metadata))

@@ -93,7 +93,7 @@ impl IoThread {
 
     /// Counters, as of the thread's last pass.
     pub fn stats(&self) -> ReactorStats {
-        self.shared.stats.lock().map(|stats| stats.clone()).unwrap_or_default()
+        self.shared.stats.lock().map(|stats| *stats).unwrap_or_default()
     }
 
     fn order(&self, order: Order) {
@@ -158,7 +158,7 @@ fn deliver(peers: &mut Peers, shared: &Shared, ups: &mut UpLog, logic: &Waker) {
         // The logic thread took everything between the push and the mark: nobody would wake us.
         return deliver(peers, shared, ups, logic);
     }
-    if was_blocked != !ups.is_empty() {
+    if was_blocked == ups.is_empty() {
         peers.set_reading(ups.is_empty());
     }
 }
