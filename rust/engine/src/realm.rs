@@ -321,7 +321,10 @@ impl Realm {
     /// The request stays unanswered beyond the dispatch that brought it: its id is in flight until it is answered.
     pub fn defer(&mut self, session: SessionKey, id: u32) {
         if let Some(session) = self.sessions.get_mut(session) {
-            session.in_flight.push(id);
+            // One that waited for its turn is in flight already.
+            if !session.in_flight.contains(&id) {
+                session.in_flight.push(id);
+            }
         }
     }
 
