@@ -87,7 +87,7 @@ impl Link {
             Down::Close { why, .. } => self.close(now, why, ups, out),
             Down::Abort { why, .. } => self.handle_end(now, why, ups),
             Down::Pause { .. } if self.ending() == Ending::No => self.is_paused = true,
-            Down::Resume { .. } => (self.is_paused, self.last_heard) = (false, now),
+            Down::Resume { .. } if self.is_paused => (self.is_paused, self.last_heard) = (false, now),
             Down::HttpBytes { body, .. } if self.phase == Phase::Http => {
                 self.send_plain(log.bytes(body), out)?;
                 self.http_owes = true;

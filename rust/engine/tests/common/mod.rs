@@ -123,7 +123,9 @@ impl End {
     /// Bytes arrive.
     pub fn feed(&mut self, now: Nanos, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        if !bytes.is_empty() && self.input.len() < self.needed && self.link.ending() == Ending::No {
+        // A beginning is a sign of life, to who listens.
+        let is_read = !self.link.held() && self.link.ending() == Ending::No;
+        if is_read && !bytes.is_empty() && self.input.len() < self.needed {
             self.link.handle_heard(now, &mut self.ups);
         }
         self.read(now);
