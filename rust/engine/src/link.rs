@@ -75,9 +75,9 @@ struct Rare {
 #[derive(Debug)]
 struct Client {
     greeting: Greeting,
-    /// As the server told it.
+    /// As the server told it; `Nanos::MAX`: it wants none and sends none.
     heartbeat: Nanos,
-    /// Route names for the server's codes.
+    /// Route names for the server's codes, by code.
     dict: Vec<(String, u16)>,
     masks: u64,
     is_kicked: bool,
@@ -283,7 +283,8 @@ impl Link {
     pub fn handle_heard(&mut self, now: Nanos, ups: &mut UpLog) {
         self.last_heard = now;
         if self.is_silent {
-            self.is_silent = false;
+            // It may be stale again before it would have been given up.
+            (self.is_silent, self.deadline_moved) = (false, true);
             ups.push(Up::Heard { link: self.id });
         }
     }
@@ -355,7 +356,7 @@ impl Link {
     /// The link is over at once: its socket failed, or has to go.
     pub fn handle_end(&mut self, now: Nanos, why: Close, ups: &mut UpLog) {
         self.begin_closing(now, why, ups);
-        self.phase = Phase::Closed;
+        self.enter(Phase::Closed, Nanos::MAX);
     }
 
     /// Does what is due at `now`. An error is the link's end, as ever.
@@ -369,7 +370,7 @@ impl Link {
             Phase::Ready => self.judge_silence(now, ups).and_then(|()| self.beat(now, ups, out)),
             _ if now < self.due => Ok(()),
             Phase::Closing => {
-                self.phase = Phase::Closed;
+                self.enter(Phase::Closed, Nanos::MAX);
                 Ok(())
             }
             Phase::Http | Phase::Waiting | Phase::Closed => Ok(()),
@@ -397,7 +398,7 @@ impl Link {
             return self.due;
         }
         let silence =
-            if self.is_silent { self.silence_max() } else { self.config.stale_after.min(self.silence_max()) };
+            if self.is_silent { self.silence_max() } else { self.stale_after().min(self.silence_max()) };
         self.due.min(self.last_heard.saturating_add(silence))
     }
 
@@ -460,8 +461,13 @@ impl Link {
             Phase::Http => self.config.drain_timeout.max(HTTP_DRAIN_NANOS),
             _ => self.config.drain_timeout,
         };
-        (self.is_paused, self.waits, self.rare) =
-            (false, false, self.rare.take().filter(|_| self.role == Role::Client));
+        // Nothing is heard any more, so nothing is silent, held or left over.
+        (self.is_paused, self.waits, self.is_silent) = (false, false, false);
+        match &mut self.rare {
+            // A client's last frames are masked, too.
+            Some(rare) if rare.client.is_some() => rare.joined = Vec::new(),
+            rare => *rare = None,
+        }
         self.enter(Phase::Closing, now.saturating_add(patience));
     }
 
@@ -478,7 +484,7 @@ impl Link {
             }
             self.begin_closing(now, fault.why, ups);
             if fault.why == Close::Slow {
-                self.phase = Phase::Closed;
+                self.enter(Phase::Closed, Nanos::MAX);
             }
         }
         fault.why
@@ -494,11 +500,18 @@ impl Link {
         if quiet >= self.silence_max() {
             return Err(Close::Silent.into());
         }
-        if quiet >= self.config.stale_after && !self.is_silent {
+        if quiet >= self.stale_after() && !self.is_silent {
             self.is_silent = true;
             ups.push(Up::Silent { link: self.id });
         }
         Ok(())
+    }
+
+    fn stale_after(&self) -> Nanos {
+        match self.client_half() {
+            Some(client) => client.heartbeat.saturating_mul(STALE_HEARTBEATS),
+            None => self.config.stale_after,
+        }
     }
 
     fn silence_max(&self) -> Nanos {
@@ -623,5 +636,7 @@ impl From<AnswerError> for Fault {
 /// A quarter of this (or of the queue's bound, if that is less) leaves before the realm is told: one event in dozens of
 /// answers, and far below what makes a session wait.
 const CHARGE_TOLD_BYTES: u32 = 32 * 1024;
+/// The server, not our settings, says how often it is to be heard: a client takes two heartbeats missed for silence.
+const STALE_HEARTBEATS: Nanos = 2;
 /// How long an HTTP client may take for the last window of its answer: as the HTTP side gives it for each.
 const HTTP_DRAIN_NANOS: Nanos = 60 * 1_000_000_000;

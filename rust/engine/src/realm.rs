@@ -77,6 +77,8 @@ pub enum Event {
     Resumed { session: SessionKey },
     /// It is over: once for every session that joined. The session can be asked until the next `poll_event`.
     Left { session: SessionKey, why: Left },
+    /// One that never joined is over, or gave its link to another session.
+    Gone { session: SessionKey },
     /// A timer of [`Realm::after`].
     Timer { key: TimerKey },
 }
@@ -251,7 +253,9 @@ impl Realm {
             }
             Up::Meter { link, bytes_in, bytes_out, rtt_us, quiet } => {
                 if let Some((_, entry)) = self.of(link) {
-                    (entry.bytes_in, entry.bytes_out, entry.rtt_us) = (bytes_in, bytes_out, rtt_us);
+                    let [before_in, before_out] = entry.bytes_before;
+                    (entry.bytes_in, entry.bytes_out) = (before_in + bytes_in, before_out + bytes_out);
+                    entry.rtt_us = rtt_us;
                     entry.last_heard = entry.last_heard.max(now.saturating_sub(quiet));
                 }
             }
@@ -376,10 +380,15 @@ impl Realm {
         session.has_gs = guest.has_gs;
         session.wants_dict = guest.wants_dict;
         session.last_heard = guest.last_heard;
-        session.answered = false;
+        session.bytes_before = [session.bytes_in, session.bytes_out];
+        session.rtt_us = 0;
         if let Some(link) = session.link {
             self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
         }
+        for group in guest.groups {
+            self.groups.remove(group, newcomer);
+        }
+        self.events.push_back(Event::Gone { session: newcomer });
         self.answer(key);
         Ok(())
     }
@@ -444,7 +453,8 @@ impl Realm {
         }
     }
 
-    /// Pushes to one. To a session that waits for its client to come back it goes nowhere, and is no error.
+    /// Pushes to one. To a session that waits for its client to come back, until that has acknowledged its new link, it
+    /// goes nowhere, and is no error.
     pub fn push(
         &mut self,
         key: SessionKey,
@@ -459,7 +469,7 @@ impl Realm {
             return Err(PushError::Closed);
         }
         let Some(link) = session.reachable() else { return Ok(()) };
-        let body = if body.is_empty() && session.serializer == Serializer::Json { b"{}" } else { body };
+        let body = if body.is_empty() && session.serializer == Serializer::Json { EMPTY_JSON } else { body };
         let downs = &mut self.downs[usize::from(link.reactor())];
         let is_taken = if class == Class::Reliable {
             session.take_charge(self.config.queue_bytes_max, charge(route.len(), body.len()), link, downs)
@@ -722,6 +732,7 @@ impl Realm {
             transport,
             tls,
             answered: false,
+            acked: false,
             joined: false,
             doomed: false,
             wants_dict: false,
@@ -732,6 +743,7 @@ impl Realm {
             messages_out: 0,
             bytes_in: 0,
             bytes_out: 0,
+            bytes_before: [0; 2],
             in_flight: Vec::new(),
             id,
             connected_at: now,
@@ -820,9 +832,10 @@ impl Realm {
 
     fn ready(&mut self, now: Nanos, link: LinkId) {
         let Some((key, session)) = self.of(link) else { return };
-        if !session.answered || session.state == State::Active {
+        if !session.answered || session.acked {
             return;
         }
+        session.acked = true;
         session.state = State::Active;
         session.last_heard = now;
         let event =
@@ -846,7 +859,12 @@ impl Realm {
     fn link_closed(&mut self, now: Nanos, link: LinkId, why: Close) {
         self.stats.closed[why as usize] += 1;
         let Some((key, session)) = self.of(link) else { return };
-        let is_lost = matches!(why, Close::Reset | Close::Silent | Close::Slow | Close::Panic);
+        let is_lost = match why {
+            Close::Reset | Close::Silent | Close::Slow | Close::Panic => true,
+            // On its way back it got no further: the answer may have been lost.
+            Close::Left | Close::HandshakeTimeout => !session.acked,
+            _ => false,
+        };
         if !session.joined || !is_lost {
             let left = match why {
                 Close::Left => Left::Left,
@@ -861,7 +879,7 @@ impl Realm {
         let was_active = session.state == State::Active;
         session.state = State::Pending;
         session.link = None;
-        session.doomed = false;
+        (session.answered, session.acked, session.doomed) = (false, false, false);
         session.charge = 0;
         session.in_flight = Vec::new();
         if was_active {
@@ -930,6 +948,7 @@ impl Realm {
             self.events.push_back(Event::Left { session: key, why: left });
         } else {
             self.sessions.remove(key);
+            self.events.push_back(Event::Gone { session: key });
         }
     }
 
@@ -953,7 +972,7 @@ impl Realm {
 
     fn send_broadcast(&mut self, aim: &Aim, latest_key: u32, route: &str, body: &[u8]) -> usize {
         for (downs, [plain, json]) in self.downs.iter_mut().zip(&mut self.targets) {
-            for (targets, body) in [(plain, body), (json, &b"{}"[..])] {
+            for (targets, body) in [(plain, body), (json, EMPTY_JSON)] {
                 if targets.is_empty() {
                     continue;
                 }
@@ -982,7 +1001,8 @@ impl Realm {
 struct Aim {
     queue_bytes_max: u32,
     class: Class,
-    charge: u32,
+    /// With the body as it is, and as JSON clients get it.
+    charges: [u32; 2],
     body_bytes: usize,
     count: usize,
 }
@@ -992,18 +1012,20 @@ type Targets = [Vec<u8>; 2];
 
 impl Aim {
     fn new(queue_bytes_max: u32, class: Class, route: &str, body: &[u8]) -> Self {
-        let charge = charge(route.len(), body.len());
-        Self { queue_bytes_max, class, charge, body_bytes: body.len(), count: 0 }
+        let json_bytes = if body.is_empty() { EMPTY_JSON.len() } else { body.len() };
+        let charges = [charge(route.len(), body.len()), charge(route.len(), json_bytes)];
+        Self { queue_bytes_max, class, charges, body_bytes: body.len(), count: 0 }
     }
 
     #[inline]
     fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
         let Some(link) = session.reachable() else { return };
         let reactor = usize::from(link.reactor());
+        let is_json = self.body_bytes == 0 && session.serializer == Serializer::Json;
+        let charge = self.charges[usize::from(is_json)];
         let is_taken = self.class != Class::Reliable
-            || session.take_charge(self.queue_bytes_max, self.charge, link, &mut downs[reactor]);
+            || session.take_charge(self.queue_bytes_max, charge, link, &mut downs[reactor]);
         if is_taken {
-            let is_json = self.body_bytes == 0 && session.serializer == Serializer::Json;
             targets[reactor][usize::from(is_json)].extend_from_slice(&link.to_bits().to_le_bytes());
             session.messages_out += 1;
             session.bytes_out += self.body_bytes as u64;
@@ -1018,16 +1040,11 @@ impl Session {
         self.joined && self.state != State::Closed
     }
 
-    /// The link that pushes go to; also that of a client that is silent.
+    /// The link that pushes go to; also that of a client that is silent, but not one that waits for its acknowledgement:
+    /// it would drop them.
     #[inline]
     fn reachable(&self) -> Option<LinkId> {
-        let is_there = match self.state {
-            State::Active => true,
-            // Not while a new link's answer is on its way.
-            State::Pending => self.answered,
-            State::Connecting | State::Closed => false,
-        };
-        self.link.filter(|_| is_there && !self.doomed)
+        self.link.filter(|_| self.acked && !self.doomed)
     }
 
     /// Charges reliable bytes that are about to be sent; a client that does not take them is closed.
@@ -1066,6 +1083,8 @@ fn kick_body(reason: &str) -> Vec<u8> {
     escape_ascii(json.as_bytes()).into_owned()
 }
 
+/// What a push without a body is to a JSON client: an empty one throws in JavaScript.
+const EMPTY_JSON: &[u8] = b"{}";
 /// A place of a link that has no session.
 const NOBODY: u32 = u32::MAX;
 /// The payload of a timer that is the game's; a session's is its slot.

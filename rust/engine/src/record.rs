@@ -237,7 +237,7 @@ impl Field for Span {
 
     fn read(input: &mut Input<'_>) -> Result<Self, LogError> {
         let span = Self { start: u32::read(input)?, len: u32::read(input)? };
-        if span.start as usize + span.len as usize > input.stored {
+        if u64::from(span.start) + u64::from(span.len) > input.stored as u64 {
             return Err(LogError::Span { start: span.start, len: span.len, stored: input.stored });
         }
         Ok(span)

@@ -63,8 +63,10 @@ pub struct Session {
     pub(crate) serializer: Serializer,
     pub(crate) transport: Transport,
     pub(crate) tls: bool,
-    /// The handshake was answered.
+    /// The link's handshake was answered.
     pub(crate) answered: bool,
+    /// The link's client acknowledged the answer: only now may anything else be sent.
+    pub(crate) acked: bool,
     /// The game was told of it.
     pub(crate) joined: bool,
     /// The link was told to close: nothing counts any more.
@@ -77,6 +79,8 @@ pub struct Session {
     pub(crate) messages_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// In and out, of the links before this one.
+    pub(crate) bytes_before: [u64; 2],
     /// Requests of this link that wait for their answer beyond the dispatch that brought them.
     pub(crate) in_flight: Vec<u32>,
 

@@ -323,9 +323,9 @@ mod tests {
             wheel.insert(deadline, payload);
         }
         assert_eq!(wheel.next_deadline(), Some(SLOT));
-        assert_eq!(payloads(&mut wheel, SLOT - 1), []);
+        assert_eq!(payloads(&mut wheel, SLOT - 1), [0u64; 0]);
         assert_eq!(payloads(&mut wheel, SLOT), [2, 4, 1, 3]);
-        assert_eq!(payloads(&mut wheel, 5 * SECOND - 1), []);
+        assert_eq!(payloads(&mut wheel, 5 * SECOND - 1), [0u64; 0]);
         assert_eq!(payloads(&mut wheel, 5 * SECOND + SLOT), [5]);
         assert_eq!((wheel.next_deadline(), wheel.is_empty()), (None, true));
     }
@@ -347,7 +347,7 @@ mod tests {
         let mut wheel = Wheel::new(0);
         let key = wheel.insert(Nanos::MAX, 1);
         wheel.insert(Nanos::MAX - 1, 2);
-        assert_eq!(payloads(&mut wheel, 1 << 62), []);
+        assert_eq!(payloads(&mut wheel, 1 << 62), [0u64; 0]);
         assert!(wheel.rearm(key, (1 << 62) + 1));
         assert_eq!(payloads(&mut wheel, (1 << 62) + SLOT), [1]);
     }

@@ -114,6 +114,10 @@ fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<
             }
             Ok(())
         }
+        Event::Gone { session: key } => {
+            core.enter()?.forget(key);
+            Ok(())
+        }
         Event::Timer { key } => {
             let fire = core.enter()?.hooks.fire.clone_ref(py);
             fire.call1(py, (key.to_bits(),))?;

@@ -356,8 +356,9 @@ impl Link {
                 }
                 if let Some(client) = self.client_half_mut() {
                     let seconds = answer.heartbeat.map(|seconds| Nanos::from(seconds.get()) * 1_000_000_000);
-                    client.heartbeat = seconds.unwrap_or(client.heartbeat);
+                    client.heartbeat = seconds.unwrap_or(Nanos::MAX);
                     client.dict = answer.dict;
+                    client.dict.sort_unstable_by_key(|entry| entry.1);
                 }
                 self.send(Class::Reliable, 0, PacketKind::HandshakeAck, [], out)?;
                 self.enter(Phase::Ready, now.saturating_add(self.heartbeat()));
@@ -386,9 +387,9 @@ impl Link {
         let dict = self.client_half().map_or(&[][..], |client| &client.dict);
         let route = match message.route {
             Route::Name(name) => name,
-            Route::Code(code) => match dict.iter().find(|entry| entry.1 == code) {
-                Some((name, _)) => name,
-                None => return Err(Close::RouteInvalid.into()),
+            Route::Code(code) => match dict.binary_search_by_key(&code, |entry| entry.1) {
+                Ok(place) => dict[place].0.as_str(),
+                Err(_) => return Err(Close::RouteInvalid.into()),
             },
             Route::None => return Err(Close::RouteInvalid.into()),
         };

@@ -6,7 +6,7 @@ use wire::websocket::frame::{
     CLOSE_GOING_AWAY, CLOSE_NORMAL, FrameHead, OpCode, apply_mask, encode_close, encode_frame, frame_header,
 };
 
-use super::{Fault, Full, Link, Outbox, Phase, SharedPush};
+use super::{Ending, Fault, Full, Link, Outbox, Phase, SharedPush};
 use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge};
 use crate::outbox::push_head;
 
@@ -86,8 +86,8 @@ impl Link {
             }
             Down::Close { why, .. } => self.close(now, why, ups, out),
             Down::Abort { why, .. } => self.handle_end(now, why, ups),
-            Down::Pause { .. } => self.is_paused = true,
-            Down::Resume { .. } => (self.is_paused, self.last_heard) = (false, now),
+            Down::Pause { .. } if self.ending() == Ending::No => self.is_paused = true,
+            Down::Resume { .. } if self.is_paused => (self.is_paused, self.last_heard) = (false, now),
             Down::HttpBytes { body, .. } if self.phase == Phase::Http => {
                 self.send_plain(log.bytes(body), out)?;
                 self.http_owes = true;
@@ -219,6 +219,9 @@ impl Link {
     }
 
     fn close(&mut self, now: Nanos, why: Close, ups: &mut UpLog, out: &mut impl Outbox) {
+        if self.ending() != Ending::No {
+            return; // behind a close frame stands nothing
+        }
         let code = if why == Close::Shutdown { CLOSE_GOING_AWAY } else { CLOSE_NORMAL };
         self.send_close_frame(code, out);
         self.begin_closing(now, why, ups);

@@ -1,0 +1,545 @@
+//! The rules of sessions: who is here, under which name, in which groups, and how each one ends.
+
+mod common;
+
+use common::{Authenticate, HANDSHAKE, SECOND, START, Server, Setup, hex, secs, spaced};
+use engine::event::{Class, Close, Down, LinkId, Transport, Up, UpLog};
+use engine::realm::{AcceptError, Event, Left, PushError, Realm, RealmConfig, SessionClosed, SessionKey};
+use engine::session::State;
+
+fn server() -> Server {
+    Server::new(&Setup::default())
+}
+
+/// A server whose sessions wait ten seconds for their client to come back.
+fn graceful() -> Server {
+    let mut setup = Setup::default();
+    setup.realm.resume_grace = secs(10);
+    Server::new(&setup)
+}
+
+/// Somebody joins under this name.
+fn join_as(server: &mut Server, uid: &str) -> (LinkId, SessionKey) {
+    server.authenticate = Authenticate::Uid(uid.to_owned());
+    server.join()
+}
+
+/// Somebody knocks and is not answered.
+fn knock(server: &mut Server) -> (LinkId, SessionKey) {
+    server.authenticate = Authenticate::Wait;
+    let link = server.connect();
+    server.send(link, &HANDSHAKE.concat());
+    (link, server.realm.session_of(link).unwrap())
+}
+
+/// A link's socket ends.
+fn end(server: &mut Server, link: LinkId, why: Close) {
+    let now = server.now;
+    let end = server.end(link);
+    end.link.handle_end(now, why, &mut end.ups);
+    server.settle();
+}
+
+fn push(server: &mut Server, session: SessionKey, body: &[u8]) -> Result<(), PushError> {
+    server.realm.push(session, Class::Reliable, 0, "a", body)
+}
+
+fn state(server: &Server, session: SessionKey) -> Option<State> {
+    server.realm.session(session).map(|session| session.state())
+}
+
+fn members(server: &Server, group: &str) -> Vec<SessionKey> {
+    let group = server.realm.find_group(group).unwrap();
+    server.realm.group_members(group).collect()
+}
+
+// -- joining and leaving ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_session_leaves_once_whatever_ends_it() {
+    for (why, left, story) in [
+        (Close::Reset, Left::Lost, "knocked joined dropped left"),
+        (Close::Silent, Left::Lost, "knocked joined dropped left"),
+        (Close::Slow, Left::Lost, "knocked joined dropped left"),
+        (Close::Panic, Left::Lost, "knocked joined dropped left"),
+        (Close::Left, Left::Left, "knocked joined left"),
+        (Close::PacketType, Left::Kicked, "knocked joined left"),
+        (Close::HandshakeTwice, Left::Kicked, "knocked joined left"),
+        (Close::MessageInvalid, Left::Kicked, "knocked joined left"),
+    ] {
+        let mut server = server();
+        let (link, session) = server.join();
+        end(&mut server, link, why);
+        for _ in 0..2 {
+            end(&mut server, link, Close::Reset);
+            server.realm.kick(server.now, session, "again");
+            server.realm.close(server.now, session);
+            server.realm.shutdown(server.now, "again");
+            server.advance(secs(100));
+        }
+        assert_eq!((server.story().as_str(), server.left()), (story, vec![left]), "{why:?}");
+        assert_eq!(server.realm.stats().closed(why), 1);
+        assert!(state(&server, session).is_none() && server.realm.sessions().next().is_none());
+    }
+}
+
+#[test]
+fn what_the_server_ends_leaves_at_once_and_once() {
+    type End = fn(&mut Realm, SessionKey);
+    let ends: [(End, Left, Close); 3] = [
+        (|realm, session| realm.kick(0, session, "go"), Left::Kicked, Close::Kicked),
+        (|realm, session| realm.close(0, session), Left::Kicked, Close::Closed),
+        (|realm, _| realm.shutdown(0, "bye"), Left::Shutdown, Close::Shutdown),
+    ];
+    for (end, left, why) in ends {
+        let mut server = server();
+        let (link, session) = server.join();
+        end(&mut server.realm, session);
+        // Before its link knows of it, the session takes and gets nothing more.
+        assert_eq!(state(&server, session), Some(State::Closed));
+        assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
+        assert_eq!(server.realm.admit(server.now, link, 0), None);
+        end(&mut server.realm, session);
+        server.settle();
+        assert_eq!((server.story().as_str(), server.left()), ("knocked joined left", vec![left]));
+        assert_eq!(server.closed(link), Some(why));
+        assert_eq!(server.realm.stats().closed(why), 1);
+    }
+}
+
+#[test]
+fn a_session_can_be_asked_while_its_end_is_told_and_not_after() {
+    let mut server = server();
+    let (_, session) = join_as(&mut server, "ann");
+    server.realm.kick(server.now, session, "go");
+    assert_eq!(server.realm.poll_event(), Some(Event::Left { session, why: Left::Kicked }));
+    assert_eq!(server.realm.session(session).unwrap().uid(), Some("ann"));
+    assert_eq!(server.realm.poll_event(), None);
+    assert!(server.realm.session(session).is_none());
+    // Its place is another's then, and its key nobody's.
+    let (_, other) = server.join();
+    assert_eq!((other.slot, state(&server, session)), (session.slot, None));
+    assert_ne!(other, session);
+}
+
+#[test]
+fn who_does_not_join_leaves_nothing_behind() {
+    let mut server = server();
+    let (refused, session) = knock(&mut server);
+    server.realm.refuse(server.now, session, "no", "not you");
+    let (kicked, session) = knock(&mut server);
+    server.realm.kick(server.now, session, "go");
+    let (cut, _) = knock(&mut server);
+    end(&mut server, cut, Close::Reset);
+    let (late, session) = knock(&mut server);
+    server.advance(secs(11));
+    assert_eq!(server.realm.accept(server.now, session, None), Err(AcceptError::Closed));
+    assert_eq!(server.left(), []);
+    assert_eq!(server.story().matches("gone").count(), 4);
+    let whys = [refused, kicked, cut, late].map(|link| server.closed(link).unwrap());
+    assert_eq!(whys, [Close::Refused, Close::Kicked, Close::Reset, Close::AuthTimeout]);
+    assert_eq!(server.realm.next_deadline(), None);
+}
+
+#[test]
+fn shutdown_kicks_everybody_in_order() {
+    let mut server = server();
+    let (ann, _) = server.join();
+    let (bob, _) = server.join();
+    let (knocking, _) = knock(&mut server);
+    server.realm.shutdown(server.now, "maintenance");
+    server.settle();
+    let kick = r#"{"reason":"maintenance"}"#;
+    for link in [ann, bob] {
+        let said = server.take(link);
+        assert_eq!((said[0], String::from_utf8_lossy(&said[4..]).as_ref()), (5, kick));
+        assert_eq!(server.closed(link), Some(Close::Shutdown));
+    }
+    assert_eq!((server.take(knocking), server.closed(knocking)), (vec![], Some(Close::Shutdown)));
+    assert_eq!(server.left(), [Left::Shutdown, Left::Shutdown]);
+}
+
+// -- ids and names ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn ids_are_unique_across_nodes_and_never_come_again() {
+    let mut ids = Vec::new();
+    for node in [0, 1, 2, (1 << 28) - 1] {
+        let mut setup = Setup::default();
+        setup.realm.node = node;
+        let mut server = Server::new(&setup);
+        for _ in 0..100 {
+            let (link, session) = server.join();
+            let id = server.realm.session(session).unwrap().id();
+            assert_eq!(id >> 36, u64::from(node));
+            ids.push(id);
+            end(&mut server, link, Close::Left);
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 400);
+}
+
+#[test]
+fn a_new_login_replaces_the_old_session() {
+    let mut server = server();
+    let (old_link, old) = join_as(&mut server, "ann");
+    let (_, new) = join_as(&mut server, "ann");
+    assert_eq!(server.realm.user("ann"), Some(new));
+    assert_eq!(server.left(), [Left::Replaced]);
+    assert_eq!(server.closed(old_link), Some(Close::Replaced));
+    assert!(server.take(old_link).starts_with(&hex("05 00 00 15")));
+    // A late end of the old one, by whatever way, does not unbind the new.
+    end(&mut server, old_link, Close::Reset);
+    server.realm.kick(server.now, old, "late");
+    server.realm.close(server.now, old);
+    server.settle();
+    assert_eq!((server.realm.user("ann"), state(&server, new)), (Some(new), Some(State::Active)));
+    assert_eq!(server.story(), "knocked joined knocked left joined");
+    server.realm.kick(server.now, new, "go");
+    assert_eq!(server.realm.user("ann"), None);
+}
+
+#[test]
+fn or_it_is_refused_as_configured() {
+    let mut setup = Setup::default();
+    setup.realm.replace = false;
+    let mut server = Server::new(&setup);
+    let (_, old) = join_as(&mut server, "ann");
+    let (link, new) = knock(&mut server);
+    assert_eq!(server.realm.accept(server.now, new, Some("ann")), Err(AcceptError::UidTaken));
+    server.settle();
+    let said = String::from_utf8_lossy(&server.take(link)).into_owned();
+    assert!(said.contains("GS-409"), "{said}");
+    assert_eq!(server.closed(link), Some(Close::Refused));
+    assert_eq!((server.realm.user("ann"), server.left().len()), (Some(old), 0));
+}
+
+#[test]
+fn of_two_logins_at_once_the_later_answer_wins() {
+    let mut server = server();
+    let ((first, ann), (second, ann_again)) = (knock(&mut server), knock(&mut server));
+    server.realm.accept(server.now, ann_again, Some("ann")).unwrap();
+    server.realm.accept(server.now, ann, Some("ann")).unwrap();
+    assert_eq!(server.realm.accept(server.now, ann, Some("bob")), Err(AcceptError::Closed), "once");
+    server.settle();
+    assert_eq!(server.realm.user("ann"), Some(ann));
+    assert_eq!((server.closed(first), server.closed(second)), (None, Some(Close::Replaced)));
+    server.send(first, &hex("02 00 00 00"));
+    assert_eq!(server.story(), "knocked knocked gone joined");
+}
+
+#[test]
+fn a_guest_has_no_name() {
+    let mut server = server();
+    let (_, session) = server.join();
+    assert_eq!(server.realm.session(session).unwrap().uid(), None);
+}
+
+// -- groups ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn membership_ends_with_the_session() {
+    let mut server = server();
+    let ((ann_link, ann), (_, bob)) = (server.join(), server.join());
+    let (red, blue) = (server.realm.group("red"), server.realm.group("blue"));
+    for session in [ann, bob] {
+        assert!(server.realm.group_add(red, session) && server.realm.group_add(blue, session));
+    }
+    assert!(!server.realm.group_add(red, ann), "it is one already");
+    assert!(server.realm.group_remove(blue, bob) && !server.realm.group_remove(blue, bob));
+    end(&mut server, ann_link, Close::Left);
+    assert_eq!((members(&server, "red"), members(&server, "blue")), (vec![bob], vec![]));
+    assert!(!server.realm.group_add(red, ann), "it is gone");
+    assert!(server.realm.group_forget(blue) && !server.realm.group_forget(red));
+    assert_eq!((server.realm.find_group("blue"), server.realm.group_len(red)), (None, 1));
+}
+
+#[test]
+fn while_its_end_is_told_a_session_is_in_no_group_and_joins_none() {
+    let mut server = server();
+    let (_, ann) = server.join();
+    let red = server.realm.group("red");
+    server.realm.group_add(red, ann);
+    server.realm.kick(server.now, ann, "go");
+    assert!(matches!(server.realm.poll_event(), Some(Event::Left { .. })));
+    assert_eq!((server.realm.group_len(red), server.realm.group_add(red, ann)), (0, false));
+}
+
+// -- pushes ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_broadcast_is_one_down_for_each_reactor() {
+    let mut realm =
+        Realm::new(RealmConfig { reactors: 3, ..RealmConfig::default() }, Setup::default().link.routes);
+    let mut log = UpLog::default();
+    let (address, body) = (log.store(b"unix"), log.store(b"{}"));
+    let mut links = Vec::new();
+    for slot in 0..30 {
+        let link = LinkId::new(slot as u8 % 3, slot, 1);
+        links.push(link);
+        realm.handle_up(START, &Up::Opened { link, transport: Transport::Tcp, tls: false, address }, &log);
+        realm.handle_up(START, &Up::Handshake { link, body }, &log);
+        let session = realm.session_of(link).unwrap();
+        realm.accept(START, session, None).unwrap();
+        realm.handle_up(START, &Up::Ready { link }, &log);
+    }
+    (0..3).for_each(|reactor| realm.downs(reactor).clear());
+    let skipped = realm.session_of(links[4]);
+    assert_eq!(realm.push_all(skipped, Class::Reliable, 0, "a", b"hello"), 29);
+    for reactor in 0..3 {
+        let downs = realm.downs(reactor);
+        let [Down::Broadcast { targets, class: Class::Reliable, route, body, .. }] = downs.events[..] else {
+            panic!("{:?}", downs.events)
+        };
+        assert_eq!((downs.bytes(route), downs.bytes(body)), (&b"a"[..], &b"hello"[..]));
+        let targets = downs.bytes(targets).chunks_exact(8);
+        let targets: Vec<LinkId> =
+            targets.map(|bits| LinkId::from_bits(u64::from_le_bytes(bits.try_into().unwrap()))).collect();
+        let expected = links.iter().filter(|link| link.reactor() == reactor && **link != links[4]);
+        assert_eq!(targets, expected.copied().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_group_is_pushed_to_and_everybody_is() {
+    let mut server = server();
+    let ((ann_link, ann), (bob_link, bob), (eve_link, _)) = (server.join(), server.join(), server.join());
+    let red = server.realm.group("red");
+    server.realm.group_add(red, bob);
+    server.realm.group_add(red, ann);
+    assert_eq!(server.realm.push_group(red, Some(ann), Class::Reliable, 0, "a", b"red"), 1);
+    assert_eq!(server.realm.push_all(Some(bob), Class::Reliable, 0, "b", b"all"), 2);
+    assert_eq!(server.realm.broadcast([ann], None, Class::Reliable, 0, "c", b"ann"), 1);
+    server.settle();
+    let said = [ann_link, bob_link, eve_link].map(|link| spaced(&server.take(link)));
+    let all = "04 00 00 06 06 01 62 61 6c 6c";
+    assert_eq!(said[0], format!("{all} 04 00 00 06 06 01 63 61 6e 6e"));
+    assert_eq!((said[1].as_str(), said[2].as_str()), ("04 00 00 06 06 01 61 72 65 64", all));
+}
+
+#[test]
+fn who_has_not_joined_is_not_pushed_to() {
+    let mut server = server();
+    let (link, session) = knock(&mut server);
+    assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
+    server.realm.accept(server.now, session, None).unwrap();
+    assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"{}"), 0);
+    server.settle();
+    assert_eq!(server.take(link)[0], 1, "the answer and nothing else");
+    assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
+}
+
+#[test]
+fn bodies_toward_json_clients_are_never_empty_and_others_stay_as_they_are() {
+    for (gs, push_body, answer) in [("json", "7b 7d", "6e 75 6c 6c"), ("protobuf", "", "")] {
+        let mut server = server();
+        let link = server.connect();
+        let handshake = format!(r#"{{"sys":{{"gs":{{"serializer":"{gs}"}}}}}}"#);
+        server.send(link, &[&[1, 0, 0, handshake.len() as u8][..], handshake.as_bytes()].concat());
+        server.send(link, &hex("02 00 00 00"));
+        let session = server.realm.session_of(link).unwrap();
+        push(&mut server, session, b"").unwrap();
+        server.realm.push_all(None, Class::Reliable, 0, "a", b"");
+        let charged = server.realm.session(session).unwrap().queued_bytes();
+        assert_eq!(charged as usize, 2 * (21 + 1 + hex(push_body).len()));
+        let said = spaced(&server.send(link, &hex("04 00 00 07 00 01 04 65 63 68 6f")));
+        let push = format!("04 00 00 0{} 06 01 61 {push_body} ", 3 + hex(push_body).len()).replace("  ", " ");
+        let answer = format!("04 00 00 0{} 04 01 {answer}", 2 + hex(answer).len());
+        assert_eq!(said, format!("{push}{push}{answer}").trim_end());
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_packet_is_not_pushed() {
+    let mut server = server();
+    let (link, session) = server.join();
+    let route = "r".repeat(256);
+    assert_eq!(server.realm.push(session, Class::Reliable, 0, &route, b""), Err(PushError::TooLong));
+    let body = vec![0; 1 << 24];
+    assert_eq!(push(&mut server, session, &body), Err(PushError::TooLong));
+    assert_eq!(server.realm.push_all(None, Class::Latest, 0, "a", &body), 0);
+    server.realm.respond(session, link, 1, &body);
+    server.settle();
+    let said = server.take(link);
+    assert!(String::from_utf8_lossy(&said).contains("GS-500"));
+    assert_eq!(server.closed(link), None);
+}
+
+#[test]
+fn what_may_be_dropped_is_dropped_when_a_log_is_full() {
+    let mut setup = Setup::default();
+    setup.realm.down_bytes_max = 1000;
+    let mut server = Server::new(&setup);
+    let (_, session) = server.join();
+    let mut push = |class| server.realm.push(session, class, 0, "a", &[0; 600]);
+    assert_eq!(push(Class::Latest), Ok(()));
+    assert_eq!((push(Class::Latest), push(Class::Droppable)), (Err(PushError::Full), Err(PushError::Full)));
+    assert_eq!(push(Class::Reliable), Ok(()));
+    server.realm.push_all(None, Class::Droppable, 0, "a", &[0; 600]);
+    assert_eq!((server.realm.stats().dropped, server.realm.downs(0).events.len()), (3, 2));
+}
+
+// -- coming back -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_cut_session_waits_for_its_grace_and_then_leaves() {
+    let mut server = graceful();
+    let (link, session) = join_as(&mut server, "ann");
+    let red = server.realm.group("red");
+    server.realm.group_add(red, session);
+    end(&mut server, link, Close::Reset);
+    assert_eq!(
+        (server.story().as_str(), state(&server, session)),
+        ("knocked joined dropped", Some(State::Pending))
+    );
+    // It is still who it is, and what is pushed goes nowhere, at no charge.
+    assert_eq!((server.realm.user("ann"), members(&server, "red")), (Some(session), vec![session]));
+    assert_eq!(push(&mut server, session, b"{}"), Ok(()));
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"{}"), 0);
+    assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
+    server.advance(secs(10) - 1);
+    assert_eq!(server.story(), "knocked joined dropped");
+    server.advance(SECOND / 100);
+    assert_eq!((server.story().as_str(), server.left()), ("knocked joined dropped left", vec![Left::Lost]));
+    assert_eq!((server.realm.user("ann"), members(&server, "red")), (None, vec![]));
+}
+
+#[test]
+fn a_client_that_left_in_good_order_is_not_waited_for() {
+    let mut server = graceful();
+    let (link, _) = server.join();
+    end(&mut server, link, Close::Left);
+    assert_eq!((server.story().as_str(), server.left()), ("knocked joined left", vec![Left::Left]));
+}
+
+#[test]
+fn a_session_goes_on_with_a_new_link_once_that_is_acknowledged() {
+    let mut server = graceful();
+    let (old, session) = join_as(&mut server, "ann");
+    server.send(old, &hex("04 00 00 07 00 01 04 68 6f 6c 64")); // in flight when the link goes
+    server.advance(secs(15));
+    let bytes_before = server.realm.session(session).unwrap().bytes_in();
+    end(&mut server, old, Close::Reset);
+    server.advance(secs(5));
+    let (new, newcomer) = knock(&mut server);
+    let red = server.realm.group("red");
+    server.realm.group_add(red, newcomer);
+    server.realm.attach(session, newcomer).unwrap();
+    server.settle();
+    assert_eq!(server.take(new)[0], 1, "the handshake's answer");
+    assert_eq!((server.realm.session_of(new), server.realm.session_of(old)), (Some(session), None));
+    assert!(server.realm.session(newcomer).is_none() && members(&server, "red").is_empty());
+    // Before the ack nothing may be sent, so nothing is charged.
+    assert_eq!(push(&mut server, session, b"lost"), Ok(()));
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"lost"), 0);
+    assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
+    assert_eq!(state(&server, session), Some(State::Pending));
+    assert_eq!(spaced(&server.send(new, &hex("02 00 00 00"))), "03 00 00 00");
+    assert_eq!(server.story(), "knocked joined dropped knocked gone resumed");
+    // All is as it was, but for the old link's requests.
+    server.realm.respond(session, old, 1, b"too late");
+    push(&mut server, session, b"here").unwrap();
+    let hold = hex("04 00 00 07 00 01 04 68 6f 6c 64");
+    assert_eq!(spaced(&server.send(new, &hold)), "04 00 00 07 06 01 61 68 65 72 65");
+    assert_eq!(server.realm.user("ann"), Some(session));
+    server.advance(secs(16));
+    assert!(server.realm.session(session).unwrap().bytes_in() > bytes_before, "they add up");
+    server.advance(secs(10));
+    assert_eq!(server.left(), [], "its grace is over and forgotten");
+}
+
+#[test]
+fn a_link_that_is_lost_on_the_way_back_leaves_the_session_waiting() {
+    for why in [Close::Reset, Close::Left, Close::HandshakeTimeout] {
+        let mut server = graceful();
+        let (link, session) = server.join();
+        end(&mut server, link, Close::Reset);
+        for _ in 0..3 {
+            server.advance(secs(9));
+            let (new, newcomer) = knock(&mut server);
+            server.realm.attach(session, newcomer).unwrap();
+            server.settle();
+            end(&mut server, new, why);
+            assert_eq!(state(&server, session), Some(State::Pending), "{why:?}");
+        }
+        server.advance(secs(9));
+        let (new, newcomer) = knock(&mut server);
+        server.realm.attach(session, newcomer).unwrap();
+        server.settle();
+        server.send(new, &hex("02 00 00 00"));
+        let story = server.story().replace("knocked gone ", "");
+        assert_eq!(story, "knocked joined dropped resumed", "{why:?}");
+        end(&mut server, new, Close::Left);
+        assert_eq!(server.left(), [Left::Left]);
+    }
+}
+
+#[test]
+fn only_a_cut_session_and_only_a_link_that_knocks_can_be_joined() {
+    let mut server = graceful();
+    let (cut, pending) = server.join();
+    let (_, active) = server.join();
+    let (_, newcomer) = knock(&mut server);
+    assert_eq!(server.realm.attach(pending, newcomer), Err(SessionClosed), "its link is there");
+    end(&mut server, cut, Close::Reset);
+    assert_eq!(server.realm.attach(pending, active), Err(SessionClosed), "it does not knock");
+    server.realm.attach(pending, newcomer).unwrap();
+    assert_eq!(server.realm.attach(pending, newcomer), Err(SessionClosed), "once");
+    let (_, another) = knock(&mut server);
+    assert_eq!(server.realm.attach(pending, another), Err(SessionClosed), "somebody is on his way");
+}
+
+#[test]
+fn a_session_that_waits_can_be_kicked_and_replaced() {
+    let mut server = graceful();
+    let (link, ann) = join_as(&mut server, "ann");
+    end(&mut server, link, Close::Reset);
+    let (_, again) = join_as(&mut server, "ann");
+    assert_eq!((server.left(), server.realm.user("ann")), (vec![Left::Replaced], Some(again)));
+    assert_eq!(state(&server, ann), None);
+    let link = server.realm.session(again).unwrap().link().unwrap();
+    end(&mut server, link, Close::Silent);
+    server.realm.kick(server.now, again, "go");
+    server.settle();
+    assert_eq!(server.left(), [Left::Replaced, Left::Kicked]);
+    server.advance(secs(100));
+    assert_eq!((server.left().len(), server.realm.next_deadline()), (2, None));
+}
+
+#[test]
+fn a_slow_client_comes_back_with_an_empty_account() {
+    let mut setup = Setup::default();
+    (setup.realm.resume_grace, setup.realm.queue_bytes_max) = (secs(10), 100);
+    let mut server = Server::new(&setup);
+    let (link, session) = server.join();
+    assert_eq!(push(&mut server, session, &[0; 200]), Err(PushError::Full));
+    assert_eq!(server.realm.admit(server.now, link, 0), None, "it is doomed");
+    server.settle();
+    assert_eq!((server.closed(link), server.story().as_str()), (Some(Close::Slow), "knocked joined dropped"));
+    let (new, newcomer) = knock(&mut server);
+    server.realm.attach(session, newcomer).unwrap();
+    server.settle();
+    server.send(new, &hex("02 00 00 00"));
+    push(&mut server, session, b"{}").unwrap();
+    server.settle();
+    assert_eq!(spaced(&server.take(new)), "04 00 00 05 06 01 61 7b 7d");
+}
+
+// -- timers ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn timers_of_the_game_come_in_order_and_can_be_taken_back() {
+    let mut server = server();
+    let first = server.realm.after(server.now, secs(2));
+    let second = server.realm.after(server.now, secs(1));
+    let never = server.realm.after(server.now, secs(1));
+    assert!(server.realm.cancel(never) && !server.realm.cancel(never));
+    server.advance(secs(1));
+    assert_eq!(server.events, [], "never early");
+    server.advance(secs(2));
+    assert_eq!(server.events, [Event::Timer { key: second }, Event::Timer { key: first }]);
+    assert!(!server.realm.cancel(first));
+}
