@@ -11,7 +11,7 @@ use crate::event::RouteId;
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     // The keys are the game's own: a client can look names up, but adds none.
-    ids: FxHashMap<Arc<str>, RouteId>,
+    ids: FxHashMap<Arc<[u8]>, RouteId>,
     names: Vec<Arc<str>>,
 }
 
@@ -27,16 +27,15 @@ impl RouteTable {
             return id;
         }
         let id = RouteId(self.names.len() as u32);
-        let name: Arc<str> = name.into();
-        self.names.push(name.clone());
-        self.ids.insert(name, id);
+        self.names.push(name.into());
+        self.ids.insert(name.as_bytes().into(), id);
         id
     }
 
     /// The number of `name`, if it has one.
     #[inline]
-    pub fn lookup(&self, name: &str) -> Option<RouteId> {
-        self.ids.get(name).copied()
+    pub fn lookup(&self, name: impl AsRef<[u8]>) -> Option<RouteId> {
+        self.ids.get(name.as_ref()).copied()
     }
 
     /// The name of a number that this table gave.

@@ -130,18 +130,19 @@ impl Peers {
 
     /// Does what the realm asks; what has to be sent waits for `flush`.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
-        for down in &downs.events {
-            if let Down::Broadcast { targets, class, key, route, body } = *down {
-                let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
-                for target in downs.bytes(targets).chunks_exact(8) {
-                    let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
-                    self.with_link(id, |link, now, out| {
-                        link.handle_shared(now, &shared, class, key, ups, out)
-                    });
-                }
-            } else if let Some(id) = down.link() {
-                self.with_link(id, |link, now, out| link.handle_down(now, down, downs, ups, out));
-            }
+        let mut rest = &downs.events[..];
+        while let Some(first) = rest.first() {
+            let Some(id) = first.link() else {
+                self.broadcast(first, downs, ups);
+                rest = &rest[1..];
+                continue;
+            };
+            // What is asked of one link in a row, as the answers to all that it sent, finds it once.
+            let row = rest.iter().take_while(|down| down.link() == Some(id)).count();
+            self.with_link(id, |link, now, out| {
+                rest[..row].iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
+            });
+            rest = &rest[row..];
         }
     }
 
@@ -315,6 +316,15 @@ impl Peers {
             }
         }
         self.settle(token);
+    }
+
+    fn broadcast(&mut self, down: &Down, downs: &DownLog, ups: &mut UpLog) {
+        let Down::Broadcast { targets, class, key, route, body } = *down else { return };
+        let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
+        for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
+            let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
+            self.with_link(id, |link, now, out| link.handle_shared(now, &shared, class, key, ups, out));
+        }
     }
 
     fn expire(&mut self, ups: &mut UpLog) {

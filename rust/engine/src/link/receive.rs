@@ -3,7 +3,7 @@
 use wire::detect::{Detected, detect};
 use wire::handshake::ServerAnswer;
 use wire::http::{parse_head, parse_response_head};
-use wire::message::{self, Message, MessageKind, Route};
+use wire::message::{self, Message, MessageKind, RawRoute, Route};
 use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
 use wire::websocket::frame::{
     CLOSE_NO_CODE, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Frame, OpCode, Role, decode_close, decode_frame,
@@ -127,31 +127,32 @@ impl Link {
 
     #[inline]
     fn take_message(&mut self, body: &[u8], ups: &mut UpLog) -> Result<(), Fault> {
-        let message = message::decode(body)?;
+        let message = message::split(body)?;
         let request = match (message.kind, self.role) {
             (MessageKind::Request, Role::Server) => Some(message.id),
             (MessageKind::Notify, Role::Server) => None,
             (MessageKind::Response | MessageKind::Push, Role::Client) => {
-                return self.take_server_message(&message, ups);
+                return self.take_server_message(&message::decode(body)?, ups);
             }
             _ => {
+                message::decode(body)?;
                 ups.push(Up::Ignored { link: self.id });
                 return Ok(());
             }
         };
         let route = match message.route {
-            Route::Name(name) => match self.config.routes.lookup(name) {
+            RawRoute::Name(name) => match self.config.routes.lookup(name) {
                 Some(route) => route,
                 None => {
-                    let route = ups.store(name.as_bytes());
+                    let route = ups.store(message::route_name(name)?.as_bytes());
                     ups.push(Up::UnknownRoute { link: self.id, request, route });
                     return Ok(());
                 }
             },
-            Route::Code(code) if code > 0 && code <= self.codes => RouteId(u32::from(code) - 1),
-            Route::Code(_) | Route::None => return Err(Close::RouteInvalid.into()),
+            RawRoute::Code(code) if code > 0 && code <= self.codes => RouteId(u32::from(code) - 1),
+            RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
-        let body = self.store_body(&message, ups)?;
+        let body = self.store_body(message.compressed, message.body, ups)?;
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, body },
             None => Up::Notify { link: self.id, route, body },
@@ -160,13 +161,13 @@ impl Link {
     }
 
     #[inline]
-    fn store_body(&mut self, message: &Message<'_>, ups: &mut UpLog) -> Result<Span, Fault> {
-        if !message.compressed {
-            return Ok(ups.store(message.body));
+    fn store_body(&mut self, is_compressed: bool, body: &[u8], ups: &mut UpLog) -> Result<Span, Fault> {
+        if !is_compressed {
+            return Ok(ups.store(body));
         }
         self.compresses = true;
         let max = self.config.inflate_bytes_max;
-        Ok(ups.store_with(|bytes| message::inflate(message.body, max, bytes))?)
+        Ok(ups.store_with(|bytes| message::inflate(body, max, bytes))?)
     }
 
     // -- the first moments -------------------------------------------------------------------------------------------
@@ -379,7 +380,7 @@ impl Link {
     }
 
     fn take_server_message(&mut self, message: &Message<'_>, ups: &mut UpLog) -> Result<(), Fault> {
-        let body = self.store_body(message, ups)?;
+        let body = self.store_body(message.compressed, message.body, ups)?;
         if message.kind == MessageKind::Response {
             ups.push(Up::Response { link: self.id, id: message.id, error: message.error, body });
             return Ok(());

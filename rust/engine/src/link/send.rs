@@ -26,7 +26,17 @@ impl Link {
         let packed = self.compress(body);
         let head = ResponseHead::new(id, error, packed.is_some());
         let body = packed.as_deref().unwrap_or(body);
-        Ok(self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out)?)
+        if self.is_websocket {
+            return Ok(self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out)?);
+        }
+        let body_bytes = head.as_slice().len() + body.len();
+        let header = packet::header(PacketKind::Data, body_bytes);
+        self.bytes_out += (HEADER_BYTES + body_bytes) as u64;
+        Ok(out.packet(Class::Reliable, 0, |bytes| {
+            bytes.extend_from_slice(&header);
+            head.append_to(bytes);
+            bytes.extend_from_slice(body);
+        })?)
     }
 
     #[inline]
