@@ -161,7 +161,49 @@ mod tests {
         assert_eq!(clock.due(SECOND).count, 0);
     }
 
+    #[test]
+    fn the_step_is_fixed_whatever_was_late() {
+        let mut clock = TickClock::new(0, 60, 2, OnLate::Dilate);
+        let dt = clock.dt();
+        clock.due(10 * SECOND);
+        assert_eq!((clock.dt(), dt), (1.0 / 60.0, 1.0 / 60.0));
+        // What is behind adds up, and is published.
+        let behind = clock.dilation();
+        clock.due(20 * SECOND);
+        assert!(clock.dilation() > behind && clock.skipped() == 0);
+    }
+
+    #[test]
+    fn a_bound_of_zero_still_runs_a_tick() {
+        let mut clock = TickClock::new(0, 10, 0, OnLate::Skip);
+        assert_eq!(clock.due(SECOND), Due { first: 1, count: 1, skipped: 9, dilated: 0 });
+    }
+
     proptest! {
+        #[test]
+        fn no_rate_drifts(rate in 1u32..=u32::MAX, start in 0..1u64 << 60, seconds in 0u64..100_000_000, n: u32) {
+            let clock = TickClock::new(start, rate, 1, OnLate::Skip);
+            // Whole seconds are met exactly, however long it runs.
+            prop_assert_eq!(clock.deadline(u64::from(rate) * seconds), start + seconds * SECOND);
+            // And any tick to less than a nanosecond: the deadline is the exact one, rounded down.
+            let late = u128::from(clock.deadline(n.into()) - start) * u128::from(rate);
+            let exact = u128::from(n) * NANOS_PER_SECOND;
+            prop_assert!(late <= exact && exact < late + u128::from(rate));
+        }
+
+        #[test]
+        fn ten_seconds_of_late_ticks_end_where_they_should(rate in 1u32..2000, jitter in 0u64..400_000) {
+            let mut clock = TickClock::new(3, rate, 1, OnLate::Skip);
+            let mut ran = 0;
+            for n in 1..=u64::from(rate) * 10 {
+                // Each one is woken late by less than a step: that never adds up.
+                let due = clock.due(clock.next_deadline() + jitter * (n % 2));
+                ran += u64::from(due.count) + due.skipped;
+            }
+            prop_assert_eq!((ran, clock.next_deadline()), (u64::from(rate) * 10, clock.deadline(u64::from(rate) * 10 + 1)));
+            prop_assert_eq!(clock.deadline(u64::from(rate) * 3600), 3 + 3600 * SECOND);
+        }
+
         #[test]
         fn every_tick_is_run_or_skipped_and_none_is_early(
             rate in 1u32..2000, catch_up in 1u32..8, dilate: bool, steps in proptest::collection::vec(0u64..3_000_000_000, 1..50),
