@@ -124,6 +124,10 @@ def play(step: Callable[[str], None], port: int, certificate: str | None) -> Non
     refused = client.ask("room.room.refuse", {})
     check((refused["code"], refused["msg"]), ("GAME-7", "not today"))
 
+    step("a push of nothing")  # a response of nothing is `null`, and pypomelo takes objects only
+    client.send_notify("room.room.null", {})
+    check(client.push("onNull"), {})
+
     step("text of the whole of Unicode, and bodies around the sizes of buffers")
     texts = ["häßlich, 漢字, 😀 👩‍🚀, \0\x7f\x80\u07ff\u0800\uffff", "漢" * 8000]
     texts += ["x" * size for size in (0, 1, 1000, 1010, 1024, 2048, 4096, 16384, 60_000)]
