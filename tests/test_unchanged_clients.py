@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 from conftest import Serve, eventually
+from websockets.sync.client import connect
 from wire_client import (
     ACK,
     DATA,
@@ -29,6 +30,14 @@ GO_HANDSHAKE = (
     b'{"sys":{"platform":"mac","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"1.0.0"},'
     b'"user":{"age":30}}'
 )
+# Pitaya's first Go client sends its source text as it stands, with the line feeds and tabs around and in it.
+GO_V1_HANDSHAKE = (
+    b'\n{\n\t"sys": {\n\t\t"platform": "mac",\n\t\t"libVersion": "0.3.5-release",\n\t\t"clientBuildNumber":"20",\n'
+    b'\t\t"clientVersion":"2.1"\n\t},\n\t"user": {\n\t\t"age": 30\n\t}\n}\n'
+)
+PYPOMELO_HANDSHAKE = b'{"sys": {"version": "1.1.1", "type": "socket"}, "user": {}}'
+# pomelo-jsclient-websocket of npm, with the `user` that its caller may leave undefined.
+POMELO_NPM_HANDSHAKE = b'{"sys":{"type":"js-websocket","version":"0.0.1","rsa":{},"protoVersion":0}}'
 STARX_HANDSHAKE = b'{"sys":{"type":"js-websocket","version":"0.0.1","rsa":{}},"user":{}}'
 
 
@@ -61,7 +70,18 @@ def game() -> App:
 
 
 @pytest.mark.parametrize(
-    "hello", [POMELO_HANDSHAKE, LIBPITAYA_HANDSHAKE, GO_HANDSHAKE, STARX_HANDSHAKE, b'{"sys":{}}', b"{}"]
+    "hello",
+    [
+        POMELO_HANDSHAKE,
+        POMELO_NPM_HANDSHAKE,
+        LIBPITAYA_HANDSHAKE,
+        GO_HANDSHAKE,
+        GO_V1_HANDSHAKE,
+        STARX_HANDSHAKE,
+        PYPOMELO_HANDSHAKE,
+        b'{"sys":{}}',
+        b"{}",
+    ],
 )
 def test_it_connects_requests_notifies_and_is_pushed_to(serve: Serve, hello: bytes) -> None:
     with serve(game()) as server, Client(server.port) as client:
@@ -124,6 +144,24 @@ def test_4_a_client_that_only_answers_heartbeats_stays(serve: Serve) -> None:
         assert client.request("room.room.echo", b"x").body == b"x"
 
 
+def test_4_a_javascript_client_that_answers_every_second_heartbeat_only_stays_active(serve: Serve) -> None:
+    """Both JS clients answer one interval late, and drop the heartbeat that comes meanwhile: two intervals between answers."""
+    app = game()
+    dropped: list[int] = []
+
+    @app.on_drop
+    def drop(session: Session) -> None:
+        dropped.append(session.id)
+
+    with serve(app, heartbeat=0.25, stale_after=0.7) as server, connected(server.port) as client:
+        for _ in range(4):
+            assert client.read_packet() == (HEARTBEAT, b"")
+            assert client.read_packet() == (HEARTBEAT, b"")
+            client.send(packet(HEARTBEAT))
+        assert client.request("room.room.echo", b"x").body == b"x"
+        assert server.call(lambda: list(dropped)) == []
+
+
 def test_a_silent_client_is_closed(serve: Serve) -> None:
     with serve(game(), heartbeat=0.1, stale_after=0.2) as server, connected(server.port) as client:
         kinds = [kind for kind, _ in client.until_closed()]
@@ -161,6 +199,60 @@ def test_6_and_7_bodies_toward_json_clients_are_never_empty_and_ascii(serve: Ser
         client.send(request(77, "room.room.kick", b"{}"))
         kicks = [body for kind, body in client.until_closed() if kind == KICK]
         assert [json.loads(body) for body in kicks] == [{"reason": "bye"}]
+
+
+def test_6_an_error_and_a_push_of_nothing_are_json_objects_in_a_message_without_unknown_flags(serve: Serve) -> None:
+    """pypomelo looks at the flag's low four bits only, and insists that every body is an object."""
+    with serve(game()) as server, Client(server.port) as client:
+        client.handshake(PYPOMELO_HANDSHAKE)
+        answer = client.request("room.room.nowhere", b"{}")
+        assert answer.error
+        assert isinstance(json.loads(answer.body), dict)
+        client.send(notify("room.room.empty", b"{}"))
+        assert json.loads(client.push("onEmpty").body) == {}
+        client.send(request(9, "room.room.echo", b'{"a":"' + b"a" * 4000 + b'"}'))
+        while (got := client.read_packet())[0] != DATA:
+            pass
+        assert got[1][0] == 0x04, "a response, not compressed"
+
+
+def test_one_packet_in_each_websocket_frame(serve: Serve) -> None:
+    """pomelo-nodejsclient-websocket takes one packet out of a frame, and fails on several."""
+    with serve(game()) as server, connect(f"ws://127.0.0.1:{server.port}/", max_size=None) as peer:
+        peer.send(packet(HANDSHAKE, STARX_HANDSHAKE))
+        hello = peer.recv(10)
+        assert isinstance(hello, bytes)
+        assert hello[0] == HANDSHAKE
+        peer.send(packet(ACK))
+        peer.send(b"".join(request(n, "room.room.echo", b"%d" % n) for n in range(1, 301)))
+        answers = 0
+        while answers < 300:
+            frame = peer.recv(10)
+            assert isinstance(frame, bytes)
+            assert len(frame) == 4 + int.from_bytes(frame[1:4], "big")
+            answers += frame[0] == DATA
+
+
+def test_nothing_is_sent_between_the_handshake_answer_and_the_ack(serve: Serve) -> None:
+    """Pitaya's Go client throws away what it read together with the handshake answer."""
+    app = game()
+
+    @app.every(0.01)
+    def chatter() -> None:
+        app.push("chatter", b"{}")
+
+    with serve(app) as server, Client(server.port) as client, connected(server.port) as other:
+        client.send(packet(HANDSHAKE, GO_V1_HANDSHAKE))
+        assert client.read_packet()[0] == HANDSHAKE
+        for _ in range(5):
+            other.push("chatter")  # that long, at least
+        client.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.socket.recv(1)
+        client.socket.settimeout(10)
+        client.send(packet(ACK))
+        assert client.read_packet() == (HEARTBEAT, b"")
+        assert client.push("chatter").body == b"{}"
 
 
 def test_8_ids_begin_anywhere_zero_included(serve: Serve) -> None:
