@@ -426,6 +426,8 @@ class Link {
   #heartbeat = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #errorTimer;
   /** Messages behind one that is still being inflated; null while none is. @type {Message[] | null} */
   #behind = null;
 
@@ -457,7 +459,10 @@ class Link {
     socket.onopen = () => this.send(PacketType.handshake, hello);
     socket.onmessage = (event) => this.#handleFrame(event.data);
     socket.onclose = (event) => this.#end(closeError(this.#state, event));
-    socket.onerror = () => {}; // a close event follows, and says more
+    // A close event follows in the same task, and says more; but not in Node.js 20, where nothing does.
+    socket.onerror = () => {
+      this.#errorTimer ??= setTimeout(() => this.#end(new GameServerError('unreachable', 'the socket failed')), 0);
+    };
   }
 
   /** @param {number} type @param {Uint8Array} body @returns {boolean} False once the socket is closing. */
@@ -486,9 +491,10 @@ class Link {
     this.#state = 'ended';
     this.error = error;
     clearTimeout(this.#timer);
+    clearTimeout(this.#errorTimer);
     const socket = this.#socket;
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       if (closeCode !== undefined) guarded(() => socket.close(closeCode));
     }
     if (wasOpen) this.#events.lost(error);

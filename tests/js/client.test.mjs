@@ -431,3 +431,12 @@ test('a notify into a socket that closes says that it was not sent', async () =>
   assert.equal(client.notify('a'), false);
   await assert.rejects(async () => client.notify('a', () => {}), TypeError);
 });
+
+test('a socket that fails without a close event is an attempt that failed', async () => {
+  const opening = assert.rejects(connect('ws://game/', { WebSocket: Socket }), { code: 'unreachable', msg: 'the socket failed' });
+  await settle();
+  Socket.made[0].onerror({});
+  await clock.advance(0);
+  await opening;
+  assert.equal(clock.timers.size, 0);
+});
