@@ -1,10 +1,7 @@
 """The plaza: everybody who opens the page is a dot that walks, with a name and a chat line. Fifty bots keep it company.
 
 Run it with `python examples/plaza.py` or `make demo`, then open http://127.0.0.1:7777/ in two windows.
-What clients send is checked here, whatever the page does: a request that makes no sense is answered with an error.
 """
-
-from __future__ import annotations
 
 import math
 from itertools import count
@@ -13,12 +10,11 @@ from typing import Any
 
 from gameserver import App, Left, Refuse, Session
 
-WIDTH, HEIGHT = 2000, 1300  # of the plaza; a dot's position is its centre
-FOUNTAIN = (1000, 650, 120)  # x, y, radius: nobody walks through it
-RADIUS, SPEED = 14, 260.0  # units, and units a second; bots stroll
 TICK_RATE, BOTS = 30, 50
-BOT_NAMES = "Ada Alan Barbara Claude Donald Edsger Frances Grace Hedy Ida Joan Katherine Linus Margaret Niklaus".split()
-BOT_LINES = ("hello!", "nice weather", "have you seen the fountain?", "just passing by", "hm?", "to the trees!", "👋")
+WIDTH, HEIGHT, FOUNTAIN = 2000, 1300, (1000, 650, 120)  # nobody walks through the fountain: x, y, radius
+RADIUS, SPEED = 14, 260.0  # of a dot, whose position is its centre, and a second; bots stroll
+BOT_NAMES = ["Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Hedy", "Joan", "Katherine", "Linus"]
+BOT_LINES = ("hello!", "nice weather", "have you seen the fountain?", "just passing by", "hm?", "to the trees!")
 NAME_MAX, CHAT_MAX, CHAT_PAUSE = 16, 140, 0.7  # characters, and seconds between two lines of one person
 
 
@@ -30,11 +26,11 @@ class Dot:
         self.name, self.hue, self.bot = name, hue, bot
         angle, distance = app.random.uniform(0, math.tau), FOUNTAIN[2] * app.random.uniform(1.5, 5 if bot else 2.5)
         self.x, self.y = FOUNTAIN[0] + math.cos(angle) * distance, FOUNTAIN[1] + math.sin(angle) * distance
-        self.dx = self.dy = 0.0  # where it walks to; at most 1 long
-        self.mood_lasts = 0.0  # a bot's, in seconds
+        self.dx = self.dy = self.mood_lasts = 0.0  # where it walks to, at most 1 long; a bot's mood, in seconds
 
     def about(self) -> dict[str, Any]:
-        return {"id": self.id, "name": self.name, "hue": self.hue, "bot": self.bot, "x": round(self.x), "y": round(self.y)}
+        at = round(self.x), round(self.y)
+        return {"id": self.id, "name": self.name, "hue": self.hue, "bot": self.bot, "at": at}
 
     def walk(self, dt: float) -> None:
         """One step; the walls and the fountain are where the page draws them."""
@@ -48,8 +44,6 @@ class Dot:
 
 
 class Player(Session):
-    name = "guest"
-    hue = 0
     said_at = -CHAT_PAUSE
     dot: Dot
 
@@ -68,16 +62,15 @@ def open_plaza() -> None:
 
 @app.authenticate
 def introduce(player: Player, user: dict[str, Any]) -> None:
-    player.name, player.hue = name_and_hue(user, "guest", app.random.randrange(360))
+    player.dot = Dot(*name_and_hue(user, "guest", app.random.randrange(360)), bot=False)
 
 
 @app.on_join
 def join(player: Player) -> None:
-    dot = player.dot = Dot(player.name, player.hue, bot=False)
-    app.push("joined", dot.about(), skip=player)
-    dots[dot.id] = dot
-    plaza = {"width": WIDTH, "height": HEIGHT, "fountain": FOUNTAIN, "radius": RADIUS, "speed": SPEED, "rate": TICK_RATE}
-    player.push("welcome", {"you": dot.id, "plaza": plaza, "dots": [each.about() for each in dots.values()]})
+    dots[player.dot.id] = player.dot
+    app.push("joined", player.dot.about(), skip=player)
+    plaza = {"size": (WIDTH, HEIGHT), "fountain": FOUNTAIN, "radius": RADIUS, "speed": SPEED, "rate": TICK_RATE}
+    player.push("welcome", {"you": player.dot.id, "plaza": plaza, "dots": [each.about() for each in dots.values()]})
 
 
 @app.on_leave
@@ -88,9 +81,8 @@ def leave(player: Player, why: Left) -> None:
 
 @app.on("move")
 def move(player: Player, body: dict[str, float]) -> None:
-    """Which way to walk from now on: x and y, cut to a length of 1."""
     dx, dy = (min(max(body.get(axis, 0.0), -1.0), 1.0) for axis in "xy")
-    length = max(1.0, math.hypot(dx, dy))
+    length = max(1.0, math.hypot(dx, dy))  # nobody is faster than walking straight
     player.dot.dx, player.dot.dy = dx / length, dy / length
 
 
@@ -108,10 +100,9 @@ def say(player: Player, body: dict[str, str]) -> None:
 @app.on("look")
 def look(player: Player, body: dict[str, Any]) -> dict[str, Any]:
     """Another name, another colour."""
-    dot = player.dot
-    dot.name, dot.hue = name_and_hue(body, dot.name, dot.hue)
-    app.push("look", dot.about())
-    return dot.about()
+    player.dot.name, player.dot.hue = name_and_hue(body, player.dot.name, player.dot.hue)
+    app.push("look", player.dot.about())
+    return player.dot.about()
 
 
 @app.on("ping")
@@ -150,8 +141,8 @@ def name_and_hue(given: dict[str, Any], name: str, hue: int) -> tuple[str, int]:
 
 def clean(text: object, length_max: int) -> str:
     """A client's text as one line of bounded length, without control and direction marks."""
-    given = text[: 4 * length_max] if isinstance(text, str) else ""
-    return " ".join("".join(char if char.isprintable() else " " for char in given).split())[:length_max].strip()
+    given = (char if char.isprintable() else " " for char in (text[: 4 * length_max] if isinstance(text, str) else ""))
+    return " ".join("".join(given).split())[:length_max].strip()
 
 
 if __name__ == "__main__":

@@ -181,8 +181,7 @@ export class Client {
   notify(route, body) {
     const link = this.#link;
     if (this.#state !== 'open' || !link) return false;
-    link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: encodeBody(body) }));
-    return true;
+    return link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: encodeBody(body) }));
   }
 
   /**
@@ -267,7 +266,10 @@ export class Client {
       lost: (error) => this.#handleLost(link, error),
     });
     this.#link = link;
-    this.#handshake = await link.ready;
+    const handshake = await link.ready;
+    // What came in one frame with the handshake may have ended it already.
+    if (link.error) throw link.error;
+    this.#handshake = handshake;
   }
 
   async #reopen() {
@@ -323,7 +325,7 @@ export class Client {
     this.#state = 'closed';
     clearTimeout(this.#retryTimer);
     globalThis.removeEventListener?.('online', this.#wake);
-    this.#link?.close();
+    this.#link?.close(error);
     this.#link = null;
     this.#rejectPending(error);
     this.#disconnects.emit({ error, retryIn: null });
@@ -406,6 +408,8 @@ class Link {
   #succeed = () => {};
   /** @type {(error: GameServerError) => void} */
   #fail = () => {};
+  /** @type {GameServerError | null} Why it ended; null before. */
+  error = null;
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {'shaking' | 'open' | 'ended'} */
@@ -422,6 +426,8 @@ class Link {
   #heartbeat = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #errorTimer;
   /** Messages behind one that is still being inflated; null while none is. @type {Message[] | null} */
   #behind = null;
 
@@ -453,14 +459,19 @@ class Link {
     socket.onopen = () => this.send(PacketType.handshake, hello);
     socket.onmessage = (event) => this.#handleFrame(event.data);
     socket.onclose = (event) => this.#end(closeError(this.#state, event));
-    socket.onerror = () => {}; // a close event follows, and says more
+    // A close event follows in the same task, and says more; but not in Node.js 20, where nothing does.
+    socket.onerror = () => {
+      this.#errorTimer ??= setTimeout(() => this.#end(new GameServerError('unreachable', 'the socket failed')), 0);
+    };
   }
 
-  /** @param {number} type @param {Uint8Array} body */
+  /** @param {number} type @param {Uint8Array} body @returns {boolean} False once the socket is closing. */
   send(type, body) {
-    if (this.#socket?.readyState !== 1) return;
+    const packet = encodePacket(type, body);
+    if (this.#socket?.readyState !== 1) return false;
     this.#lastSent = performance.now();
-    this.#socket.send(encodePacket(type, body));
+    this.#socket.send(packet);
+    return true;
   }
 
   /** The code that the server gave to a route, or the route. @param {string} route @returns {string | number} */
@@ -468,8 +479,9 @@ class Link {
     return this.#codes.get(route) ?? route;
   }
 
-  close() {
-    this.#end(new GameServerError('closed', 'closed by this client'), CLOSE_NORMAL);
+  /** @param {GameServerError} error Why. */
+  close(error) {
+    this.#end(error, CLOSE_NORMAL);
   }
 
   /** @param {GameServerError} error @param {number} [closeCode] Of our own doing; none if the socket is gone already. */
@@ -477,10 +489,12 @@ class Link {
     if (this.#state === 'ended') return;
     const wasOpen = this.#state === 'open';
     this.#state = 'ended';
+    this.error = error;
     clearTimeout(this.#timer);
+    clearTimeout(this.#errorTimer);
     const socket = this.#socket;
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       if (closeCode !== undefined) guarded(() => socket.close(closeCode));
     }
     if (wasOpen) this.#events.lost(error);
@@ -499,6 +513,11 @@ class Link {
     } catch (error) {
       this.#breach(error);
     }
+  }
+
+  /** A function, so that a type checker does not think that the state stands still over an await. */
+  #isEnded() {
+    return this.#state === 'ended';
   }
 
   /** @param {unknown} error */
@@ -588,7 +607,7 @@ class Link {
     try {
       for (let message = queue.shift(); message && this.#state !== 'ended'; message = queue.shift()) {
         if (message.compressed) message.body = await inflate(message.body, this.#bodyBytesMax);
-        this.#events.message(message);
+        if (!this.#isEnded()) this.#events.message(message);
       }
       this.#behind = null;
     } catch (error) {

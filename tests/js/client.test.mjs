@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { deflateSync } from 'node:zlib';
 
-import { Client, GameServerError, connect } from '../../clients/js/gameserver.js';
+import { Client, GameServerError, connect, inflate } from '../../clients/js/gameserver.js';
 import { FakeClock, fakeWebSocket, packet, settle, unhex } from './fakes.mjs';
 
 const HEARTBEAT = '03 00 00 00';
@@ -354,12 +354,12 @@ const hostile = {
 };
 
 for (const [what, pieces] of Object.entries(hostile)) {
-  test(`hostile server: ${what} closes the connection, and nothing is thrown`, async () => {
+  test(`hostile server: ${what} closes the connection, and nothing is thrown`, { timeout: 20_000 }, async () => {
     const [client, socket] = await connected({ bodyBytesMax: 1000 });
     const ends = [];
     client.onDisconnect(({ error }) => ends.push(error.code));
     for (const piece of pieces) socket.onmessage({ data: piece === 'hello' ? piece : asBuffer(piece) });
-    for (let turn = 0; turn < 200 && !ends.length; turn++) await settle();
+    while (!ends.length) await settle(); // inflating takes turns on threads of its own
     assert.deepEqual(ends, ['protocol']);
     assert.equal(socket.closedWith, 4400);
     assert.equal(client.state, 'waiting');
@@ -384,3 +384,59 @@ for (const [what, bytes] of Object.entries({
     await opening;
   });
 }
+
+/** Packets in one frame. */
+function frame(...packets) {
+  return packets.join(' ');
+}
+
+for (const [what, extra, code] of [
+  ['an unknown packet', '06 00 00 00', 'protocol'],
+  ['a kick', packet(5, '{"reason":"banned"}'), 'kicked'],
+  ['a shutdown', packet(5, '{"reason":"shutdown"}'), 'kicked'],
+]) {
+  test(`a handshake and ${what} in one frame: no open client on a dead socket`, async () => {
+    const welcome = packet(1, '{"code":200,"sys":{"heartbeat":10},"user":{}}');
+    const opening = assert.rejects(connect('ws://game/', { WebSocket: Socket }), { code });
+    await settle();
+    Socket.made[0].accept();
+    Socket.made[0].receive(frame(welcome, extra));
+    await opening;
+    assert.equal(clock.timers.size, 0);
+
+    const [client, socket] = await connected();
+    socket.cut();
+    await clock.advance(200);
+    Socket.made.at(-1).accept();
+    Socket.made.at(-1).receive(frame(welcome, extra));
+    await settle();
+    assert.equal(client.state, extra.includes('62 61 6e') ? 'closed' : 'waiting');
+  });
+}
+
+test('what is still being inflated when the client closes is not heard', async () => {
+  const [client, socket] = await connected();
+  const seen = [];
+  client.on('a', (body) => seen.push(body));
+  socket.receive(packet(4, Buffer.concat([unhexed('16 01 61'), deflateSync('1')])));
+  client.close();
+  for (let later = 0; later < 3; later++) await inflate(deflateSync('2'), 100); // begun after it, so done after it
+  await settle();
+  assert.deepEqual(seen, []);
+});
+
+test('a notify into a socket that closes says that it was not sent', async () => {
+  const [client, socket] = await connected();
+  socket.readyState = 2; // closing; its event comes later
+  assert.equal(client.notify('a'), false);
+  await assert.rejects(async () => client.notify('a', () => {}), TypeError);
+});
+
+test('a socket that fails without a close event is an attempt that failed', async () => {
+  const opening = assert.rejects(connect('ws://game/', { WebSocket: Socket }), { code: 'unreachable', msg: 'the socket failed' });
+  await settle();
+  Socket.made[0].onerror({});
+  await clock.advance(0);
+  await opening;
+  assert.equal(clock.timers.size, 0);
+});
