@@ -44,8 +44,8 @@ def test_a_recorded_plaza_replays_to_the_same_bytes(tmp_path: Path) -> None:
     play(plaza(), recording)
     result = replay(plaza(), recording)
     assert result.difference is None
-    assert result.turns > 30
-    assert result.compared > 30
+    assert result.turns >= 6  # 30 pushes, of which a late turn may catch up 5
+    assert result.compared >= 6
 
 
 def test_a_replay_of_other_code_says_where_it_differs(tmp_path: Path) -> None:

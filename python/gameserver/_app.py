@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from gameserver import _banner, _logging, _settings
 from gameserver._core import Core, Session
 from gameserver._group import Group, User
-from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, suggest
+from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, here, suggest
 from gameserver._http import HttpHost
 from gameserver._loop import GameLoop
 from gameserver._timer import Timer, call_name, check_delay
@@ -100,11 +100,18 @@ class App(Registry):
     ) -> None:
         super().__init__()
         if not (isinstance(session, type) and issubclass(session, Session)):
-            raise ConfigError(f"App(session={session!r}): give a subclass of gameserver.Session")
+            raise ConfigError(f"{here(1)}App(session={session!r}): give a subclass of gameserver.Session")
+        try:
+            inspect.signature(session).bind()
+        except TypeError as error:
+            raise ConfigError(
+                f"{here(1)}App(session={session.__qualname__}): one is made without arguments for each session ({error}); "
+                "give the parameters of its __init__ defaults"
+            ) from None
         known = [*_settings.Settings.__dataclass_fields__]
         for key in settings:
             if key not in known:
-                raise ConfigError(f"App({key}=...): no such setting{suggest(key, known)}")
+                raise ConfigError(f"{here(1)}App({key}=...): no such setting{suggest(key, known)}")
         self.name = name
         self.random = random.Random(seed if seed is not None else int.from_bytes(os.urandom(16)))
         self.clock = Clock(self)
@@ -156,16 +163,22 @@ class App(Registry):
             ConfigError: a route is handled already.
         """
         if not isinstance(router, Router):
-            raise ConfigError(f"app.include({router!r}): give a Router")
+            raise ConfigError(f"{here(1)}app.include({router!r}): give a Router")
         for handler in router._handlers:
             self._add(handler)
+        router._is_included = True
+
+    def _add(self, handler: Handler) -> None:
+        if self._core is not None:
+            raise ConfigError(f"{handler.where}: the server runs already; register handlers before app.run()")
+        super()._add(handler)
 
     def _describe_handlers(self) -> Sequence[Handler]:
         return self.handlers
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def push(self, route: str, body: Any, *, skip: Session | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int:
         """Pushes to every session but `skip`; the message is encoded once.
 
         Args:
@@ -196,15 +209,20 @@ class App(Registry):
         """Calls `function(*arguments)` once, in `seconds`. Sync or async; in the thread of the handlers.
 
         Raises:
+            TypeError: `function` can't be called.
             ValueError: `seconds` is negative or no number.
         """
+        if not callable(function):
+            raise TypeError(
+                f"app.after(seconds, function, ...): {function!r} is not a function; write its name without ()"
+            )
         timer = Timer(self, check_delay(seconds), call_name(function), (function, *arguments))
         self._start_timer(timer)
         return timer
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs a coroutine beside the handlers; kept alive, its error is logged, cancelled when the server stops."""
-        self._core_running()
+        self._core_running().now()  # from another thread it raises
         assert self._loop is not None
         task: asyncio.Task[T] = self._loop.create_task(coroutine)
         self._tasks.add(task)
@@ -220,14 +238,19 @@ class App(Registry):
             GameServerError: the server does not run.
         """
         loop = self._loop
-        if loop is None:
-            raise GameServerError(
-                "app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop"
-            )
-        loop.call_soon_threadsafe(function, *arguments)
+        where = f"app.call_soon_threadsafe({call_name(function)})"
+        try:
+            if loop is not None:
+                loop.call_soon_threadsafe(self._run_call, where, function, *arguments)
+                return
+        except RuntimeError:  # it has just closed
+            pass
+        raise GameServerError("app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop")
 
     def stop(self) -> None:
         """Stops the server as SIGTERM does: no new connections, `on_stop`, kicks, flush, return from `run`."""
+        if self._core is not None:
+            self._core.now()  # from another thread it raises
         if self._stopping is not None:
             self._stopping.set()
 
@@ -236,8 +259,10 @@ class App(Registry):
     def stats(self) -> dict[str, Any]:
         """Counters of the running server, as plain numbers.
 
-        Keys: ``connections`` (open, accepted, refused), ``sessions``, ``closed`` (by reason), ``messages``, ``pool`` (blocks
-        out, high_water, hits, misses), ``tick`` (count, late, skipped, lateness in ns), ``errors`` (by handler).
+        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
+        flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
+        bodies_refused, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns,
+        lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 
@@ -273,6 +298,7 @@ class App(Registry):
             OSError: the address can't be bound.
         """
         if self._core is not None:
+            self._core.now()  # in a forked child, or in another thread, it raises and says so
             raise GameServerError("app.run: it runs already, in this process; stop it first")
         if _source == "code":
             code, command_line = {**self._code_settings, **settings}, {}
@@ -296,8 +322,9 @@ class App(Registry):
             self._addresses = []
             self._timers.clear()
             self._tasks.clear()
-            self._last_stats = core.stats()
-            core.close()
+            with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
+                self._last_stats = core.stats()
+                core.close()
 
     async def _main(self, core: Core, settings: _settings.Settings) -> None:
         self._stopping, self._empty = asyncio.Event(), asyncio.Event()
@@ -317,10 +344,12 @@ class App(Registry):
                 core.start()
                 for handler in self._of(Kind.EVERY):
                     self._start_every(handler)
-                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings)))
+                limit = core.raise_descriptor_limit()
+                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
                 await self._stopping.wait()
                 await self._shut_down(core, settings)
             finally:
+                self._stopping.set()
                 gc.unfreeze()
                 for task in list(self._tasks):
                     task.cancel()
@@ -389,6 +418,7 @@ class App(Registry):
 
     def _make_loop(self, core: Core) -> GameLoop:
         loop = GameLoop(core)
+        loop.set_exception_handler(self._loop_failed)
         core.set_begin(loop.begin)
         self._loop = loop
         return loop
@@ -427,8 +457,9 @@ class App(Registry):
         self._timers[timer._key] = timer
 
     def _stop_timer(self, timer: Timer) -> None:
-        if self._timers.pop(timer._key, None) is not None:
+        if timer._key in self._timers:
             self._core_running().timer_cancel(timer._key)
+            del self._timers[timer._key]
 
     def _fire(self, key: int) -> None:
         """The core says that a timer is due."""
@@ -462,7 +493,7 @@ class App(Registry):
             result = function(*arguments)
             if inspect.iscoroutine(result):
                 self.task(result)
-        except Exception as error:
+        except BaseException as error:  # contained as in a handler: what a client can cause must not end the server
             self._failed(where, error)
 
     # -- errors ------------------------------------------------------------------------------------------------------
@@ -474,7 +505,17 @@ class App(Registry):
 
     def _failed(self, where: str, error: BaseException) -> None:
         """An exception of the game's code: logged once per distinct traceback, counted, and harms nobody."""
+        if isinstance(error, asyncio.CancelledError) and (self._stopping is None or self._stopping.is_set()):
+            return  # what still waited when the server stopped
         self._errors.record(error, where, time.monotonic())
+
+    def _loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print each time: a callback that raised, a task that nobody waited for."""
+        error = context.get("exception")
+        if error is None:
+            loop.default_exception_handler(context)
+        else:
+            self._failed(f"asyncio: {context.get('message')}", error)
 
     # -- signals -----------------------------------------------------------------------------------------------------
 

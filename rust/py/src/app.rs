@@ -22,6 +22,7 @@ use crate::cell::{Entered, LogicCell};
 use crate::dispatch;
 use crate::handler::Table;
 use crate::replay;
+use crate::scope::Scope;
 use crate::session::Session;
 use crate::state::{Hooks, State};
 use crate::stats;
@@ -123,6 +124,12 @@ impl Core {
         }
     }
 
+    /// Raises the soft limit of descriptors to the hard one, and returns it.
+    #[staticmethod]
+    fn raise_descriptor_limit() -> PyResult<u64> {
+        Ok(net::sys::raise_descriptor_limit()?.1)
+    }
+
     fn start(&self) -> PyResult<()> {
         Ok(self.enter()?.server.start()?)
     }
@@ -178,10 +185,12 @@ impl Core {
         state.server.read(&mut logs);
         drop(state);
 
+        let scope = Scope::enter(py, core)?;
         for log in &logs {
-            dispatch::log(py, core, log)?;
+            dispatch::log(py, &scope, log)?;
         }
-        dispatch::due(py, core)?;
+        dispatch::due(py, &scope)?;
+        drop(scope);
 
         let mut state = core.enter()?;
         state.server.flush();
@@ -313,6 +322,14 @@ impl Core {
         Ok(realm.push_group(group, skip, Class::Reliable, 0, route, body.as_bytes()))
     }
 
+    fn group_has(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let state = self.enter()?;
+        let realm = state.realm();
+        let Some(group) = realm.find_group(name) else { return Ok(false) };
+        Ok(realm.session(key).is_some_and(|session| session.is_in(group)))
+    }
+
     fn group_len(&self, name: &str) -> PyResult<usize> {
         let state = self.enter()?;
         Ok(state.realm().find_group(name).map_or(0, |group| state.realm().group_len(group)))
@@ -427,7 +444,7 @@ impl<'py> Settings<'_, 'py> {
             connections_max: self.read("max_connections")?,
             connections_per_address_max: self.read("max_connections_per_address")?,
             queue_bytes_max,
-            tick_rate: self.read::<f64>("tick_rate")? as u32,
+            tick_rate: self.read("tick_rate")?,
             catch_up_max: self.read("max_catch_up")?,
             dilate: self.read::<String>("on_late")? == "dilate",
             link: Arc::new(link),
