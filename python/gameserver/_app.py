@@ -125,7 +125,8 @@ class App(Registry):
         self._stopping: asyncio.Event | None = None
         self._empty: asyncio.Event | None = None
         self._timers: dict[int, Timer] = {}
-        self._reloaded: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
+        self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
         self._errors = _logging.ErrorLog(logging.getLogger("gameserver.handlers"))
         self._addresses: list[str] = []
@@ -183,7 +184,7 @@ class App(Registry):
 
         Args:
             route: 1 to 255 bytes of UTF-8.
-            body: bytes as they are; None for an empty body; anything else as JSON.
+            body: bytes as they are; None for an empty body (``{}`` where JSON was agreed); anything else as JSON.
 
         Returns:
             To how many.
@@ -321,6 +322,8 @@ class App(Registry):
             self._core = self._loop = self._stopping = self._empty = None
             self._addresses = []
             self._timers.clear()
+            self._every.clear()
+            self._functions.clear()
             self._tasks.clear()
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
@@ -443,11 +446,19 @@ class App(Registry):
         ]
 
     def _swap(self, other: App) -> None:
-        """Takes the handlers of `other` in place of ours, by name, while tasks of the old ones go on."""
+        """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
+        self._core_running().bind(other._handlers, False)
         self._handlers = list(other._handlers)
-        self._reloaded = {handler.qualname: handler.call for handler in other._handlers}
-        self._core_running().bind(self._handlers, False)
+        self._functions = {handler.qualname: handler.call for handler in other._handlers}
+        every = {handler.qualname: handler for handler in self._of(Kind.EVERY)}
+        for name, (interval, timer) in list(self._every.items()):
+            if name not in every or every[name].interval != interval:
+                timer.cancel()
+                del self._every[name]
+        for name, handler in every.items():
+            if name not in self._every:
+                self._start_every(handler)
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -467,7 +478,8 @@ class App(Registry):
         if timer is None:
             return
         function, *arguments = timer._arguments
-        function = self._reloaded.get(timer._name) or function  # a reloaded one, by its name
+        if inspect.isfunction(function):  # a method belongs to an object that no table knows
+            function = self._functions.get(timer._name, function)
         self._run_call(timer._name, function, *arguments)
 
     def _start_every(self, handler: Handler) -> None:
@@ -483,10 +495,11 @@ class App(Registry):
         delay = max(0.0, first + count * handler.interval - now)
         timer = Timer(self, delay, f"every {handler.qualname}", (self._fire_every, handler, first, count))
         self._start_timer(timer)
+        self._every[handler.qualname] = (handler.interval, timer)
 
     def _fire_every(self, handler: Handler, first: float, count: int) -> None:
         self._next_every(handler, first, count + 1)
-        self._run_call(handler.qualname, self._reloaded.get(handler.qualname, handler.call))
+        self._run_call(handler.qualname, self._functions.get(handler.qualname, handler.call))
 
     def _run_call(self, where: str, function: Callable[..., Any], *arguments: Any) -> None:
         try:

@@ -65,7 +65,8 @@ class Session:
     def messages_out(self) -> int:
         """Messages sent or queued."""
     def push(self, route: str, body: Any = None) -> None:
-        """Pushes a message: bytes as they are, None as an empty body, anything else as JSON.
+        """Pushes a message: bytes as they are, None as an empty body (``{}`` where JSON was agreed), anything
+        else as JSON.
 
         Raises:
             SessionClosed: it is gone.

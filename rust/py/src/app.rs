@@ -20,6 +20,7 @@ use wire::handshake::Serializer;
 
 use crate::cell::{Entered, LogicCell};
 use crate::dispatch;
+use crate::error::CONFIG_ERROR;
 use crate::handler::Table;
 use crate::replay;
 use crate::scope::Scope;
@@ -117,7 +118,10 @@ impl Core {
         match listening {
             Ok(addresses) => Ok(addresses.iter().map(spell).collect()),
             Err((address, error)) => {
-                let number = error.raw_os_error().unwrap_or(0);
+                let number = match error.raw_os_error() {
+                    Some(number) => number,
+                    None => py.import("errno")?.getattr("EADDRINUSE")?.extract()?, // what stands there is no socket
+                };
                 let text: String = py.import("os")?.call_method1("strerror", (number,))?.extract()?;
                 Err(PyOSError::new_err((number, text, address.to_string())))
             }
@@ -130,8 +134,12 @@ impl Core {
         Ok(net::sys::raise_descriptor_limit()?.1)
     }
 
-    fn start(&self) -> PyResult<()> {
-        Ok(self.enter()?.server.start()?)
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let started = self.enter()?.server.start();
+        started.map_err(|error| match error.raw_os_error() {
+            Some(_) => error.into(),
+            None => CONFIG_ERROR.err(py, format!("{error}")), // certificate or key
+        })
     }
 
     /// Starts the ticks alone: for a replay.
@@ -432,7 +440,7 @@ impl<'py> Settings<'_, 'py> {
         };
         let addresses = match self.read::<Option<String>>("unix")? {
             Some(path) => vec![Address::Unix(path.into())],
-            None => vec![resolve(&self.read::<String>("host")?, self.read("port")?)?],
+            None => vec![resolve(self.0.py(), &self.read::<String>("host")?, self.read("port")?)?],
         };
         let certificate: Option<PathBuf> = self.read("tls_cert")?;
         let key: Option<PathBuf> = self.read("tls_key")?;
@@ -472,9 +480,9 @@ fn spell(address: &Address) -> String {
 }
 
 /// The first address that a host name stands for.
-fn resolve(host: &str, port: u16) -> PyResult<Address> {
+fn resolve(py: Python<'_>, host: &str, port: u16) -> PyResult<Address> {
     let unknown =
-        || PyOSError::new_err(format!("host={host}: no such host; give an address of this machine"));
+        || CONFIG_ERROR.err(py, format!("host={host:?}: no such host; give an address of this machine"));
     let mut found = (host, port).to_socket_addrs().map_err(|_| unknown())?;
     found.next().map(Address::Tcp).ok_or_else(unknown)
 }
