@@ -13,6 +13,8 @@ from wire_client import Client
 from gameserver import App
 from gameserver.testing import RunningServer, running
 
+collect_ignore_glob = ["typing/*"]  # read by mypy, never run
+
 Serve = Callable[..., contextlib.AbstractContextManager[RunningServer]]
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, final
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Session:
     """One person on this server: it outlives its connection.
 
