@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import random
+import selectors
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ from gameserver._core import Core, Session
 from gameserver._group import Group, User
 from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, here, suggest
 from gameserver._http import HttpHost
-from gameserver._loop import GameLoop
+from gameserver._loop import CoreSelector, GameLoop
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver.errors import ConfigError, GameServerError
 
@@ -360,36 +361,63 @@ class App(Registry):
                 await host.stop()
 
     def _replay(self, path: str) -> tuple[int, int, str | None]:
-        """A recorded run once more, without sockets or asyncio; see `gameserver.testing.replay`."""
+        """A recorded run once more, without sockets, in one step of an asyncio loop; see `gameserver.testing.replay`."""
         options: dict[str, Any] = {}
 
         def first(kind: str, data: bytes) -> None:
             if kind == "N":
-                options.update(ast.literal_eval(data.decode()))
+                with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    options.update(ast.literal_eval(data.decode()))
                 raise StopIteration
 
         probe = Core(self._core_options(_settings.Settings()), self._session_class, self._failed, self._fire)
         with contextlib.suppress(StopIteration):
             probe.replay(path, first)
-        core = Core(options["options"], self._session_class, self._failed, self._fire)
-        self.random.setstate(options["random"])
+        try:
+            core = Core(options["options"], self._session_class, self._failed, self._fire)
+            self.random.setstate(options["random"])
+        except (KeyError, ValueError, TypeError):
+            raise OSError(f"{path}: no recording of App.run(record=...), or one of another version") from None
         self._core = core
         core.bind(self._handlers, False)
 
         def note(kind: str, data: bytes) -> None:
             if kind == "S":
                 for handler in self._of(Kind.START):
-                    handler.call()
+                    result = handler.call()
+                    if inspect.iscoroutine(result):
+                        tasks.append(loop.begin(result))
             elif kind == "B":
                 core.start_ticks()
                 for handler in self._of(Kind.EVERY):
                     self._start_every(handler)
 
+        tasks: list[asyncio.Task[Any]] = []
+        loop = self._loop = GameLoop(selectors.DefaultSelector())
+        core.set_begin(loop.begin)
+        done = loop.create_future()
+
+        def replay() -> None:  # as a callback: no task is current, as when the core's turn calls
+            try:
+                done.set_result(core.replay(path, note))
+            except BaseException as error:
+                done.set_exception(error)
+            for task in self._tasks:
+                task.cancel()
+
+        async def outcome() -> tuple[int, int, str | None]:
+            result: tuple[int, int, str | None] = await done
+            return result
+
         try:
-            return core.replay(path, note)
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                loop.call_soon(replay)
+                return runner.run(outcome())
         finally:
-            self._core = None
+            self._core = self._loop = None
             self._timers.clear()
+            self._every.clear()
+            self._tasks.clear()
             core.close()
 
     async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
@@ -420,7 +448,7 @@ class App(Registry):
         return self._folder or (Path(main_file).resolve().parent if main_file else Path.cwd())
 
     def _make_loop(self, core: Core) -> GameLoop:
-        loop = GameLoop(core)
+        loop = GameLoop(CoreSelector(core))
         loop.set_exception_handler(self._loop_failed)
         core.set_begin(loop.begin)
         self._loop = loop
