@@ -16,6 +16,7 @@ from gameserver import App
 from gameserver.testing import RunningServer, running
 
 collect_ignore = ["peers"]  # programs with imports of their own; test_peers.py runs them
+collect_ignore_glob = ["typing/*"]  # read by mypy, never run
 
 Serve = Callable[..., contextlib.AbstractContextManager[RunningServer]]
 

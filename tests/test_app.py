@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import gc
 import itertools
 import json
 import os
+import re
 import socket
+import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, cast
 
 import pytest
-from conftest import Serve
+from conftest import Serve, eventually
 from wire_client import KICK, POMELO_HANDSHAKE, Client, connected, notify, packet, request
 
-from gameserver import App, ConfigError, GameServerError, Left, Refuse, Router, Session, SessionClosed
+from gameserver import App, ConfigError, GameServerError, Left, Refuse, Router, Session, SessionClosed, Timer
 from gameserver.testing import running
 
 
@@ -626,3 +632,478 @@ def test_a_server_that_ended_leaves_no_descriptor_behind() -> None:
 
     before = once()
     assert [once() for _ in range(3)] == [before] * 3
+
+
+# --- what handlers may do without harm --------------------------------------------------------------------------------
+
+
+class Broken(Refuse):
+    """A subclass that has lost what `Refuse` keeps."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def run_at_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As a decorator of some library: what it wraps is async, what it returns is not."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any) -> Any:
+        try:
+            function(*arguments).send(None)
+        except StopIteration as end:
+            return end.value
+
+    return wrapper
+
+
+def as_async(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The other way round."""
+
+    @functools.wraps(function)
+    async def wrapper(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return wrapper
+
+
+def test_nothing_that_a_handler_raises_ends_the_server(serve: Serve) -> None:
+    app = echo_app()
+
+    @app.on("broken-refusal")
+    def broken_refusal(session: Session) -> None:
+        raise Broken
+
+    @app.on("exit")
+    def leave(session: Session) -> None:
+        sys.exit(3)
+
+    @app.on("run-at-once")
+    @run_at_once
+    async def at_once(session: Session) -> int:
+        return 1
+
+    @app.on("cancelled")
+    async def cancelled(session: Session) -> None:
+        raise asyncio.CancelledError
+
+    @app.on("cancels-itself")
+    async def cancels_itself(session: Session) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    @app.on("surrogate")
+    def surrogate(session: Session) -> str:
+        return "\ud800"
+
+    @app.on("later")
+    def later(session: Session) -> None:
+        app.after(0, sys.exit, 3)
+        app.call_soon_threadsafe(sys.exit, 3)
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+
+    routes = ["broken-refusal", "exit", "run-at-once", "cancelled", "cancels-itself", "surrogate"]
+    with serve(app) as server, connected(server.port) as client:
+        for route in routes:
+            assert json.loads(client.request(route).body)["code"] == "GS-500", route
+        assert client.request("later").body == b"null"
+        seen = eventually(server, lambda stats: len(stats["errors"]) == len(routes) + 2)  # both exits are one error
+        assert {error["kind"] for error in seen["errors"]} >= {"SystemExit", "ZeroDivisionError"}
+        assert client.request("echo", b"alive").body == b"alive"
+
+
+def test_an_async_wrapper_of_a_sync_function_is_async(serve: Serve) -> None:
+    app = App("test")
+
+    @app.on("x")
+    @as_async
+    def x(session: Session) -> int:
+        return 2
+
+    with serve(app) as server, connected(server.port) as client:
+        assert client.request("x").body == b"2"
+
+
+def test_no_handler_sees_what_another_has_set_in_its_context(serve: Serve) -> None:
+    app = App("test", tick_rate=200)
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+    ticks: list[str] = []
+    enough = threading.Event()
+
+    @app.on_join
+    def join(session: Session) -> None:
+        who.set("join")
+
+    @app.tick
+    def first(dt: float) -> None:
+        ticks.append(who.get())
+        who.set("tick")
+        if len(ticks) >= 3:
+            enough.set()
+
+    @app.on("set")
+    def set_it(session: Session, body: bytes) -> None:
+        who.set(body.decode())
+
+    @app.on("set-async")
+    async def set_async(session: Session, body: bytes) -> str:
+        who.set(body.decode())
+        await asyncio.sleep(0)
+        return who.get()
+
+    @app.on("get")
+    def get(session: Session) -> str:
+        return who.get()
+
+    @app.on("get-async")
+    async def get_async(session: Session) -> str:
+        await asyncio.sleep(0)
+        return who.get()
+
+    with serve(app) as server, connected(server.port) as client:
+        # In one write, so that all of them run in one turn, and some of them queued behind a task.
+        routes = ["set", "get", "set-async", "get", "get-async", "set", "get-async", "get"]
+        client.send(b"".join(request(number, route, b"me") for number, route in enumerate(routes, 1)))
+        answers = [client.response(number).body for number in range(1, len(routes) + 1)]
+        assert enough.wait(10)
+    assert answers == [{"set": b"null", "set-async": b'"me"'}.get(route, b'"nobody"') for route in routes]
+    assert set(ticks) == {"nobody"}
+
+
+def test_a_session_that_leaves_while_its_handler_waits(serve: Serve) -> None:
+    app = App("test")
+    gate, ended = asyncio.Event(), threading.Event()
+    seen: list[str] = []
+
+    @app.on("wait")
+    async def wait(session: Session) -> str:
+        session.push("waiting")
+        await gate.wait()
+        try:
+            session.push("late")
+        except SessionClosed:
+            seen.append(session.state)
+        ended.set()
+        return "too late"
+
+    @app.on_leave
+    def leave(session: Session, why: Left) -> None:
+        seen.append(why)
+        gate.set()
+
+    with serve(app) as server:
+        client = connected(server.port)
+        client.send(request(1, "wait") + request(2, "wait"))
+        client.push("waiting")
+        client.close()
+        assert ended.wait(10)
+        eventually(server, lambda stats: stats["messages"]["tasks"] == 0)
+        assert seen == ["left", "closed"]  # the second message died with its session
+        assert server.stats()["errors"] == []
+
+
+def test_what_waits_for_ever_is_cancelled_at_the_end_and_no_error(serve: Serve) -> None:
+    app = App("test")
+    ended: list[str] = []
+
+    async def for_ever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append(name)
+            raise
+
+    @app.on("wait")
+    async def wait(session: Session) -> None:
+        session.push("waiting")
+        await for_ever("handler")
+
+    @app.on_start
+    def start() -> None:
+        app.task(for_ever("task"))
+
+    with serve(app) as server:
+        client = connected(server.port)
+        client.send(request(1, "wait"))
+        client.push("waiting")
+    assert sorted(ended) == ["handler", "task"]
+    assert app._errors.counts() == []
+
+
+def test_the_end_waits_for_on_leave(serve: Serve) -> None:
+    app = App("test")
+    saved: list[Left] = []
+
+    @app.on_leave
+    async def save(session: Session, why: Left) -> None:
+        await asyncio.sleep(0.05)  # the database
+        saved.append(why)
+
+    with serve(app) as server:
+        client = connected(server.port)
+        eventually(server, lambda stats: stats["sessions"] == 1)
+        server.call(app.stop)
+        client.until_closed()
+        client.close()
+    assert saved == [Left.SHUTDOWN]
+
+
+def test_a_session_that_cannot_be_made_is_refused(serve: Serve) -> None:
+    class Fails(Session):
+        def __init__(self) -> None:
+            raise OSError("no disk")
+
+    with serve(App("test", session=Fails)) as server:
+        client = Client(server.port)
+        assert client.handshake()["user"]["code"] == "GS-500"
+        assert client.until_closed() == []
+        assert server.stats()["errors"][0]["kind"] == "OSError"
+
+
+@pytest.mark.parametrize(
+    ("agreed", "answer", "push"),
+    [
+        ({}, b"null", b"{}"),
+        ({"gs": {"serializer": "json"}}, b"null", b"{}"),
+        ({"gs": {"serializer": "protobuf"}}, b"", b""),
+    ],
+)
+def test_an_empty_body_is_json_where_that_was_agreed(
+    serve: Serve, agreed: dict[str, Any], answer: bytes, push: bytes
+) -> None:
+    app = App("test")
+
+    @app.on("none")
+    def none(session: Session) -> None:
+        session.push("nothing")
+        app.push("nothing", None)
+        session.push("bytes", b"\xff\x00")
+
+    @app.on("bytes")
+    def raw(body: bytes) -> bytes:
+        return body
+
+    with serve(app) as server:
+        client = Client(server.port)
+        client.handshake(json.dumps({"sys": {"type": "t", "version": "1", **agreed}}).encode())
+        assert client.request("none").body == answer
+        assert [client.push("nothing").body for _ in range(2)] == [push, push]
+        assert client.push("bytes").body == b"\xff\x00"  # bytes go as they are, whatever was agreed
+        assert client.request("bytes", b"\xff\x00").body == b"\xff\x00"
+        assert client.request("bytes", b"").body == answer
+
+
+def test_two_logins_of_one_uid_at_once_leave_one(serve: Serve) -> None:
+    app = App("test")
+    gate = asyncio.Event()
+    left: list[tuple[str | None, Left]] = []
+    asked = threading.Semaphore(0)
+
+    @app.authenticate
+    async def who(user: dict[str, str]) -> str:
+        asked.release()
+        await gate.wait()
+        return user["name"]
+
+    @app.on_leave
+    def leave(session: Session, why: Left) -> None:
+        left.append((session.uid, why))
+
+    @app.on("tell")
+    def tell(session: Session) -> list[bool]:
+        user = app.user("ann")
+        return [user.session is session, user.push("told"), app.user("bob").push("told")]
+
+    with serve(app) as server:
+        clients = [Client(server.port) for _ in range(3)]
+        for client in clients:
+            client.send(packet(1, b'{"sys":{"type":"t","version":"1"},"user":{"name":"ann"}}'))
+            assert asked.acquire(timeout=10)
+        clients[0].close()  # gone while it waits: it binds nothing and unbinds nobody
+        eventually(server, lambda stats: stats["connections"]["open"] == 2)
+        server.call(gate.set)
+        eventually(server, lambda stats: stats["closed"]["replaced"] == 1)
+        assert any(kind == KICK for kind, _ in clients[1].until_closed())
+        winner = clients[2]
+        assert winner.read_packet()[0] == 1
+        winner.send(packet(2))
+        assert winner.request("tell").body == b"[true,true,false]"
+
+
+# --- time, threads, tables --------------------------------------------------------------------------------------------
+
+
+def test_timers_and_every_are_swapped_with_the_handlers(serve: Serve) -> None:
+    app, new = App("test"), App("test")
+    seen: list[str] = []
+    swapped = threading.Event()
+
+    def version(name: str, app: App) -> Callable[[], None]:
+        @app.every(0.01)
+        def beat() -> None:
+            seen.append(f"{name} beat")
+            if seen.count("new beat") >= 2 and "new call" in seen:
+                swapped.set()
+
+        @app.on("call")
+        def call() -> None:
+            seen.append(f"{name} call")
+
+        return call
+
+    old_call = version("old", app)
+    version("new", new)
+
+    def swap() -> None:
+        app.after(0.001, old_call)
+        app._swap(new)
+
+    with serve(app) as server:
+        server.call(swap)
+        assert swapped.wait(10), seen
+    assert seen.count("new call") == 1
+    assert "old call" not in seen
+    assert "old beat" not in seen[seen.index("new beat") :]
+
+
+def test_an_every_of_the_old_handlers_ends_and_one_of_the_new_begins(serve: Serve) -> None:
+    app, new = App("test"), App("test")
+    seen: list[str] = []
+    enough = threading.Event()
+
+    @app.every(0.005)
+    def old_beat() -> None:
+        seen.append("old")
+
+    @new.every(0.005)
+    def new_beat() -> None:
+        seen.append("new")
+        if seen.count("new") == 3:
+            enough.set()
+
+    with serve(app) as server:
+        server.call(app._swap, new)
+        assert enough.wait(10)
+    assert "old" not in seen[seen.index("new") :]
+
+
+def test_a_timer_can_be_started_again_after_it_has_fired(serve: Serve) -> None:
+    app = App("test")
+    fired = threading.Semaphore(0)
+
+    def start() -> Timer:
+        return app.after(0.001, fired.release)
+
+    with serve(app) as server:
+        timer = server.call(start)
+        assert fired.acquire(timeout=10)
+        assert server.call(lambda: timer.left) == 0
+        server.call(timer.restart, 0.002)
+        assert fired.acquire(timeout=10)
+        for wrong in (-1, float("nan"), 1e9):
+            with pytest.raises(ValueError, match="give seconds"):
+                server.call(app.after, wrong, print)
+        with pytest.raises(TypeError, match="without"):
+            server.call(app.after, 1, None)
+
+
+def test_every_call_from_a_foreign_thread_is_refused(serve: Serve) -> None:
+    app = echo_app()
+    sessions: list[Session] = []
+
+    @app.on("keep")
+    def keep(session: Session) -> None:
+        sessions.append(session)
+
+    async def nothing() -> None: ...
+
+    with serve(app) as server, connected(server.port) as client:
+        client.request("keep")
+        session, group = sessions[0], app.group("g")
+        timer = server.call(app.after, 100, print)
+        coroutine = nothing()
+        calls: list[Callable[[], object]] = [
+            lambda: session.push("x"),
+            session.kick,
+            session.close,
+            lambda: session.uid,
+            lambda: app.push("x"),
+            lambda: app.sessions,
+            app.stats,
+            app.stop,
+            app.clock.now,
+            lambda: app.after(1, print),
+            lambda: app.task(coroutine),
+            timer.cancel,
+            timer.restart,
+            lambda: timer.left,
+            lambda: group.add(session),
+            lambda: group.remove(session),
+            lambda: group.push("x"),
+            lambda: session in group,
+            lambda: len(group),
+            lambda: app.user("x").push("x"),
+            app.run,
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+                call()
+        coroutine.close()
+        answer: Future[float] = Future()
+        app.call_soon_threadsafe(lambda: answer.set_result(timer.left))
+        assert answer.result(10) > 90  # the refused cancel has cancelled nothing
+        assert client.request("echo", b"x").body == b"x"
+    with pytest.raises(GameServerError, match="does not run"):
+        app.call_soon_threadsafe(print)
+
+
+def test_stats_have_the_keys_that_their_docstring_names(serve: Serve) -> None:
+    doc = App.stats.__doc__ or ""
+    with serve(echo_app()) as server:
+        stats = server.stats()
+    named = set(re.findall(r"\w+", doc.partition("Keys:")[2]))
+    for key, value in stats.items():
+        assert key in named
+        if isinstance(value, dict) and key != "closed":
+            assert set(value) <= named, key
+    assert all(isinstance(count, int) for count in stats["closed"].values())
+
+
+def test_more_mistakes_fail_at_registration_with_their_place() -> None:
+    app, router = App("test"), Router("r")
+
+    async def waits(dt: float) -> None: ...
+    def sync(session: Session) -> None: ...
+    def yields(session: Session) -> Any:
+        yield 1
+
+    async def yields_async(session: Session) -> Any:
+        yield 1
+
+    class Needs(Session):
+        def __init__(self, name: str) -> None: ...
+
+    app.include(router)
+    cases: list[tuple[str, Callable[[], object]]] = [
+        ("app.task", lambda: app.tick(waits)),
+        ("async def", lambda: app.on("a", concurrent=True)(sync)),
+        ("it yields", lambda: app.on("a")(yields)),
+        ("it yields", lambda: app.on("a")(yields_async)),
+        ("@app.on_join", lambda: app.on_join(cast(Any, "x"))),
+        ("@app.tick", lambda: app.tick(cast(Any, 3))),
+        ("'name'", lambda: App("x", session=Needs)),
+        ("subclass of", lambda: App("x", session=cast(Any, int))),
+        ("included already", lambda: router.on("a")(sync)),
+        ("give a Router", lambda: app.include(cast(Any, app))),
+        ("the prefix is", lambda: Router(cast(Any, 1))),
+        ("0.001 up", lambda: app.every(0)),
+        ("did you mean 'heartbeat'", lambda: App("x", hartbeat=3)),
+    ]
+    for text, mistake in cases:
+        with pytest.raises(ConfigError, match=re.escape(text)) as caught:
+            mistake()
+        assert re.match(rf"{re.escape(__file__)}:\d+: ", str(caught.value)), caught.value
+    with running(app) as server, pytest.raises(ConfigError, match="runs already"):
+        server.call(app.on("late"), sync)

@@ -458,7 +458,8 @@ def test_the_corpus_of_the_fuzzer(folder: str) -> None:
     for file in files:
         data = file.read_bytes()
         assert run_decoder(data[2:], [1], 100) == run_decoder(data[2:], [len(data)], 100)
-        for make in (WebSocket.server, lambda: WebSocket.opened("server")):
+        makers: list[Callable[[], WebSocket]] = [WebSocket.server, lambda: WebSocket.opened("server")]
+        for make in makers:
             assert run_websocket(make(), data, [1], 1 << 20) == run_websocket(make(), data, [len(data) or 1], 1 << 20)
         for decode in (decode_message, decode_client_handshake, decode_server_handshake, decode_error):
             try:

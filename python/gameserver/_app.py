@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import random
+import selectors
 import signal
 import sys
 import threading
@@ -24,9 +25,9 @@ from typing import Any, TypeVar
 from gameserver import _banner, _logging, _settings
 from gameserver._core import Core, Session
 from gameserver._group import Group, User
-from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, suggest
+from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, here, suggest
 from gameserver._http import HttpHost
-from gameserver._loop import GameLoop
+from gameserver._loop import CoreSelector, GameLoop
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver.errors import ConfigError, GameServerError
 
@@ -100,11 +101,18 @@ class App(Registry):
     ) -> None:
         super().__init__()
         if not (isinstance(session, type) and issubclass(session, Session)):
-            raise ConfigError(f"App(session={session!r}): give a subclass of gameserver.Session")
+            raise ConfigError(f"{here(1)}App(session={session!r}): give a subclass of gameserver.Session")
+        try:
+            inspect.signature(session).bind()
+        except TypeError as error:
+            raise ConfigError(
+                f"{here(1)}App(session={session.__qualname__}): one is made without arguments for each session ({error}); "
+                "give the parameters of its __init__ defaults"
+            ) from None
         known = [*_settings.Settings.__dataclass_fields__]
         for key in settings:
             if key not in known:
-                raise ConfigError(f"App({key}=...): no such setting{suggest(key, known)}")
+                raise ConfigError(f"{here(1)}App({key}=...): no such setting{suggest(key, known)}")
         self.name = name
         self.random = random.Random(seed if seed is not None else int.from_bytes(os.urandom(16)))
         self.clock = Clock(self)
@@ -118,7 +126,8 @@ class App(Registry):
         self._stopping: asyncio.Event | None = None
         self._empty: asyncio.Event | None = None
         self._timers: dict[int, Timer] = {}
-        self._reloaded: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
+        self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
         self._errors = _logging.ErrorLog(logging.getLogger("gameserver.handlers"))
         self._addresses: list[str] = []
@@ -156,21 +165,27 @@ class App(Registry):
             ConfigError: a route is handled already.
         """
         if not isinstance(router, Router):
-            raise ConfigError(f"app.include({router!r}): give a Router")
+            raise ConfigError(f"{here(1)}app.include({router!r}): give a Router")
         for handler in router._handlers:
             self._add(handler)
+        router._is_included = True
+
+    def _add(self, handler: Handler) -> None:
+        if self._core is not None:
+            raise ConfigError(f"{handler.where}: the server runs already; register handlers before app.run()")
+        super()._add(handler)
 
     def _describe_handlers(self) -> Sequence[Handler]:
         return self.handlers
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def push(self, route: str, body: Any, *, skip: Session | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int:
         """Pushes to every session but `skip`; the message is encoded once.
 
         Args:
             route: 1 to 255 bytes of UTF-8.
-            body: bytes as they are; None for an empty body; anything else as JSON.
+            body: bytes as they are; None for an empty body (``{}`` where JSON was agreed); anything else as JSON.
 
         Returns:
             To how many.
@@ -196,15 +211,20 @@ class App(Registry):
         """Calls `function(*arguments)` once, in `seconds`. Sync or async; in the thread of the handlers.
 
         Raises:
+            TypeError: `function` can't be called.
             ValueError: `seconds` is negative or no number.
         """
+        if not callable(function):
+            raise TypeError(
+                f"app.after(seconds, function, ...): {function!r} is not a function; write its name without ()"
+            )
         timer = Timer(self, check_delay(seconds), call_name(function), (function, *arguments))
         self._start_timer(timer)
         return timer
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs a coroutine beside the handlers; kept alive, its error is logged, cancelled when the server stops."""
-        self._core_running()
+        self._core_running().now()  # from another thread it raises
         assert self._loop is not None
         task: asyncio.Task[T] = self._loop.create_task(coroutine)
         self._tasks.add(task)
@@ -220,14 +240,19 @@ class App(Registry):
             GameServerError: the server does not run.
         """
         loop = self._loop
-        if loop is None:
-            raise GameServerError(
-                "app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop"
-            )
-        loop.call_soon_threadsafe(function, *arguments)
+        where = f"app.call_soon_threadsafe({call_name(function)})"
+        try:
+            if loop is not None:
+                loop.call_soon_threadsafe(self._run_call, where, function, *arguments)
+                return
+        except RuntimeError:  # it has just closed
+            pass
+        raise GameServerError("app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop")
 
     def stop(self) -> None:
         """Stops the server as SIGTERM does: no new connections, `on_stop`, kicks, flush, return from `run`."""
+        if self._core is not None:
+            self._core.now()  # from another thread it raises
         if self._stopping is not None:
             self._stopping.set()
 
@@ -236,8 +261,10 @@ class App(Registry):
     def stats(self) -> dict[str, Any]:
         """Counters of the running server, as plain numbers.
 
-        Keys: ``connections`` (open, accepted, refused), ``sessions``, ``closed`` (by reason), ``messages``, ``pool`` (blocks
-        out, high_water, hits, misses), ``tick`` (count, late, skipped, lateness in ns), ``errors`` (by handler).
+        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
+        flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
+        bodies_refused, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns,
+        lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 
@@ -273,6 +300,7 @@ class App(Registry):
             OSError: the address can't be bound.
         """
         if self._core is not None:
+            self._core.now()  # in a forked child, or in another thread, it raises and says so
             raise GameServerError("app.run: it runs already, in this process; stop it first")
         if _source == "code":
             code, command_line = {**self._code_settings, **settings}, {}
@@ -295,9 +323,12 @@ class App(Registry):
             self._core = self._loop = self._stopping = self._empty = None
             self._addresses = []
             self._timers.clear()
+            self._every.clear()
+            self._functions.clear()
             self._tasks.clear()
-            self._last_stats = core.stats()
-            core.close()
+            with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
+                self._last_stats = core.stats()
+                core.close()
 
     async def _main(self, core: Core, settings: _settings.Settings) -> None:
         self._stopping, self._empty = asyncio.Event(), asyncio.Event()
@@ -317,10 +348,12 @@ class App(Registry):
                 core.start()
                 for handler in self._of(Kind.EVERY):
                     self._start_every(handler)
-                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings)))
+                limit = core.raise_descriptor_limit()
+                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
                 await self._stopping.wait()
                 await self._shut_down(core, settings)
             finally:
+                self._stopping.set()
                 gc.unfreeze()
                 for task in list(self._tasks):
                     task.cancel()
@@ -328,36 +361,63 @@ class App(Registry):
                 await host.stop()
 
     def _replay(self, path: str) -> tuple[int, int, str | None]:
-        """A recorded run once more, without sockets or asyncio; see `gameserver.testing.replay`."""
+        """A recorded run once more, without sockets, in one step of an asyncio loop; see `gameserver.testing.replay`."""
         options: dict[str, Any] = {}
 
         def first(kind: str, data: bytes) -> None:
             if kind == "N":
-                options.update(ast.literal_eval(data.decode()))
+                with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    options.update(ast.literal_eval(data.decode()))
                 raise StopIteration
 
         probe = Core(self._core_options(_settings.Settings()), self._session_class, self._failed, self._fire)
         with contextlib.suppress(StopIteration):
             probe.replay(path, first)
-        core = Core(options["options"], self._session_class, self._failed, self._fire)
-        self.random.setstate(options["random"])
+        try:
+            core = Core(options["options"], self._session_class, self._failed, self._fire)
+            self.random.setstate(options["random"])
+        except (KeyError, ValueError, TypeError):
+            raise OSError(f"{path}: no recording of App.run(record=...), or one of another version") from None
         self._core = core
         core.bind(self._handlers, False)
 
         def note(kind: str, data: bytes) -> None:
             if kind == "S":
                 for handler in self._of(Kind.START):
-                    handler.call()
+                    result = handler.call()
+                    if inspect.iscoroutine(result):
+                        tasks.append(loop.begin(result))
             elif kind == "B":
                 core.start_ticks()
                 for handler in self._of(Kind.EVERY):
                     self._start_every(handler)
 
+        tasks: list[asyncio.Task[Any]] = []
+        loop = self._loop = GameLoop(selectors.DefaultSelector())
+        core.set_begin(loop.begin)
+        done = loop.create_future()
+
+        def replay() -> None:  # as a callback: no task is current, as when the core's turn calls
+            try:
+                done.set_result(core.replay(path, note))
+            except BaseException as error:
+                done.set_exception(error)
+            for task in self._tasks:
+                task.cancel()
+
+        async def outcome() -> tuple[int, int, str | None]:
+            result: tuple[int, int, str | None] = await done
+            return result
+
         try:
-            return core.replay(path, note)
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                loop.call_soon(replay)
+                return runner.run(outcome())
         finally:
-            self._core = None
+            self._core = self._loop = None
             self._timers.clear()
+            self._every.clear()
+            self._tasks.clear()
             core.close()
 
     async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
@@ -388,7 +448,8 @@ class App(Registry):
         return self._folder or (Path(main_file).resolve().parent if main_file else Path.cwd())
 
     def _make_loop(self, core: Core) -> GameLoop:
-        loop = GameLoop(core)
+        loop = GameLoop(CoreSelector(core))
+        loop.set_exception_handler(self._loop_failed)
         core.set_begin(loop.begin)
         self._loop = loop
         return loop
@@ -413,11 +474,19 @@ class App(Registry):
         ]
 
     def _swap(self, other: App) -> None:
-        """Takes the handlers of `other` in place of ours, by name, while tasks of the old ones go on."""
+        """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
+        self._core_running().bind(other._handlers, False)
         self._handlers = list(other._handlers)
-        self._reloaded = {handler.qualname: handler.call for handler in other._handlers}
-        self._core_running().bind(self._handlers, False)
+        self._functions = {handler.qualname: handler.call for handler in other._handlers}
+        every = {handler.qualname: handler for handler in self._of(Kind.EVERY)}
+        for name, (interval, timer) in list(self._every.items()):
+            if name not in every or every[name].interval != interval:
+                timer.cancel()
+                del self._every[name]
+        for name, handler in every.items():
+            if name not in self._every:
+                self._start_every(handler)
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -427,8 +496,9 @@ class App(Registry):
         self._timers[timer._key] = timer
 
     def _stop_timer(self, timer: Timer) -> None:
-        if self._timers.pop(timer._key, None) is not None:
+        if timer._key in self._timers:
             self._core_running().timer_cancel(timer._key)
+            del self._timers[timer._key]
 
     def _fire(self, key: int) -> None:
         """The core says that a timer is due."""
@@ -436,7 +506,8 @@ class App(Registry):
         if timer is None:
             return
         function, *arguments = timer._arguments
-        function = self._reloaded.get(timer._name) or function  # a reloaded one, by its name
+        if inspect.isfunction(function):  # a method belongs to an object that no table knows
+            function = self._functions.get(timer._name, function)
         self._run_call(timer._name, function, *arguments)
 
     def _start_every(self, handler: Handler) -> None:
@@ -452,17 +523,18 @@ class App(Registry):
         delay = max(0.0, first + count * handler.interval - now)
         timer = Timer(self, delay, f"every {handler.qualname}", (self._fire_every, handler, first, count))
         self._start_timer(timer)
+        self._every[handler.qualname] = (handler.interval, timer)
 
     def _fire_every(self, handler: Handler, first: float, count: int) -> None:
         self._next_every(handler, first, count + 1)
-        self._run_call(handler.qualname, self._reloaded.get(handler.qualname, handler.call))
+        self._run_call(handler.qualname, self._functions.get(handler.qualname, handler.call))
 
     def _run_call(self, where: str, function: Callable[..., Any], *arguments: Any) -> None:
         try:
             result = function(*arguments)
             if inspect.iscoroutine(result):
                 self.task(result)
-        except Exception as error:
+        except BaseException as error:  # contained as in a handler: what a client can cause must not end the server
             self._failed(where, error)
 
     # -- errors ------------------------------------------------------------------------------------------------------
@@ -474,7 +546,17 @@ class App(Registry):
 
     def _failed(self, where: str, error: BaseException) -> None:
         """An exception of the game's code: logged once per distinct traceback, counted, and harms nobody."""
+        if isinstance(error, asyncio.CancelledError) and (self._stopping is None or self._stopping.is_set()):
+            return  # what still waited when the server stopped
         self._errors.record(error, where, time.monotonic())
+
+    def _loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print each time: a callback that raised, a task that nobody waited for."""
+        error = context.get("exception")
+        if error is None:
+            loop.default_exception_handler(context)
+        else:
+            self._failed(f"asyncio: {context.get('message')}", error)
 
     # -- signals -----------------------------------------------------------------------------------------------------
 

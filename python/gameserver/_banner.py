@@ -45,7 +45,9 @@ class HandlerInfo(Protocol):
         ...
 
 
-def banner(app_name: str, handlers: Sequence[HandlerInfo], settings: Settings, urls: Sequence[str]) -> str:
+def banner(
+    app_name: str, handlers: Sequence[HandlerInfo], settings: Settings, urls: Sequence[str], descriptors: int
+) -> str:
     """The app, its handlers, tick rate, limits and URLs, on a few aligned lines without colour.
 
     Args:
@@ -53,11 +55,12 @@ def banner(app_name: str, handlers: Sequence[HandlerInfo], settings: Settings, u
         handlers: as registered.
         settings: as resolved.
         urls: where it listens, the port known.
+        descriptors: how many the process may have open; each connection is one.
     """
     rows = [("listens", _join(urls, 4) or "nowhere")]
     rows.append(("handlers", _handlers(handlers)))
     rows.append(("tick", _tick(settings)))
-    rows.append(("limits", _limits(settings)))
+    rows.append(("limits", _limits(settings, descriptors)))
     rows.append(("clients", _clients(settings)))
     width = max(len(name) for name, _ in rows)
     return "\n".join([f"{app_name} is up", *(f"  {name:<{width}}  {text}" for name, text in rows)])
@@ -95,7 +98,7 @@ def _tick(settings: Settings) -> str:
     return f"{rate:g} Hz, every {1000 / rate:.4g} ms; when late: catch up {settings.max_catch_up}, then {late}"
 
 
-def _limits(settings: Settings) -> str:
+def _limits(settings: Settings, descriptors: int) -> str:
     parts = [
         f"body {byte_size(settings.body_bytes_max)} ({byte_size(settings.auth_bytes_max)} before login)",
         f"queue {byte_size(settings.queue_bytes_max)}",
@@ -104,6 +107,7 @@ def _limits(settings: Settings) -> str:
         parts.append(f"{settings.max_connections} connections")
     if settings.max_connections_per_address:
         parts.append(f"{settings.max_connections_per_address} per address")
+    parts.append(f"{descriptors} descriptors")
     return ", ".join(parts)
 
 

@@ -40,7 +40,7 @@ class Group:
         """Takes a session out; False if it is not in."""
         return self._app._core_running().group_remove(self.name, session)
 
-    def push(self, route: str, body: Any, *, skip: Session | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int:
         """Pushes to each member but `skip`; the message is encoded once.
 
         Returns:
@@ -52,7 +52,7 @@ class Group:
         return self._app._core_running().group_len(self.name)
 
     def __contains__(self, session: Session) -> bool:
-        return session in self._app._core_running().group_members(self.name)
+        return self._app._core_running().group_has(self.name, session)
 
     def __iter__(self) -> Iterator[Session]:
         """Its members, in the order in which they came."""
@@ -83,7 +83,7 @@ class User:
         """The session that is bound to this uid now, if there is one."""
         return self._app._core_running().user(self.uid)
 
-    def push(self, route: str, body: Any) -> bool:
+    def push(self, route: str, body: Any = None) -> bool:
         """Pushes to the person's session; False if there is none."""
         session = self.session
         if session is None:

@@ -24,7 +24,11 @@ ROUTE_BYTES_MAX = 255  # the length of a route is one byte on the wire
 
 
 class Kind(StrEnum):
-    """What a handler answers to."""
+    """What a handler answers to.
+
+    >>> Kind.JOIN.decorator
+    '@app.on_join'
+    """
 
     ROUTE = "route"
     JOIN = "join"
@@ -36,6 +40,15 @@ class Kind(StrEnum):
     EVERY = "every"
     START = "start"
     STOP = "stop"
+
+    @property
+    def decorator(self) -> str:
+        """As the game writes it."""
+        if self is Kind.ROUTE:
+            return "@app.on(route)"
+        if self is Kind.EVERY:
+            return "@app.every(seconds)"
+        return f"@app.{self}" if self in (Kind.AUTHENTICATE, Kind.TICK) else f"@app.on_{self}"
 
 
 class Argument(StrEnum):
@@ -112,7 +125,9 @@ def make_handler(
         ConfigError: a parameter that nothing can fill, an annotation that can't be read, a bad route.
     """
     if not callable(function):
-        raise ConfigError(f"@app.{kind}: {function!r} is not a function; decorate a function or method")
+        raise ConfigError(
+            f"{here(depth + 1)}{kind.decorator}: {function!r} is not a function; decorate a function or method"
+        )
     plain = inspect.unwrap(function)
     code = getattr(plain, "__code__", None)
     file = code.co_filename if code is not None else "<unknown>"
@@ -122,6 +137,15 @@ def make_handler(
     where = f"{file}:{line}: {qualname}"
     if kind is Kind.ROUTE:
         _check_route(route, where)
+    is_async = any(inspect.iscoroutinefunction(f) for f in (function, plain, type(plain).__call__))
+    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
+        raise ConfigError(f"{where}: it yields; a handler returns its answer, and pushes what else there is to say")
+    if is_async and kind is Kind.TICK:
+        raise ConfigError(
+            f"{where}: a tick can't wait; write def in place of async def, and give what waits to app.task(...)"
+        )
+    if concurrent and not is_async:
+        raise ConfigError(f"{where}: concurrent=True is for async def: others run only while a handler awaits")
     try:
         signature = inspect.signature(function)
         hints = _hints(function, depth + 1)
@@ -164,7 +188,7 @@ def make_handler(
         arguments="".join(letters),
         decode=decode,
         session_class=session_class,
-        is_async=inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__),
+        is_async=is_async,
         concurrent=concurrent,
         interval=interval,
     )
@@ -197,7 +221,7 @@ class Registry:
         ...     return body
         """
         if not isinstance(route, str):
-            raise ConfigError(f"@on({_spell(route)}): give the route as a string: @app.on('room.echo')")
+            raise ConfigError(f"{here(1)}@on({_spell(route)}): give the route as a string: @app.on('room.echo')")
 
         def register(function: F) -> F:
             self._add(make_handler(Kind.ROUTE, function, route=route, concurrent=concurrent))
@@ -258,7 +282,7 @@ class Registry:
         ... def save() -> None: ...
         """
         if not isinstance(seconds, (int, float)) or not 0.001 <= seconds < 1e9:
-            raise ConfigError(f"@every({_spell(seconds)}): give seconds from 0.001 up")
+            raise ConfigError(f"{here(1)}@every({_spell(seconds)}): give seconds from 0.001 up: @app.every(60)")
 
         def register(function: F) -> F:
             self._add(make_handler(Kind.EVERY, function, interval=float(seconds)))
@@ -331,10 +355,15 @@ class Router(Registry):
     def __init__(self, prefix: str = "") -> None:
         super().__init__()
         if not isinstance(prefix, str):
-            raise ConfigError(f"Router({_spell(prefix)}): the prefix is a string")
+            raise ConfigError(f"{here(1)}Router({_spell(prefix)}): the prefix is a string: Router('chat')")
         self.prefix = prefix
+        self._is_included = False
 
     def _add(self, handler: Handler) -> None:
+        if self._is_included:
+            raise ConfigError(
+                f"{handler.where}: its router was included already, and this would be missed; call app.include after it"
+            )
         if handler.kind is Kind.ROUTE and self.prefix:
             route = f"{self.prefix}.{handler.route}"
             _check_route(route, handler.where)
@@ -355,6 +384,12 @@ def check_sessions(handlers: Sequence[Handler], session_class: type[Session]) ->
                 f"{handler.where}: takes a {wanted.__qualname__}, but the app's sessions are {session_class.__qualname__}; "
                 f"write App(..., session={wanted.__qualname__})"
             )
+
+
+def here(depth: int) -> str:
+    """File and line of the caller `depth` frames above the one that asks, for the beginning of a message."""
+    frame = sys._getframe(depth + 1)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}: "
 
 
 def suggest(wrong: str, known: Sequence[str]) -> str:

@@ -41,11 +41,11 @@ class CoreSelector(selectors._BaseSelectorImpl):
 class GameLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in which a task's first step can run at once: see `begin`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, selector: selectors.BaseSelector) -> None:
         self._capturing = False
         self._step: Callable[[], object] | None = None
         self._step_context: Context | None = None
-        super().__init__(CoreSelector(core))
+        super().__init__(selector)
 
     if sys.version_info >= (3, 12):
 
@@ -55,9 +55,9 @@ class GameLoop(asyncio.SelectorEventLoop):
 
     else:
 
-        def call_soon(  # type: ignore[no-untyped-def, override]
-            self, callback, *args, context=None
-        ):
+        def call_soon(  # type: ignore[override]
+            self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        ) -> Any:
             if self._capturing:  # the first step of the task that `begin` is making
                 self._capturing = False
                 self._step = callback

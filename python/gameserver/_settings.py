@@ -162,9 +162,7 @@ class Settings:
     serializer: str = _setting(
         Kind.CHOICE, "json", "What clients that do not ask for one are told.", choices=("json", "protobuf")
     )
-    tick_rate: float = _setting(
-        Kind.NUMBER, 0.0, "How often `@app.tick` runs; 0: no tick.", unit="Hz", low=0.0, high=10_000.0
-    )
+    tick_rate: int = _count(0, "How often `@app.tick` runs; 0: no tick.", unit="Hz", high=10_000)
     max_catch_up: int = _count(
         5, "After a stall, at most so many ticks are run at once.", unit="ticks", low=1, high=1000
     )

@@ -159,6 +159,11 @@ impl Session {
         self.messages_in
     }
 
+    /// Whether it is a member of a group.
+    pub fn is_in(&self, group: GroupKey) -> bool {
+        self.groups.contains(&group)
+    }
+
     /// Messages sent.
     pub fn messages_out(&self) -> u64 {
         self.messages_out

@@ -20,8 +20,10 @@ use wire::handshake::Serializer;
 
 use crate::cell::{Entered, LogicCell};
 use crate::dispatch;
+use crate::error::CONFIG_ERROR;
 use crate::handler::Table;
 use crate::replay;
+use crate::scope::Scope;
 use crate::session::Session;
 use crate::state::{Hooks, State};
 use crate::stats;
@@ -116,15 +118,28 @@ impl Core {
         match listening {
             Ok(addresses) => Ok(addresses.iter().map(spell).collect()),
             Err((address, error)) => {
-                let number = error.raw_os_error().unwrap_or(0);
+                let number = match error.raw_os_error() {
+                    Some(number) => number,
+                    None => py.import("errno")?.getattr("EADDRINUSE")?.extract()?, // what stands there is no socket
+                };
                 let text: String = py.import("os")?.call_method1("strerror", (number,))?.extract()?;
                 Err(PyOSError::new_err((number, text, address.to_string())))
             }
         }
     }
 
-    fn start(&self) -> PyResult<()> {
-        Ok(self.enter()?.server.start()?)
+    /// Raises the soft limit of descriptors to the hard one, and returns it.
+    #[staticmethod]
+    fn raise_descriptor_limit() -> PyResult<u64> {
+        Ok(net::sys::raise_descriptor_limit()?.1)
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let started = self.enter()?.server.start();
+        started.map_err(|error| match error.raw_os_error() {
+            Some(_) => error.into(),
+            None => CONFIG_ERROR.err(py, format!("{error}")), // certificate or key
+        })
     }
 
     /// Starts the ticks alone: for a replay.
@@ -178,10 +193,12 @@ impl Core {
         state.server.read(&mut logs);
         drop(state);
 
+        let scope = Scope::enter(py, core)?;
         for log in &logs {
-            dispatch::log(py, core, log)?;
+            dispatch::log(py, &scope, log)?;
         }
-        dispatch::due(py, core)?;
+        dispatch::due(py, &scope)?;
+        drop(scope);
 
         let mut state = core.enter()?;
         state.server.flush();
@@ -313,6 +330,14 @@ impl Core {
         Ok(realm.push_group(group, skip, Class::Reliable, 0, route, body.as_bytes()))
     }
 
+    fn group_has(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let state = self.enter()?;
+        let realm = state.realm();
+        let Some(group) = realm.find_group(name) else { return Ok(false) };
+        Ok(realm.session(key).is_some_and(|session| session.is_in(group)))
+    }
+
     fn group_len(&self, name: &str) -> PyResult<usize> {
         let state = self.enter()?;
         Ok(state.realm().find_group(name).map_or(0, |group| state.realm().group_len(group)))
@@ -415,7 +440,7 @@ impl<'py> Settings<'_, 'py> {
         };
         let addresses = match self.read::<Option<String>>("unix")? {
             Some(path) => vec![Address::Unix(path.into())],
-            None => vec![resolve(&self.read::<String>("host")?, self.read("port")?)?],
+            None => vec![resolve(self.0.py(), &self.read::<String>("host")?, self.read("port")?)?],
         };
         let certificate: Option<PathBuf> = self.read("tls_cert")?;
         let key: Option<PathBuf> = self.read("tls_key")?;
@@ -427,7 +452,7 @@ impl<'py> Settings<'_, 'py> {
             connections_max: self.read("max_connections")?,
             connections_per_address_max: self.read("max_connections_per_address")?,
             queue_bytes_max,
-            tick_rate: self.read::<f64>("tick_rate")? as u32,
+            tick_rate: self.read("tick_rate")?,
             catch_up_max: self.read("max_catch_up")?,
             dilate: self.read::<String>("on_late")? == "dilate",
             link: Arc::new(link),
@@ -455,9 +480,9 @@ fn spell(address: &Address) -> String {
 }
 
 /// The first address that a host name stands for.
-fn resolve(host: &str, port: u16) -> PyResult<Address> {
+fn resolve(py: Python<'_>, host: &str, port: u16) -> PyResult<Address> {
     let unknown =
-        || PyOSError::new_err(format!("host={host}: no such host; give an address of this machine"));
+        || CONFIG_ERROR.err(py, format!("host={host:?}: no such host; give an address of this machine"));
     let mut found = (host, port).to_socket_addrs().map_err(|_| unknown())?;
     found.next().map(Address::Tcp).ok_or_else(unknown)
 }

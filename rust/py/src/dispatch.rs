@@ -2,8 +2,6 @@
 //!
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
-use std::sync::Arc;
-
 use engine::event::{LinkId, RouteId, Transport, Up, UpLog};
 use engine::realm::{Event, Left};
 use engine::session::SessionKey;
@@ -11,9 +9,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat};
 
-use crate::app::Shared;
-use crate::error::{ErrorParts, REFUSE};
+use crate::error::REFUSE;
 use crate::handler::{Failure, Handler, Table};
+use crate::scope::Scope;
 use crate::seat::Waiting;
 use crate::session::Session;
 use crate::task::{self, After};
@@ -28,7 +26,7 @@ pub struct Asker {
 }
 
 /// Everything that one reactor brought, in order.
-pub fn log(py: Python<'_>, core: &Arc<Shared>, ups: &UpLog) -> PyResult<()> {
+pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     for up in &ups.events {
         match *up {
@@ -69,7 +67,7 @@ pub fn log(py: Python<'_>, core: &Arc<Shared>, ups: &UpLog) -> PyResult<()> {
 }
 
 /// What the realm has to say, in order: joins, leaves, timers.
-pub fn events(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
+pub fn events(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
     loop {
         let mut state = core.enter()?;
         let Some(event) = state.server.realm.poll_event() else { return Ok(()) };
@@ -78,13 +76,13 @@ pub fn events(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
     }
 }
 
-fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<()> {
+fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     match event {
-        Event::Authenticate { session: key, user } => {
-            let session = new_session(py, core, key)?;
-            authenticate(py, core, &table, key, &session, &user)
-        }
+        Event::Authenticate { session: key, user } => match new_session(py, core, key)? {
+            Some(session) => authenticate(py, core, &table, key, &session, &user),
+            None => Ok(()),
+        },
         Event::Joined { session: key } => {
             let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
             for handler in &table.join {
@@ -99,15 +97,15 @@ fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<
                 return Ok(()); // until on_join has finished
             }
             let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
-            let (handlers, why) = match event {
-                Event::Dropped { .. } => (&table.drop, None),
-                Event::Resumed { .. } => (&table.resume, None),
-                Event::Left { why, .. } => (&table.leave, Some(why)),
+            let (handlers, why, after) = match event {
+                Event::Dropped { .. } => (&table.drop, None, After::Nothing),
+                Event::Resumed { .. } => (&table.resume, None, After::Nothing),
+                Event::Left { why, .. } => (&table.leave, Some(why), After::Left),
                 _ => unreachable!("matched above"),
             };
             for handler in handlers {
                 let why = why.map(|why| left(py, why)).transpose()?;
-                lifecycle(py, core, handler, key, &session, why, After::Nothing)?;
+                lifecycle(py, core, handler, key, &session, why, after)?;
             }
             if matches!(event, Event::Left { .. }) {
                 core.enter()?.forget(key);
@@ -120,14 +118,15 @@ fn event_happened(py: Python<'_>, core: &Arc<Shared>, event: Event) -> PyResult<
         }
         Event::Timer { key } => {
             let fire = core.enter()?.hooks.fire.clone_ref(py);
-            fire.call1(py, (key.to_bits(),))?;
-            Ok(())
+            let fired = fire.call1(py, (key.to_bits(),));
+            core.settle()?;
+            fired.map(drop)
         }
     }
 }
 
 /// What is due by time in this turn: timers, then ticks.
-pub fn due(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
+pub fn due(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
     core.enter()?.server.handle_timeouts();
     events(py, core)?;
     loop {
@@ -137,11 +136,13 @@ pub fn due(py: Python<'_>, core: &Arc<Shared>) -> PyResult<()> {
 }
 
 /// A step of the game: each tick handler with the fixed `dt` in seconds.
-fn tick(py: Python<'_>, core: &Arc<Shared>, dt: f64) -> PyResult<()> {
+fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     let dt = PyFloat::new(py, dt).into_any();
     for handler in &table.tick {
-        if let Err(error) = handler.call_alone(py, dt.clone()) {
+        let called = handler.call_alone(py, dt.clone());
+        core.settle()?;
+        if let Err(error) = called {
             failed(py, core, &handler.place, error)?;
         }
     }
@@ -151,7 +152,7 @@ fn tick(py: Python<'_>, core: &Arc<Shared>, dt: f64) -> PyResult<()> {
 #[inline]
 fn message(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     table: &Table,
     link: LinkId,
     request: Option<u32>,
@@ -179,7 +180,7 @@ fn message(
 #[inline]
 fn run(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     table: &Table,
     asker: Asker,
     session: &Py<Session>,
@@ -194,7 +195,9 @@ fn run(
         }
         return Ok(());
     };
-    match handler.call_message(py, session, body) {
+    let called = handler.call_message(py, session, body);
+    core.settle()?;
+    match called {
         Ok(result) if handler.is_async => {
             let after = After::Message { asker, counted: !handler.concurrent };
             task::start(py, core, handler, result, after)
@@ -206,7 +209,7 @@ fn run(
 }
 
 /// Messages of a session that had to wait: run as many as may now.
-pub fn resume_waiting(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<()> {
+pub fn resume_waiting(py: Python<'_>, core: &Scope<'_, '_>, key: SessionKey) -> PyResult<()> {
     loop {
         let mut state = core.enter()?;
         let Some(Waiting { asker, route, body }) = state.next_waiting(key) else { return Ok(()) };
@@ -218,7 +221,7 @@ pub fn resume_waiting(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> Py
 }
 
 /// on_join has finished: what had to wait for it happens now.
-pub fn join_finished(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<()> {
+pub fn join_finished(py: Python<'_>, core: &Scope<'_, '_>, key: SessionKey) -> PyResult<()> {
     let events = core.enter()?.join_finished(key);
     for event in events {
         event_happened(py, core, event)?;
@@ -230,7 +233,7 @@ pub fn join_finished(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyR
 #[inline]
 pub fn answer(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     asker: Asker,
     place: &str,
     result: &Bound<'_, PyAny>,
@@ -248,14 +251,14 @@ pub fn answer(
 /// Answers a request with an exception: `Refuse` as raised, all else as GS-500, logged once per traceback.
 pub fn answer_error(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     asker: Asker,
     place: &str,
     error: PyErr,
 ) -> PyResult<()> {
-    if REFUSE.matches(py, &error) {
+    let refused = REFUSE.matches(py, &error).then(|| refusal(py, &error));
+    if let Some(Ok(Refusal { code, text, metadata })) = refused {
         let Some(id) = asker.request else { return Ok(()) };
-        let (code, text, metadata) = refusal(py, &error)?;
         let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         core.enter()?.server.realm.respond_error(asker.key, asker.link, id, &code, &text, &metadata);
         return Ok(());
@@ -268,7 +271,7 @@ pub fn answer_error(
     Ok(())
 }
 
-fn refuse_body(py: Python<'_>, core: &Arc<Shared>, asker: Asker, error: &PyErr) -> PyResult<()> {
+fn refuse_body(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, error: &PyErr) -> PyResult<()> {
     let text = format!("the body is not what this route takes: {}", error.value(py));
     let mut state = core.enter()?;
     state.bodies_refused += 1;
@@ -278,8 +281,15 @@ fn refuse_body(py: Python<'_>, core: &Arc<Shared>, asker: Asker, error: &PyErr) 
     Ok(())
 }
 
-/// Code, text and metadata of a `Refuse`.
-pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<ErrorParts> {
+/// What a `Refuse` says.
+struct Refusal {
+    code: String,
+    text: String,
+    metadata: Vec<(String, String)>,
+}
+
+/// What a `Refuse` says; an error if a subclass of the game's has lost them.
+fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<Refusal> {
     let value = error.value(py);
     let metadata =
         value.getattr(intern!(py, "metadata"))?.cast_into::<pyo3::types::PyDict>().map_err(PyErr::from)?;
@@ -287,33 +297,37 @@ pub fn refusal(py: Python<'_>, error: &PyErr) -> PyResult<ErrorParts> {
     for (key, value) in metadata.iter() {
         pairs.push((key.str()?.to_string(), value.str()?.to_string()));
     }
-    Ok((
-        value.getattr(intern!(py, "code"))?.extract()?,
-        value.getattr(intern!(py, "text"))?.extract()?,
-        pairs,
-    ))
+    let code = value.getattr(intern!(py, "code"))?.extract()?;
+    let text = value.getattr(intern!(py, "text"))?.extract()?;
+    Ok(Refusal { code, text, metadata: pairs })
 }
 
 /// Gives an exception of the game to its error log.
-pub fn failed(py: Python<'_>, core: &Arc<Shared>, place: &str, error: PyErr) -> PyResult<()> {
+pub fn failed(py: Python<'_>, core: &Scope<'_, '_>, place: &str, error: PyErr) -> PyResult<()> {
     let hook = core.enter()?.hooks.failed.clone_ref(py);
-    hook.call1(py, (place, error.into_value(py)))?;
-    Ok(())
+    if let Err(error) = hook.call1(py, (place, error.into_value(py))) {
+        error.write_unraisable(py, None); // a logging handler of the game's that fails is no reason to end
+    }
+    core.settle()
 }
 
 fn lifecycle(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     handler: &Handler,
     key: SessionKey,
     session: &Py<Session>,
     item: Option<Bound<'_, PyAny>>,
     after: After,
 ) -> PyResult<()> {
-    match handler.call_with(py, session, item) {
+    let called = handler.call_with(py, session, item);
+    core.settle()?;
+    match called {
         Ok(result) if handler.is_async => {
-            if let After::Joined { .. } = after {
-                core.enter()?.join_started(key);
+            match after {
+                After::Joined { .. } => core.enter()?.join_started(key),
+                After::Left => core.enter()?.leaving += 1,
+                _ => {}
             }
             task::start(py, core, handler, result, after)
         }
@@ -324,7 +338,7 @@ fn lifecycle(
 
 fn authenticate(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     table: &Table,
     key: SessionKey,
     session: &Py<Session>,
@@ -334,7 +348,9 @@ fn authenticate(
         core.enter()?.accept(key, None);
         return events(py, core);
     };
-    let result = match handler.call_message(py, session, user) {
+    let called = handler.call_message(py, session, user);
+    core.settle()?;
+    let result = match called {
         Ok(result) if handler.is_async => {
             return task::start(py, core, handler, result, After::Authenticated { key });
         }
@@ -351,7 +367,7 @@ fn authenticate(
 /// `authenticate` has answered.
 pub fn authenticated(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     key: SessionKey,
     place: &str,
     result: PyResult<Bound<'_, PyAny>>,
@@ -369,33 +385,35 @@ pub fn authenticated(
     });
     match uid {
         Ok(uid) => core.enter()?.accept(key, uid.as_deref()),
-        Err(error) if REFUSE.matches(py, &error) => {
-            let (code, text, _) = refusal(py, &error)?;
-            core.enter()?.refuse(key, &code, &text);
-        }
-        Err(error) => {
-            failed(py, core, place, error)?;
-            core.enter()?.refuse(key, "GS-500", "authentication failed; the server's log says more");
-        }
+        Err(error) => match REFUSE.matches(py, &error).then(|| refusal(py, &error)) {
+            Some(Ok(Refusal { code, text, .. })) => core.enter()?.refuse(key, &code, &text),
+            _ => {
+                failed(py, core, place, error)?;
+                core.enter()?.refuse(key, "GS-500", "authentication failed; the server's log says more");
+            }
+        },
     }
     events(py, core)
 }
 
-/// Makes the game's object of a session.
-fn new_session(py: Python<'_>, core: &Arc<Shared>, key: SessionKey) -> PyResult<Py<Session>> {
+/// Makes the game's object of a session; none if the game can't: then the client is refused.
+fn new_session(py: Python<'_>, core: &Scope<'_, '_>, key: SessionKey) -> PyResult<Option<Py<Session>>> {
     let class = core.enter()?.hooks.session_class.clone_ref(py);
-    let session = match class.bind(py).call0() {
-        Ok(object) => object.cast_into::<Session>()?.unbind(),
+    let made = class.bind(py).call0().and_then(|object| Ok(object.cast_into::<Session>()?.unbind()));
+    core.settle()?;
+    let session = match made {
+        Ok(session) => session,
         Err(error) => {
             failed(py, core, "App(session=...)", error)?;
-            Py::new(py, Session::default())?
+            core.enter()?.refuse(key, "GS-500", "no session could be made; the server's log says more");
+            return Ok(None);
         }
     };
     let mut state = core.enter()?;
     let id = state.server.realm.session(key).map_or(0, |session| session.id());
-    session.get().place(core.clone(), key, id);
+    session.get().place(core.shared().clone(), key, id);
     state.seat(key, session.clone_ref(py));
-    Ok(session)
+    Ok(Some(session))
 }
 
 fn left(py: Python<'_>, why: Left) -> PyResult<Bound<'_, PyAny>> {
@@ -408,12 +426,14 @@ fn left(py: Python<'_>, why: Left) -> PyResult<Bound<'_, PyAny>> {
 
 fn http<'py>(
     py: Python<'py>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     method: &str,
     arguments: impl pyo3::call::PyCallArgs<'py>,
 ) -> PyResult<()> {
     let Some(host) = core.enter()?.hooks.http.as_ref().map(|host| host.clone_ref(py)) else { return Ok(()) };
-    if let Err(error) = host.bind(py).call_method1(method, arguments) {
+    let called = host.bind(py).call_method1(method, arguments);
+    core.settle()?;
+    if let Err(error) = called {
         failed(py, core, "http", error)?;
     }
     Ok(())

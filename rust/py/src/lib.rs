@@ -9,6 +9,7 @@ mod error;
 mod handler;
 mod micro;
 mod replay;
+mod scope;
 mod seat;
 mod session;
 mod state;

@@ -14,6 +14,7 @@ use wire::packet::{self, PacketKind};
 use crate::app::Shared;
 use crate::dispatch;
 use crate::error::PROTOCOL_ERROR;
+use crate::scope::Scope;
 
 const HANDSHAKE: &[u8] = br#"{"sys":{"type":"js-websocket","version":"0.0.1"},"user":{}}"#;
 
@@ -54,7 +55,7 @@ impl Bench<'_> {
             return Err(PROTOCOL_ERROR.err(self.py, "the link did not take the bytes"));
         }
         let ups = std::mem::take(&mut self.ups);
-        dispatch::log(self.py, &self.core, &ups)?;
+        dispatch::log(self.py, &Scope::enter(self.py, &self.core)?, &ups)?;
         self.ups = ups;
         self.ups.clear();
         let mut state = self.core.enter()?;

@@ -10,6 +10,7 @@ use server::record::{Part, Player};
 
 use crate::app::Shared;
 use crate::dispatch;
+use crate::scope::Scope;
 
 /// What a replay found.
 #[derive(Default)]
@@ -71,8 +72,9 @@ pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyA
 }
 
 fn step(py: Python<'_>, core: &Arc<Shared>, logs: &[UpLog]) -> PyResult<()> {
+    let scope = Scope::enter(py, core)?;
     for log in logs {
-        dispatch::log(py, core, log)?;
+        dispatch::log(py, &scope, log)?;
     }
-    dispatch::due(py, core)
+    dispatch::due(py, &scope)
 }

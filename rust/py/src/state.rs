@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::dispatch::Asker;
 use crate::error::CONFIG_ERROR;
 use crate::handler::Table;
+use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
 use crate::session::Session;
 
@@ -31,6 +32,9 @@ pub struct State {
     /// A route that is answered here, without Python: for the bench.
     pub rust_echo: Option<RouteId>,
     pub bodies_refused: u64,
+    /// Async `on_leave` handlers that wait: the server does not end before them.
+    pub leaving: usize,
+    pub contexts: Option<Contexts>,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
     seats: Vec<Option<Seat>>,
@@ -68,6 +72,8 @@ impl State {
             http_links: BTreeSet::new(),
             rust_echo: None,
             bodies_refused: 0,
+            leaving: 0,
+            contexts: None,
             logs: Vec::new(),
             seats: Vec::new(),
             seated: 0,
@@ -152,7 +158,7 @@ impl State {
         let hooks = &mut self.hooks;
         let hooks = (hooks.keys.take(), hooks.begin.take(), hooks.http.take(), hooks.on_empty.take());
         let (seats, tasks) = (std::mem::take(&mut self.seats), std::mem::take(&mut self.tasks));
-        (hooks, seats, tasks, std::mem::take(&mut self.table))
+        (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
     }
 
     // -- seats -------------------------------------------------------------------------------------------------------
@@ -181,9 +187,9 @@ impl State {
         }
     }
 
-    /// Whether any session is left.
+    /// Whether any session is left, or what its end has to do.
     pub fn is_empty(&self) -> bool {
-        self.seated == 0
+        self.seated == 0 && self.leaving == 0
     }
 
     /// Whether a message of this session must queue: behind others, or until its answers have left.

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use crate::app::Shared;
 use crate::dispatch::{self, Asker};
 use crate::handler::Handler;
+use crate::scope::Scope;
 use engine::session::SessionKey;
 
 /// What follows when an async handler has finished.
@@ -15,6 +16,8 @@ use engine::session::SessionKey;
 pub enum After {
     /// Nothing: a lifecycle handler.
     Nothing,
+    /// Nothing, but the server waits for it before it ends: an `on_leave` may be saving something.
+    Left,
     /// The answer; `counted` if the session's other messages wait for it.
     Message { asker: Asker, counted: bool },
     /// Messages may run.
@@ -26,15 +29,19 @@ pub enum After {
 /// Starts a task for a coroutine; answers at once if its first step was its last.
 pub fn start(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     handler: &Handler,
     coroutine: Bound<'_, PyAny>,
     after: After,
 ) -> PyResult<()> {
     let begin = core.enter()?.hooks.begin(py)?;
-    let task = begin.bind(py).call1((coroutine,))?;
+    let task = match begin.bind(py).call1((coroutine,)) {
+        Ok(task) => task,
+        // No coroutine, because a decorator of the game's has run it already, or one that raised `SystemExit` at once.
+        Err(error) => return finished(py, core, &handler.place, after, Err(error), false),
+    };
     if task.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return finished(py, core, &handler.place, after, &task, false);
+        return finished(py, core, &handler.place, after, task.call_method0(intern!(py, "result")), false);
     }
     let mut state = core.enter()?;
     if let After::Message { asker, counted } = after {
@@ -44,7 +51,7 @@ pub fn start(
     // asyncio holds tasks weakly; this table keeps them alive.
     let number = state.tasks.insert(task.clone().unbind());
     drop(state);
-    let done = Done { core: core.clone(), place: handler.place.clone(), after, number };
+    let done = Done { core: core.shared().clone(), place: handler.place.clone(), after, number };
     task.call_method1(intern!(py, "add_done_callback"), (Py::new(py, done)?,))?;
     Ok(())
 }
@@ -65,24 +72,31 @@ impl Done {
         let kept = state.tasks.try_remove(self.number);
         drop(state);
         drop(kept);
-        finished(py, &self.core, &self.place, self.after, task, true)
+        let result = task.call_method0(intern!(py, "result"));
+        finished(py, &Scope::enter(py, &self.core)?, &self.place, self.after, result, true)
     }
 }
 
 fn finished(
     py: Python<'_>,
-    core: &Arc<Shared>,
+    core: &Scope<'_, '_>,
     place: &str,
     after: After,
-    task: &Bound<'_, PyAny>,
+    result: PyResult<Bound<'_, PyAny>>,
     waited: bool,
 ) -> PyResult<()> {
-    let result = task.call_method0(intern!(py, "result"));
     match after {
         After::Nothing => match result {
             Ok(_) => Ok(()),
             Err(error) => dispatch::failed(py, core, place, error),
         },
+        After::Left => {
+            core.enter()?.leaving -= 1;
+            match result {
+                Ok(_) => Ok(()),
+                Err(error) => dispatch::failed(py, core, place, error),
+            }
+        }
         After::Message { asker, counted } => {
             match result {
                 Ok(value) => dispatch::answer(py, core, asker, place, &value)?,

@@ -1,0 +1,129 @@
+//! What surrounds a batch of calls into the game: a context of `contextvars` that no handler leaves its traces in.
+//!
+//! asyncio gives each callback a copy of the context; a copy per message would cost more than many a handler does. So calls
+//! run in a shared copy, which is replaced only after one that has set a variable: a comparison of two pointers tells.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::app::Shared;
+
+/// A server whose game is being called; the context is left when it is dropped.
+pub struct Scope<'a, 'py> {
+    py: Python<'py>,
+    core: &'a Arc<Shared>,
+    clean: Bound<'py, PyAny>,
+    /// Entered; empty only while it is being replaced.
+    current: Cell<Option<Bound<'py, PyAny>>>,
+}
+
+/// The contexts of a server between two scopes.
+pub struct Contexts {
+    /// As it was when the first call came; never entered.
+    clean: Py<PyAny>,
+    /// A copy for the next scope; none while a scope has it.
+    spare: Option<Py<PyAny>>,
+}
+
+impl<'a, 'py> Scope<'a, 'py> {
+    /// Enters the server's context.
+    #[inline]
+    pub fn enter(py: Python<'py>, core: &'a Arc<Shared>) -> PyResult<Self> {
+        let kept = core.enter()?.contexts.as_mut().map(|kept| (kept.clean.clone_ref(py), kept.spare.take()));
+        let (clean, spare) = match kept {
+            Some((clean, spare)) => (clean.into_bound(py), spare.map(|spare| spare.into_bound(py))),
+            None => {
+                let clean = copy_current(py)?;
+                core.enter()?.contexts = Some(Contexts { clean: clean.clone().unbind(), spare: None });
+                (clean, None)
+            }
+        };
+        let current = match spare {
+            Some(spare) => spare,
+            None => copy(&clean)?,
+        };
+        enter(&current)?;
+        Ok(Self { py, core, clean, current: Cell::new(Some(current)) })
+    }
+
+    /// The server.
+    pub fn shared(&self) -> &'a Arc<Shared> {
+        self.core
+    }
+
+    /// A call has ended: what it set in the context is gone for the next one.
+    #[inline]
+    pub fn settle(&self) -> PyResult<()> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        // SAFETY: both are live objects and the interpreter is attached.
+        let same =
+            unsafe { ffi::PyObject_RichCompareBool(current.as_ptr(), self.clean.as_ptr(), ffi::Py_EQ) };
+        if same == 1 {
+            self.current.set(Some(current));
+            return Ok(());
+        }
+        self.replace(&current)
+    }
+
+    #[cold]
+    fn replace(&self, current: &Bound<'py, PyAny>) -> PyResult<()> {
+        drop(PyErr::take(self.py)); // of a variable whose value can't be compared
+        exit(current)?;
+        let fresh = copy(&self.clean)?;
+        enter(&fresh)?;
+        self.current.set(Some(fresh));
+        Ok(())
+    }
+}
+
+impl Deref for Scope<'_, '_> {
+    type Target = Shared;
+
+    #[inline]
+    fn deref(&self) -> &Shared {
+        self.core
+    }
+}
+
+impl Drop for Scope<'_, '_> {
+    fn drop(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        if exit(&current).is_err() {
+            return;
+        }
+        if let Ok(mut state) = self.core.enter()
+            && let Some(contexts) = &mut state.contexts
+            && contexts.spare.is_none()
+        {
+            contexts.spare = Some(current.unbind());
+        }
+    }
+}
+
+fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: it returns a new reference, or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: `context` is a live context; it returns a new reference, or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
+}
+
+fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: `context` is a live context.
+    done(context.py(), unsafe { ffi::PyContext_Enter(context.as_ptr()) })
+}
+
+fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: `context` is a live context.
+    done(context.py(), unsafe { ffi::PyContext_Exit(context.as_ptr()) })
+}
+
+fn done(py: Python<'_>, code: i32) -> PyResult<()> {
+    if code == 0 { Ok(()) } else { Err(PyErr::fetch(py)) }
+}

@@ -1,0 +1,35 @@
+"""Mistakes that a checker must find: each of these lines is an error with the code that its comment names.
+
+Read by mypy in strict mode with unused ignores as errors, so a mistake that is found no longer fails.
+"""
+
+from __future__ import annotations
+
+from gameserver import App, Left, Refuse, Router, Session
+
+app = App("typed")
+
+App("typed", session=int)  # type: ignore[arg-type]
+App(session=Session())  # type: ignore[arg-type]
+Router(3)  # type: ignore[arg-type]
+app.on(7)  # type: ignore[arg-type]
+app.on("x", concurrent="yes")  # type: ignore[arg-type]
+app.on("x")(3)  # type: ignore[type-var]
+app.tick("x")  # type: ignore[type-var]
+app.every("often")  # type: ignore[arg-type]
+app.after("soon", print)  # type: ignore[arg-type]
+app.after(1, None)  # type: ignore[arg-type]
+app.task(print)  # type: ignore[arg-type]
+app.include(app)  # type: ignore[arg-type]
+app.push(3)  # type: ignore[arg-type]
+app.push("x", {}, skip="ann")  # type: ignore[arg-type]
+app.group(3)  # type: ignore[arg-type]
+app.group("red").add("ann")  # type: ignore[arg-type]
+app.user("ann").psuh("x")  # type: ignore[attr-defined]
+app.user("ann").session.push("x")  # type: ignore[union-attr]
+app.port = 3  # type: ignore[misc]
+Session().id = 3  # type: ignore[misc]
+Session().kick(3)  # type: ignore[arg-type]
+Left.GONE  # type: ignore[attr-defined] # noqa: B018
+Refuse()  # type: ignore[call-arg]
+Refuse(404)  # type: ignore[arg-type]
