@@ -83,10 +83,15 @@ class _Game:
             self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_TIMEOUT)
+            return
         except subprocess.TimeoutExpired:
-            self._say(f"the game did not end within {STOP_TIMEOUT:g} s: killed")
-            self._process.kill()
-            self._process.wait()
+            pass
+        if told:  # perhaps by a signal that reached us alone
+            self.stop()
+            return
+        self._say(f"the game did not end within {STOP_TIMEOUT:g} s: killed")
+        self._process.kill()
+        self._process.wait()
 
 
 class _Filter(watchfiles.DefaultFilter):
