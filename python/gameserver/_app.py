@@ -394,7 +394,7 @@ class App(Registry):
 
         tasks: list[asyncio.Task[Any]] = []
         loop = self._loop = GameLoop(selectors.DefaultSelector())
-        core.set_begin(loop.begin)
+        core.set_loop(loop)
         done = loop.create_future()
 
         def replay() -> None:  # as a callback: no task is current, as when the core's turn calls
@@ -450,7 +450,7 @@ class App(Registry):
     def _make_loop(self, core: Core) -> GameLoop:
         loop = GameLoop(CoreSelector(core))
         loop.set_exception_handler(self._loop_failed)
-        core.set_begin(loop.begin)
+        core.set_loop(loop)
         self._loop = loop
         return loop
 

@@ -49,9 +49,9 @@ class GameLoop(asyncio.SelectorEventLoop):
 
     if sys.version_info >= (3, 12):
 
-        def begin(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        def begin(self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
             """A real task whose first step has run; it is done already if nothing made it wait."""
-            return asyncio.Task(coroutine, loop=self, eager_start=True)
+            return asyncio.Task(coroutine, loop=self, context=context, eager_start=True)
 
     else:
 
@@ -65,14 +65,14 @@ class GameLoop(asyncio.SelectorEventLoop):
                 return None
             return super().call_soon(callback, *args, context=context)
 
-        def begin(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        def begin(self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
             """A real task whose first step has run; it is done already if nothing made it wait.
 
             Python 3.12 has eager tasks; before, the step that a new task schedules is kept and called here.
             """
             self._capturing = True
             try:
-                task = asyncio.Task(coroutine, loop=self)
+                task = asyncio.Task(coroutine, loop=self, context=context)
             finally:
                 self._capturing = False
             step, context = self._step, self._step_context

@@ -18,6 +18,7 @@ use server::record::Recorder;
 use server::turn::Server;
 use wire::handshake::Serializer;
 
+use crate::carrier::Steps;
 use crate::cell::{Entered, LogicCell};
 use crate::dispatch;
 use crate::error::CONFIG_ERROR;
@@ -72,7 +73,7 @@ impl Core {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
         let hooks =
-            Hooks { session_class, failed, fire, http: None, begin: None, keys: None, on_empty: None };
+            Hooks { session_class, failed, fire, http: None, steps: None, keys: None, on_empty: None };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -95,8 +96,9 @@ impl Core {
         Ok(())
     }
 
-    fn set_begin(&self, begin: Py<PyAny>) -> PyResult<()> {
-        self.enter()?.hooks.begin = Some(begin);
+    fn set_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let steps = Steps::new(event_loop)?;
+        self.enter()?.hooks.steps = Some(steps);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Conversion, errors, dispatch, the entry guard; nothing else in the house knows Python.
 
 mod app;
+mod carrier;
 mod cell;
 mod dispatch;
 mod error;

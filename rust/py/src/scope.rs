@@ -59,19 +59,32 @@ impl<'a, 'py> Scope<'a, 'py> {
     #[inline]
     pub fn settle(&self) -> PyResult<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
-        // SAFETY: both are live objects and the interpreter is attached.
-        let same =
-            unsafe { ffi::PyObject_RichCompareBool(current.as_ptr(), self.clean.as_ptr(), ffi::Py_EQ) };
-        if same == 1 {
+        if self.is_clean(&current) {
             self.current.set(Some(current));
             return Ok(());
         }
         self.replace(&current)
     }
 
+    /// Whether a context is as it was before any call.
+    #[inline]
+    pub fn is_clean(&self, context: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: both are live objects and the interpreter is attached.
+        let same =
+            unsafe { ffi::PyObject_RichCompareBool(context.as_ptr(), self.clean.as_ptr(), ffi::Py_EQ) };
+        if same < 0 {
+            drop(PyErr::take(self.py)); // of a variable whose value can't be compared
+        }
+        same == 1
+    }
+
+    /// A context of its own for a task.
+    pub fn fresh_context(&self) -> PyResult<Py<PyAny>> {
+        Ok(copy(&self.clean)?.unbind())
+    }
+
     #[cold]
     fn replace(&self, current: &Bound<'py, PyAny>) -> PyResult<()> {
-        drop(PyErr::take(self.py)); // of a variable whose value can't be compared
         exit(current)?;
         let fresh = copy(&self.clean)?;
         enter(&fresh)?;
@@ -114,12 +127,14 @@ fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
-fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Enters a context.
+pub fn enter(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live context.
     done(context.py(), unsafe { ffi::PyContext_Enter(context.as_ptr()) })
 }
 
-fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Leaves the context that was entered last.
+pub fn exit(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live context.
     done(context.py(), unsafe { ffi::PyContext_Exit(context.as_ptr()) })
 }

@@ -11,8 +11,8 @@ use pyo3::types::PyDict;
 use server::turn::Server;
 use slab::Slab;
 
+use crate::carrier::{Carrier, Steps};
 use crate::dispatch::Asker;
-use crate::error::CONFIG_ERROR;
 use crate::handler::Table;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
@@ -27,7 +27,9 @@ pub struct State {
     pub table: Arc<Table>,
     pub hooks: Hooks,
     /// Suspended async handlers: asyncio holds tasks weakly.
-    pub tasks: Slab<Py<PyAny>>,
+    pub tasks: Slab<Carrier>,
+    /// Tasks that wait for a handler.
+    pub carriers: Vec<Carrier>,
     pub http_links: BTreeSet<LinkId>,
     /// A route that is answered here, without Python: for the bench.
     pub rust_echo: Option<RouteId>,
@@ -47,19 +49,9 @@ pub struct Hooks {
     pub failed: Py<PyAny>,
     pub fire: Py<PyAny>,
     pub http: Option<Py<PyAny>>,
-    pub begin: Option<Py<PyAny>>,
+    pub steps: Option<Arc<Steps>>,
     pub keys: Option<Py<PyDict>>,
     pub on_empty: Option<Py<PyAny>>,
-}
-
-impl Hooks {
-    /// `GameLoop.begin`.
-    pub fn begin(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match &self.begin {
-            Some(begin) => Ok(begin.clone_ref(py)),
-            None => Err(CONFIG_ERROR.err(py, "no event loop: run the app by App.run")),
-        }
-    }
 }
 
 impl State {
@@ -69,6 +61,7 @@ impl State {
             table: Arc::default(),
             hooks,
             tasks: Slab::new(),
+            carriers: Vec::new(),
             http_links: BTreeSet::new(),
             rust_echo: None,
             bodies_refused: 0,
@@ -156,8 +149,9 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.keys.take(), hooks.begin.take(), hooks.http.take(), hooks.on_empty.take());
-        let (seats, tasks) = (std::mem::take(&mut self.seats), std::mem::take(&mut self.tasks));
+        let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let seats = std::mem::take(&mut self.seats);
+        let tasks = (std::mem::take(&mut self.tasks), std::mem::take(&mut self.carriers));
         (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
     }
 

@@ -1,11 +1,11 @@
-//! Async handlers: real asyncio tasks, whose first step runs at once.
+//! Async handlers: their first step runs at once, in a task that is lent to it; one that waits keeps the task.
 
 use std::sync::Arc;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::app::Shared;
+use crate::carrier::{self, Step};
 use crate::dispatch::{self, Asker};
 use crate::handler::Handler;
 use crate::scope::Scope;
@@ -26,37 +26,34 @@ pub enum After {
     Authenticated { key: SessionKey },
 }
 
-/// Starts a task for a coroutine; answers at once if its first step was its last.
+/// Takes the first step of an async handler; answers at once if it was the last.
 pub fn start(
     py: Python<'_>,
     core: &Scope<'_, '_>,
     handler: &Handler,
-    coroutine: Bound<'_, PyAny>,
+    awaitable: Bound<'_, PyAny>,
     after: After,
 ) -> PyResult<()> {
-    let begin = core.enter()?.hooks.begin(py)?;
-    let task = match begin.bind(py).call1((coroutine,)) {
-        Ok(task) => task,
-        // No coroutine, because a decorator of the game's has run it already, or one that raised `SystemExit` at once.
-        Err(error) => return finished(py, core, &handler.place, after, Err(error), false),
+    let steps = carrier::steps(core.enter()?.hooks.steps.as_ref(), py)?;
+    let (step, coroutine) = steps.first(py, core, &awaitable)?;
+    let (yielded, carrier) = match step {
+        Step::Ended(result) => return finished(py, core, &handler.place, after, result, false),
+        Step::Waits(yielded, carrier) => (yielded, carrier),
     };
-    if task.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return finished(py, core, &handler.place, after, task.call_method0(intern!(py, "result")), false);
-    }
     let mut state = core.enter()?;
     if let After::Message { asker, counted } = after {
         state.defer(asker);
         state.task_started(asker.key, counted);
     }
-    // asyncio holds tasks weakly; this table keeps them alive.
-    let number = state.tasks.insert(task.clone().unbind());
+    let number = state.tasks.vacant_key();
     drop(state);
     let done = Done { core: core.shared().clone(), place: handler.place.clone(), after, number };
-    task.call_method1(intern!(py, "add_done_callback"), (Py::new(py, done)?,))?;
+    carrier.hand_over(py, coroutine, yielded, Bound::new(py, done)?.into_any())?;
+    core.enter()?.tasks.insert(carrier);
     Ok(())
 }
 
-/// Called by asyncio when the task is done.
+/// Called by a carrier when the handler has ended.
 #[pyclass(frozen)]
 struct Done {
     core: Arc<Shared>,
@@ -67,13 +64,14 @@ struct Done {
 
 #[pymethods]
 impl Done {
-    fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut state = self.core.enter()?;
-        let kept = state.tasks.try_remove(self.number);
-        drop(state);
-        drop(kept);
-        let result = task.call_method0(intern!(py, "result"));
-        finished(py, &Scope::enter(py, &self.core)?, &self.place, self.after, result, true)
+    fn __call__(&self, py: Python<'_>, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        let carrier = self.core.enter()?.tasks.try_remove(self.number);
+        let scope = Scope::enter(py, &self.core)?;
+        if let Some(carrier) = carrier {
+            carrier.give_back(py, &scope)?;
+        }
+        let result = if error.is_none() { Ok(value) } else { Err(PyErr::from_value(error)) };
+        finished(py, &scope, &self.place, self.after, result, true)
     }
 }
 
