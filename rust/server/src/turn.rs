@@ -272,6 +272,11 @@ impl Server {
         self.due = self.ticks_due();
     }
 
+    /// A time outside of a turn: no tick is due at it.
+    pub fn replay_mark(&mut self, now: Nanos) {
+        self.now = now;
+    }
+
     /// What the realm asks of reactor `number` now, as a recording has it.
     pub fn replay_sent(&mut self, number: u8) -> Vec<u8> {
         let mut bytes = vec![number];
