@@ -140,9 +140,9 @@ impl Server {
         }
     }
 
-    /// No new connections from now on.
+    /// No new connections from now on; those that nobody was told of yet are closed.
     pub fn stop_listening(&mut self) {
-        self.local.reactor().stop_listening();
+        self.local.stop_listening(&mut self.after);
         for thread in &self.threads {
             thread.stop_listening();
         }
