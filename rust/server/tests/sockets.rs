@@ -16,14 +16,13 @@ use wire::packet::{self, PacketKind};
 
 /// Longer than anything here takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Not a whole number of anything, and longer than a socket's first buffer.
-const LARGE: usize = 50_001;
 
 struct Game {
     server: Server,
     address: SocketAddr,
     logs: Vec<UpLog>,
     answered: u64,
+    large: Vec<u8>,
 }
 
 impl Game {
@@ -53,7 +52,7 @@ impl Game {
         let Ok(addresses) = server.listen() else { panic!("cannot listen") };
         let Address::Tcp(address) = addresses[0] else { panic!("not TCP") };
         server.start().unwrap();
-        Self { server, address, logs: Vec::new(), answered: 0 }
+        Self { server, address, logs: Vec::new(), answered: 0, large: vec![7; 4_001] }
     }
 
     /// One turn; it waits 5 ms at most, for the test to look at its clients.
@@ -73,7 +72,7 @@ impl Game {
                             self.answered += 1;
                             match route.0 {
                                 0 => realm.respond(key, link, id, body),
-                                _ => realm.respond(key, link, id, &[7; LARGE]),
+                                _ => realm.respond(key, link, id, &self.large),
                             }
                         }
                     }
@@ -220,6 +219,9 @@ fn slow_readers_do_not_delay_a_good_client() {
             }
             assert!(game.answered - before <= 3 * 128 * 201, "round {round}");
         }
+        // They wait, unread, with what their sockets took and a bounded queue; nobody had to be closed.
+        assert_eq!(game.closed(Close::Slow), 0);
+        assert_eq!(game.server.connections(), 201);
         game.end();
     });
 }
@@ -231,6 +233,7 @@ fn what_a_closing_client_has_not_taken_yet_still_arrives() {
             options.queue_bytes_max = 64 << 20;
             options.realm.queue_bytes_max = 64 << 20;
         });
+        game.large = vec![7; 400_001];
         let mut client = game.connect();
         // More than the sockets' buffers hold, so that the queue is blocked when the end comes.
         let asked: Vec<u8> = (0..120).flat_map(|id| request(id, "large", b"")).collect();
