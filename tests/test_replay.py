@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import threading
 from pathlib import Path
 
 import pytest
+from conftest import Serve
 from wire_client import connected, notify
 
 from gameserver import App, Session
-from gameserver.testing import replay, running
+from gameserver.testing import replay
 
 
 def plaza() -> App:
@@ -28,9 +28,8 @@ def plaza() -> App:
     return app
 
 
-def play(app: App, recording: Path) -> None:
-    enough = threading.Event()
-    with running(app, record=recording) as server:
+def play(serve: Serve, app: App, recording: Path) -> None:
+    with serve(app, record=recording) as server:
         clients = [connected(server.port) for _ in range(3)]
         for number, client in enumerate(clients):
             client.send(notify("move", json.dumps({"x": 1, "y": number}).encode()))
@@ -38,21 +37,20 @@ def play(app: App, recording: Path) -> None:
             for _ in range(30):
                 client.push()
             client.close()
-        enough.set()
 
 
-def test_a_recorded_plaza_replays_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_recorded_plaza_replays_to_the_same_bytes(serve: Serve, tmp_path: Path) -> None:
     recording = tmp_path / "plaza.gsr"
-    play(plaza(), recording)
+    play(serve, plaza(), recording)
     result = replay(plaza(), recording)
     assert result.difference is None
     assert result.turns >= 6  # 30 pushes, of which a late turn may catch up 5
     assert result.compared >= 6
 
 
-def test_a_replay_of_other_code_says_where_it_differs(tmp_path: Path) -> None:
+def test_a_replay_of_other_code_says_where_it_differs(serve: Serve, tmp_path: Path) -> None:
     recording = tmp_path / "plaza.gsr"
-    play(plaza(), recording)
+    play(serve, plaza(), recording)
     other = plaza()
 
     @other.tick
@@ -86,14 +84,39 @@ def asynchronous() -> App:
     return app
 
 
-def test_async_handlers_that_do_not_wait_are_replayed(tmp_path: Path) -> None:
+def test_async_handlers_that_do_not_wait_are_replayed(serve: Serve, tmp_path: Path) -> None:
     recording = tmp_path / "async.gsr"
-    with running(asynchronous(), record=recording) as server, connected(server.port) as client:
+    with serve(asynchronous(), record=recording) as server, connected(server.port) as client:
         rolls = [client.request("roll").body for _ in range(5)]
     assert len(set(rolls)) == 5
     result = replay(asynchronous(), recording)
     assert result.difference is None
     assert result.compared >= 6
+
+
+def test_the_end_is_replayed_with_who_was_there(serve: Serve, tmp_path: Path) -> None:
+    def farewell() -> App:
+        app = asynchronous()
+
+        @app.on_stop
+        def stop() -> None:
+            app.push("bye", {"at": app.clock.now()})
+
+        return app
+
+    app, recording = farewell(), tmp_path / "end.gsr"
+    with serve(app, record=recording) as server:
+        clients = [connected(server.port) for _ in range(3)]
+        for client in clients:
+            client.request("roll")
+        server.call(app.stop)
+        for client in clients:
+            assert client.push("bye").body
+            client.until_closed()
+            client.close()
+    result = replay(farewell(), recording)
+    assert result.difference is None
+    assert result.compared >= 3
 
 
 def test_a_file_that_is_no_recording_is_an_error(tmp_path: Path) -> None:

@@ -340,7 +340,7 @@ class App(Registry):
             self._addresses = core.listen()
             await host.start()
             try:
-                core.stamp()
+                core.stamp("S")
                 for handler in self._of(Kind.START):
                     await self._call(handler)
                 gc.collect()
@@ -382,11 +382,13 @@ class App(Registry):
         core.bind(self._handlers, False)
 
         def note(kind: str, data: bytes) -> None:
-            if kind == "S":
-                for handler in self._of(Kind.START):
+            if kind in "SP":
+                for handler in self._of(Kind.START if kind == "S" else Kind.STOP):
                     result = handler.call()
                     if inspect.iscoroutine(result):
                         tasks.append(loop.begin(result))
+            elif kind == "X":
+                core.shut_down("shutdown", lambda: None)
             elif kind == "B":
                 core.start_ticks()
                 for handler in self._of(Kind.EVERY):
@@ -423,6 +425,7 @@ class App(Registry):
     async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
         assert self._empty is not None
         core.stop_accepting()
+        core.stamp("P")
         for handler in self._of(Kind.STOP):
             try:
                 async with asyncio.timeout(settings.drain_timeout):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import types
+from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined] # what asyncio's own eager tasks use
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,8 @@ class Carrier:
         self.task.cancel()
 
     async def _carry(self) -> None:
+        self._waiting = self._loop.create_future()
         while True:
-            self._waiting = self._loop.create_future()
             is_cancelled = False
             try:
                 await self._waiting
@@ -60,16 +61,28 @@ class Carrier:
             coroutine, yielded, done = self._coroutine, self._yielded, self._done
             assert coroutine is not None
             assert done is not None
+            self._coroutine = self._yielded = self._done = None
+            self._waiting = self._loop.create_future()  # `done` may find the next handler for this task
             try:
-                self._loop.call_soon(done, await _rest(coroutine, yielded, is_cancelled), None)
+                self._finish(done, await _rest(coroutine, yielded, is_cancelled), None)
             except (SystemExit, KeyboardInterrupt) as error:
-                self._loop.call_soon(done, None, error)
+                self._finish(done, None, error)
                 raise
             except BaseException as error:
-                self._loop.call_soon(done, None, error)
-            self._coroutine = self._yielded = self._done = coroutine = yielded = done = None
+                self._finish(done, None, error)
+            coroutine = yielded = done = None
             if self.task.cancelling():
                 return
+
+    def _finish(self, done: Done, value: Any, error: BaseException | None) -> None:
+        """Tells the end. What follows from it is no part of this task, so no task is current meanwhile."""
+        _leave_task(self._loop, self.task)
+        try:
+            done(value, error)
+        except BaseException as failure:
+            self._loop.call_exception_handler({"message": "the end of a handler failed", "exception": failure})
+        finally:
+            _enter_task(self._loop, self.task)
 
 
 async def as_coroutine(awaitable: Any) -> Any:

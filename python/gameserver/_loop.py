@@ -41,12 +41,6 @@ class CoreSelector(selectors._BaseSelectorImpl):
 class GameLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in which a task's first step can run at once: see `begin`."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._capturing = False
-        self._step: Callable[[], object] | None = None
-        self._step_context: Context | None = None
-        super().__init__(selector)
-
     if sys.version_info >= (3, 12):
 
         def begin(self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
@@ -55,29 +49,21 @@ class GameLoop(asyncio.SelectorEventLoop):
 
     else:
 
-        def call_soon(  # type: ignore[override]
-            self, callback: Callable[..., object], *args: Any, context: Context | None = None
-        ) -> Any:
-            if self._capturing:  # the first step of the task that `begin` is making
-                self._capturing = False
-                self._step = callback
-                self._step_context = context
-                return None
-            return super().call_soon(callback, *args, context=context)
-
         def begin(self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
             """A real task whose first step has run; it is done already if nothing made it wait.
 
             Python 3.12 has eager tasks; before, the step that a new task schedules is kept and called here.
             """
-            self._capturing = True
+            steps: list[tuple[Callable[[], object], Context]] = []
+
+            def keep(step: Callable[[], object], *, context: Context) -> None:
+                steps.append((step, context))
+
+            self.call_soon = keep  # type: ignore[method-assign, assignment]
             try:
                 task = asyncio.Task(coroutine, loop=self, context=context)
             finally:
-                self._capturing = False
-            step, context = self._step, self._step_context
-            self._step = self._step_context = None
-            assert step is not None
-            assert context is not None
-            context.run(step)
+                del self.call_soon
+            [(step, kept_context)] = steps
+            kept_context.run(step)
             return task

@@ -328,3 +328,17 @@ fn a_client_reads_packets_however_they_are_framed() {
     pair.run();
     assert_eq!(pair.bodies(), ["{}", "{}"]);
 }
+
+#[test]
+fn a_client_that_closes_has_nothing_left_over() {
+    let mut pair = Pair::connected_by_websocket();
+    let now = pair.now();
+    let push = hex("04 00 00 05 06 01 61 7b 7d");
+    let mut frame = Vec::new();
+    encode_frame(OpCode::Binary, true, None, &push.repeat(3), &mut frame);
+    let (mut budget, end) = (2, &mut pair.client);
+    end.link.handle_bytes(now, &mut frame, &mut budget, &mut end.ups, &mut end.queue).unwrap();
+    assert!(end.link.has_leftover());
+    end.link.handle_eof(now, &mut end.ups);
+    assert!(!end.link.has_leftover() && end.link.ending() == Ending::Drain);
+}

@@ -150,9 +150,9 @@ impl Core {
         Ok(())
     }
 
-    /// Takes the time before `on_start`, for the recording.
-    fn stamp(&self) -> PyResult<()> {
-        self.enter()?.server.stamp(b'S');
+    /// Takes the time before `on_start` (`S`) or `on_stop` (`P`), for the recording.
+    fn stamp(&self, kind: char) -> PyResult<()> {
+        self.enter()?.server.stamp(kind as u8);
         Ok(())
     }
 
@@ -181,6 +181,8 @@ impl Core {
     fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let core = &self.shared;
         let mut state = core.enter()?;
+        let State { carriers, resting, .. } = &mut *state;
+        carriers.append(resting);
         state.server.flush();
         let until = timeout.map(|seconds| {
             if seconds <= 0.0 { 0 } else { net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos }
@@ -248,6 +250,7 @@ impl Core {
     /// Kicks everybody. False if nobody is there; else `on_empty` is called when the last one has gone.
     fn shut_down(&self, reason: &str, on_empty: Py<PyAny>) -> PyResult<bool> {
         let mut state = self.enter()?;
+        state.server.stamp(b'X');
         state.shut_down(reason);
         let any = !state.is_empty() || state.server.connections() > 0;
         if any {

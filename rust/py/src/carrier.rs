@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use crate::error::CONFIG_ERROR;
 use crate::scope::{self, Scope};
 
-/// Carriers that are kept for the next handlers; more were needed by those that waited at the same time.
-const IDLE_MAX: usize = 64;
+/// Carriers that are kept for the next handlers; more were needed by those that waited at the same time. Each is about 2 kB.
+const IDLE_MAX: usize = 1024;
 
 /// The asyncio loop, and what a step in it needs.
 pub struct Steps {
@@ -103,19 +103,34 @@ impl Carrier {
         Ok(())
     }
 
-    /// Keeps it for the next handler, unless one has left its traces: a context variable, or a cancellation.
-    pub fn give_back(self, py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
+    /// Keeps it for the next handler.
+    fn give_back(self, py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
+        if self.is_reusable(py, core)? {
+            core.enter()?.carriers.push(self);
+        }
+        Ok(())
+    }
+
+    /// As [`Carrier::give_back`], from within its own task's step: it can be lent from the next turn on.
+    pub fn rest(self, py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
+        if self.is_reusable(py, core)? {
+            core.enter()?.resting.push(self);
+        }
+        Ok(())
+    }
+
+    /// Ends it if there are enough, or if a handler has left its traces: a context variable, or a cancellation.
+    fn is_reusable(&self, py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<bool> {
         let task = self.task.bind(py);
         let cancels: usize = task.call_method0(intern!(py, "cancelling"))?.extract()?;
         if cancels == 0 && core.is_clean(self.context.bind(py)) {
-            let mut state = core.enter()?;
-            if state.carriers.len() < IDLE_MAX {
-                state.carriers.push(self);
-                return Ok(());
+            let state = core.enter()?;
+            if state.carriers.len() + state.resting.len() < IDLE_MAX {
+                return Ok(true);
             }
         }
         self.object.bind(py).call_method0(intern!(py, "retire"))?;
-        Ok(())
+        Ok(false)
     }
 
     /// Runs a coroutine's first step in this task's context, with this task as the current one.

@@ -52,7 +52,7 @@ pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyA
                 turn = Some(Vec::new());
             }
             Some(Part::Mark(kind, now)) => {
-                core.enter()?.server.replay_turn(now);
+                core.enter()?.server.replay_mark(now);
                 note.call1((char::from(kind).to_string(), PyBytes::new(py, b"")))?;
             }
             Some(Part::Note(bytes)) => {

@@ -30,6 +30,8 @@ pub struct State {
     pub tasks: Slab<Carrier>,
     /// Tasks that wait for a handler.
     pub carriers: Vec<Carrier>,
+    /// Tasks whose handler has ended in this turn: they will wait in the next.
+    pub resting: Vec<Carrier>,
     pub http_links: BTreeSet<LinkId>,
     /// A route that is answered here, without Python: for the bench.
     pub rust_echo: Option<RouteId>,
@@ -62,6 +64,7 @@ impl State {
             hooks,
             tasks: Slab::new(),
             carriers: Vec::new(),
+            resting: Vec::new(),
             http_links: BTreeSet::new(),
             rust_echo: None,
             bodies_refused: 0,
@@ -151,7 +154,8 @@ impl State {
         let hooks = &mut self.hooks;
         let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
         let seats = std::mem::take(&mut self.seats);
-        let tasks = (std::mem::take(&mut self.tasks), std::mem::take(&mut self.carriers));
+        let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
+        let tasks = (std::mem::take(&mut self.tasks), carriers);
         (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
     }
 

@@ -68,7 +68,7 @@ impl Done {
         let carrier = self.core.enter()?.tasks.try_remove(self.number);
         let scope = Scope::enter(py, &self.core)?;
         if let Some(carrier) = carrier {
-            carrier.give_back(py, &scope)?;
+            carrier.rest(py, &scope)?;
         }
         let result = if error.is_none() { Ok(value) } else { Err(PyErr::from_value(error)) };
         finished(py, &scope, &self.place, self.after, result, true)

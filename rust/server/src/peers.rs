@@ -49,6 +49,8 @@ pub struct Peers {
     foreign: Vec<Foreign>,
     fired: Vec<Fired>,
     reading: bool,
+    /// Sockets told of since silence was last judged.
+    told: usize,
 }
 
 struct Slot {
@@ -79,6 +81,7 @@ impl Peers {
             foreign: Vec::new(),
             fired: Vec::new(),
             reading: true,
+            told: 0,
         }
     }
 
@@ -104,15 +107,15 @@ impl Peers {
         result
     }
 
-    /// Everything that came, as events; then what is due by time, unless more may be ready than one wait shows.
+    /// Everything that came, as events; then what is due by time, unless somebody may have spoken whom no wait has shown.
     pub fn read(&mut self, ups: &mut UpLog) {
-        let more = self.reactor.ready_is_partial() || !self.backlog.is_empty();
         std::mem::swap(&mut self.backlog, &mut self.backlog_before);
         for index in 0..self.backlog_before.len() {
             self.receive(self.backlog_before[index], true, ups);
         }
         self.backlog_before.clear();
         while let Some(ready) = self.reactor.next_ready() {
+            self.told += 1;
             match ready {
                 Ready::Readable(token) => self.receive(token, false, ups),
                 Ready::Writable(token) => self.mark_dirty(token),
@@ -123,7 +126,10 @@ impl Peers {
                 Ready::Woken => {}
             }
         }
-        if !more {
+        // Ready sockets are told in turn: after more tellings than there are sockets, each was told at least once. So
+        // those that are always ready put nobody's deadline off.
+        if !self.reactor.ready_is_partial() || self.told > self.slots.len() {
+            self.told = 0;
             self.expire(ups);
         }
     }
@@ -139,7 +145,7 @@ impl Peers {
             };
             // What is asked of one link in a row, as the answers to all that it sent, finds it once.
             let row = rest.iter().take_while(|down| down.link() == Some(id)).count();
-            self.with_link(id, |link, now, out| {
+            self.with_link(id, ups, |link, now, ups, out| {
                 rest[..row].iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
             });
             rest = &rest[row..];
@@ -171,6 +177,20 @@ impl Peers {
         self.dirty.clear();
     }
 
+    /// No new connections; those that have not said yet what they speak are closed, since nobody else knows of them.
+    pub fn stop_listening(&mut self, ups: &mut UpLog) {
+        self.reactor.stop_listening();
+        for place in 0..self.slots.len() {
+            if let Some(slot) = &mut self.slots[place]
+                && !slot.link.is_opened()
+            {
+                slot.link.handle_end(self.awake.now(), Close::Shutdown, ups);
+                let generation = slot.generation;
+                self.settle(Token { slot: place as u32, generation });
+            }
+        }
+    }
+
     /// Closes every connection at once.
     pub fn close_all(&mut self) {
         for (place, slot) in self.slots.iter_mut().enumerate() {
@@ -188,8 +208,11 @@ impl Peers {
         self.reading = reading;
         if reading {
             for token in std::mem::take(&mut self.unread) {
-                self.reactor.resume(token);
-                self.mark_backlog(token);
+                // One that is held meanwhile is resumed when it no longer is: until then it would be told in vain.
+                if slot_of(&mut self.slots, token).is_some_and(|slot| !slot.held) {
+                    self.reactor.resume(token);
+                    self.mark_backlog(token);
+                }
             }
         }
     }
@@ -323,7 +346,9 @@ impl Peers {
         let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
             let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
-            self.with_link(id, |link, now, out| link.handle_shared(now, &shared, class, key, ups, out));
+            self.with_link(id, ups, |link, now, ups, out| {
+                link.handle_shared(now, &shared, class, key, ups, out)
+            });
         }
     }
 
@@ -353,14 +378,19 @@ impl Peers {
     fn with_link(
         &mut self,
         id: LinkId,
-        work: impl FnOnce(&mut Link, Nanos, &mut Out<'_>) -> Result<(), Close>,
+        ups: &mut UpLog,
+        work: impl FnOnce(&mut Link, Nanos, &mut UpLog, &mut Out<'_>) -> Result<(), Close>,
     ) {
         let token = token(id);
         let now = self.awake.now();
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         let Some((queue, pool)) = self.reactor.queue(token) else { return };
-        // An error is told by `ending`, as everywhere.
-        let _ = work(&mut slot.link, now, &mut Out { queue, pool });
+        let link = &mut slot.link;
+        // An error is told by `ending`, as everywhere. A panic ends the link that it came from, and nobody else.
+        let result = catch_unwind(AssertUnwindSafe(|| work(link, now, ups, &mut Out { queue, pool })));
+        if result.is_err() {
+            slot.link.handle_end(now, Close::Panic, ups);
+        }
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(token);
@@ -394,12 +424,10 @@ impl Peers {
         match slot.link.ending() {
             Ending::No => {}
             Ending::Drain => {
+                // What is queued is dirty, or blocked and will be told as writable: either way a flush comes.
                 if self.reactor.queue(token).is_none_or(|(queue, _)| queue.is_empty()) {
                     self.reactor.linger(token);
                     self.forget(token);
-                } else if !slot.dirty {
-                    slot.dirty = true;
-                    self.dirty.push(token);
                 }
             }
             Ending::Now => {

@@ -1,7 +1,8 @@
 //! A recording: all that enters the logic thread, turn by turn, and what it answered.
 //!
 //! The file is a row of parts, each `kind u8, length u32 LE, bytes`: `T` a turn's time, `U` a log from the links,
-//! `D` a log toward reactor n (first byte n), `S` and `B` the times of `on_start` and of the first tick, `N` a note. A replay feeds the same times and logs, and compares every `D`.
+//! `D` a log toward reactor n (first byte n), `S`, `B`, `P` and `X` the times of `on_start`, the first tick, `on_stop` and
+//! the end, `N` a note. A replay feeds the same times and logs, and compares every `D`.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -110,7 +111,7 @@ impl Player {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a recording, or a damaged one");
         Ok(Some(match head[0] {
             b'T' => Part::Turn(Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?)),
-            kind @ (b'S' | b'B') => {
+            kind @ (b'S' | b'B' | b'P' | b'X') => {
                 Part::Mark(kind, Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?))
             }
             b'U' => Part::Up(UpLog::decode(&bytes).map_err(|_| invalid())?),

@@ -114,11 +114,14 @@ impl Drop for IoThread {
 
 fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
     let mut ups = UpLog::default();
+    let (mut stopping, mut open) = (false, 0);
     while !shared.stop.load(SeqCst) {
         if let Err(error) = peers.wait(None, spin) {
             tracing::error!(%error, "waiting for sockets failed");
             return;
         }
+        // Reading tells the wake; an order pushed from then on is a wake of its own, so none is left lying.
+        peers.read(&mut ups);
         while let Some(order) = shared.orders.pop() {
             match order {
                 Order::Apply(mut downs) => {
@@ -127,14 +130,22 @@ fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
                     let _ = shared.empty_downs.push(downs); // one too many: freed
                 }
                 Order::Configure(config) => peers.configure(config),
-                Order::StopListening => peers.reactor().stop_listening(),
+                Order::StopListening => {
+                    peers.stop_listening(&mut ups);
+                    stopping = true;
+                }
             }
         }
-        peers.read(&mut ups);
         peers.flush(&mut ups);
         deliver(peers, shared, &mut ups, logic);
-        if let Ok(mut stats) = shared.stats.lock() {
-            *stats = peers.reactor().stats();
+        let stats = peers.reactor().stats();
+        if stopping && stats.open < open {
+            // A shutdown waits for the last socket, and the end of one that only lingered is no event.
+            logic.wake();
+        }
+        open = stats.open;
+        if let Ok(mut shown) = shared.stats.lock() {
+            *shown = stats;
         }
     }
 }

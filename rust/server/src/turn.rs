@@ -140,9 +140,9 @@ impl Server {
         }
     }
 
-    /// No new connections from now on.
+    /// No new connections from now on; those that nobody was told of yet are closed.
     pub fn stop_listening(&mut self) {
-        self.local.reactor().stop_listening();
+        self.local.stop_listening(&mut self.after);
         for thread in &self.threads {
             thread.stop_listening();
         }
@@ -270,6 +270,11 @@ impl Server {
     pub fn replay_turn(&mut self, now: Nanos) {
         self.now = now;
         self.due = self.ticks_due();
+    }
+
+    /// A time outside of a turn: no tick is due at it.
+    pub fn replay_mark(&mut self, now: Nanos) {
+        self.now = now;
     }
 
     /// What the realm asks of reactor `number` now, as a recording has it.
