@@ -1,6 +1,6 @@
 """What the Rust core offers; the face for games is `gameserver` itself."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, final
 
 from typing_extensions import disjoint_base

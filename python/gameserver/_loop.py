@@ -67,3 +67,8 @@ class GameLoop(asyncio.SelectorEventLoop):
             [(step, kept_context)] = steps
             kept_context.run(step)
             return task
+
+
+async def as_coroutine(awaitable: Any) -> Any:
+    """What a handler returned that is no coroutine of Python's own, as one."""
+    return await awaitable

@@ -17,7 +17,7 @@ pub struct Handler {
     shape: Shape,
     decode: Option<Py<PyAny>>,
     /// `file:line: name`, for logs.
-    pub place: String,
+    pub place: Arc<str>,
     /// Whether it returns a coroutine.
     pub is_async: bool,
     /// Whether others of the same session may run while it waits.
@@ -107,7 +107,7 @@ impl Handler {
             call: source.getattr("call")?.unbind(),
             shape,
             decode: (!decode.is_none()).then(|| decode.unbind()),
-            place,
+            place: place.into(),
             is_async: source.getattr("is_async")?.extract()?,
             concurrent: source.getattr("concurrent")?.extract()?,
         })

@@ -27,11 +27,11 @@ pub struct State {
     pub table: Arc<Table>,
     pub hooks: Hooks,
     /// Suspended async handlers: asyncio holds tasks weakly.
-    pub tasks: Slab<Carrier>,
+    pub tasks: Slab<Py<Carrier>>,
     /// Tasks that wait for a handler.
-    pub carriers: Vec<Carrier>,
+    pub carriers: Vec<Py<Carrier>>,
     /// Tasks whose handler has ended in this turn: they will wait in the next.
-    pub resting: Vec<Carrier>,
+    pub resting: Vec<Py<Carrier>>,
     pub http_links: BTreeSet<LinkId>,
     /// A route that is answered here, without Python: for the bench.
     pub rust_echo: Option<RouteId>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use crate::app::Shared;
-use crate::carrier::{self, Step};
+use crate::carrier::{self, Carrier, First};
 use crate::dispatch::{self, Asker};
 use crate::handler::Handler;
 use crate::scope::Scope;
@@ -35,10 +35,9 @@ pub fn start(
     after: After,
 ) -> PyResult<()> {
     let steps = carrier::steps(core.enter()?.hooks.steps.as_ref(), py)?;
-    let (step, coroutine) = steps.first(py, core, &awaitable)?;
-    let (yielded, carrier) = match step {
-        Step::Ended(result) => return finished(py, core, &handler.place, after, result, false),
-        Step::Waits(yielded, carrier) => (yielded, carrier),
+    let waiting = match steps.first(py, core, awaitable)? {
+        First::Ended(result) => return finished(py, core, &handler.place, after, result, false),
+        First::Waits(waiting) => waiting,
     };
     let mut state = core.enter()?;
     if let After::Message { asker, counted } = after {
@@ -48,30 +47,29 @@ pub fn start(
     let number = state.tasks.vacant_key();
     drop(state);
     let done = Done { core: core.shared().clone(), place: handler.place.clone(), after, number };
-    carrier.hand_over(py, coroutine, yielded, Bound::new(py, done)?.into_any())?;
-    core.enter()?.tasks.insert(carrier);
-    Ok(())
+    waiting.hand_over(py, core, done)
 }
 
-/// Called by a carrier when the handler has ended.
-#[pyclass(frozen)]
-struct Done {
+/// What happens when a handler that waited has ended.
+pub struct Done {
     core: Arc<Shared>,
-    place: String,
+    place: Arc<str>,
     after: After,
     number: usize,
 }
 
-#[pymethods]
 impl Done {
-    fn __call__(&self, py: Python<'_>, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        let carrier = self.core.enter()?.tasks.try_remove(self.number);
+    /// Answers, and runs what waited for it. Whether the carrier is kept, and how the rest went.
+    pub fn call(
+        self,
+        py: Python<'_>,
+        carrier: &Bound<'_, Carrier>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<(bool, PyResult<()>)> {
+        self.core.enter()?.tasks.try_remove(self.number);
         let scope = Scope::enter(py, &self.core)?;
-        if let Some(carrier) = carrier {
-            carrier.rest(py, &scope)?;
-        }
-        let result = if error.is_none() { Ok(value) } else { Err(PyErr::from_value(error)) };
-        finished(py, &scope, &self.place, self.after, result, true)
+        let rests = Carrier::rest(carrier, &scope)?;
+        Ok((rests, finished(py, &scope, &self.place, self.after, result, true)))
     }
 }
 
