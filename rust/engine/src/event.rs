@@ -121,6 +121,12 @@ impl<E> Log<E> {
         self.bytes.len()
     }
 
+    /// Bytes of memory that events and their bytes take.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.events.len() * size_of::<E>()
+    }
+
     pub(crate) fn all_bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -183,7 +183,8 @@ impl Core {
         let mut state = core.enter()?;
         let State { carriers, resting, .. } = &mut *state;
         carriers.append(resting);
-        state.server.flush();
+        // While asyncio has something ready, answers may still come that go with those that are queued.
+        state.server.flush(timeout.is_some_and(|seconds| seconds <= 0.0));
         let until = timeout.map(|seconds| {
             if seconds <= 0.0 { 0 } else { net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos }
         });
@@ -194,19 +195,26 @@ impl Core {
             py.detach(|| server.wait(until))?;
         }
         let mut logs = std::mem::take(&mut state.logs);
-        state.server.read(&mut logs);
+        let mut more = state.server.read(&mut logs);
         drop(state);
 
         let scope = Scope::enter(py, core)?;
-        for log in &logs {
-            dispatch::log(py, &scope, log)?;
+        loop {
+            for log in &logs {
+                dispatch::log(py, &scope, log)?;
+            }
+            dispatch::due(py, &scope)?;
+            let mut state = core.enter()?;
+            state.server.flush(true);
+            state.server.recycle(&mut logs);
+            if !more {
+                break;
+            }
+            more = state.server.read(&mut logs);
         }
-        dispatch::due(py, &scope)?;
         drop(scope);
 
         let mut state = core.enter()?;
-        state.server.flush();
-        state.server.recycle(&mut logs);
         state.logs = logs;
         let ready: Vec<_> = state.server.take_foreign().collect();
         let on_empty = if state.is_empty() && state.server.connections() == 0 {

@@ -193,7 +193,12 @@ impl State {
     /// Whether a message of this session must queue: behind others, or until its answers have left.
     #[inline]
     pub fn must_wait(&mut self, key: SessionKey) -> bool {
-        self.queued(key) > ANSWERS_BYTES_MAX || self.seat_of(key).is_some_and(|seat| seat.is_busy())
+        self.queued(key) > ANSWERS_BYTES_MAX || self.is_busy(key)
+    }
+
+    /// Whether a handler of this session is under way that others wait for.
+    pub fn is_busy(&mut self, key: SessionKey) -> bool {
+        self.seat_of(key).is_some_and(|seat| seat.is_busy())
     }
 
     /// Queues a message behind others of its session.

@@ -101,6 +101,9 @@ fn finished(
             if waited {
                 core.enter()?.task_finished(asker.key, counted);
                 dispatch::resume_waiting(py, core, asker.key)?;
+                let mut state = core.enter()?;
+                let more_comes = state.is_busy(asker.key);
+                state.server.hold(asker.link, more_comes);
             }
             Ok(())
         }

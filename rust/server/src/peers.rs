@@ -23,6 +23,9 @@ const MESSAGES_PER_PASS: usize = 128;
 /// Bytes queued for one connection beyond which it is not read: who does not take answers brings no more requests.
 const READ_WHILE_QUEUED_BYTES: usize = 256 * 1024;
 
+/// How long answers may be kept back because more of them come: a send costs as much as many a handler.
+const HOLD_NANOS: Nanos = 2_000_000;
+
 /// A foreign descriptor (asyncio's) that is ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign {
@@ -45,12 +48,17 @@ pub struct Peers {
     dirty: Vec<Token>,
     backlog: Vec<Token>,
     backlog_before: Vec<Token>,
+    /// Between the first and the last read after a wait; so much of the backlog is done.
+    in_pass: bool,
+    again_at: usize,
     unread: Vec<Token>,
     foreign: Vec<Foreign>,
     fired: Vec<Fired>,
     reading: bool,
     /// Sockets told of since silence was last judged.
     told: usize,
+    /// When the first of those was kept back that a flush left unsent.
+    holding_since: Option<Nanos>,
 }
 
 struct Slot {
@@ -60,6 +68,7 @@ struct Slot {
     backlog: bool,
     held: bool,
     choked: bool,
+    more_comes: bool,
     timer: TimerKey,
     link: Link,
 }
@@ -77,11 +86,14 @@ impl Peers {
             dirty: Vec::new(),
             backlog: Vec::new(),
             backlog_before: Vec::new(),
+            in_pass: false,
+            again_at: 0,
             unread: Vec::new(),
             foreign: Vec::new(),
             fired: Vec::new(),
             reading: true,
             told: 0,
+            holding_since: None,
         }
     }
 
@@ -107,14 +119,25 @@ impl Peers {
         result
     }
 
-    /// Everything that came, as events; then what is due by time, unless somebody may have spoken whom no wait has shown.
-    pub fn read(&mut self, ups: &mut UpLog) {
-        std::mem::swap(&mut self.backlog, &mut self.backlog_before);
-        for index in 0..self.backlog_before.len() {
-            self.receive(self.backlog_before[index], true, ups);
+    /// What came, as events, until the log has about `bytes_max` bytes: then there is more, to be read before the next
+    /// wait. At the end what is due by time, unless somebody may have spoken whom no wait has shown.
+    pub fn read(&mut self, ups: &mut UpLog, bytes_max: usize) -> bool {
+        if !std::mem::replace(&mut self.in_pass, true) {
+            std::mem::swap(&mut self.backlog, &mut self.backlog_before);
         }
-        self.backlog_before.clear();
-        while let Some(ready) = self.reactor.next_ready() {
+        while self.again_at < self.backlog_before.len() {
+            if ups.size() >= bytes_max {
+                return true;
+            }
+            let token = self.backlog_before[self.again_at];
+            self.again_at += 1;
+            self.receive(token, true, ups);
+        }
+        while ups.size() < bytes_max {
+            let Some(ready) = self.reactor.next_ready() else {
+                self.end_pass(ups);
+                return false;
+            };
             self.told += 1;
             match ready {
                 Ready::Readable(token) => self.receive(token, false, ups),
@@ -126,6 +149,12 @@ impl Peers {
                 Ready::Woken => {}
             }
         }
+        true
+    }
+
+    fn end_pass(&mut self, ups: &mut UpLog) {
+        (self.in_pass, self.again_at) = (false, 0);
+        self.backlog_before.clear();
         // Ready sockets are told in turn: after more tellings than there are sockets, each was told at least once. So
         // those that are always ready put nobody's deadline off.
         if !self.reactor.ready_is_partial() || self.told > self.slots.len() {
@@ -152,11 +181,27 @@ impl Peers {
         }
     }
 
-    /// Sends what is queued, once per connection, and ends those that have said all.
-    pub fn flush(&mut self, ups: &mut UpLog) {
-        for index in 0..self.dirty.len() {
+    /// What is queued for a link may wait for more that is about to be, or may not any longer.
+    pub fn hold(&mut self, id: LinkId, more_comes: bool) {
+        if let Some(slot) = slot_of(&mut self.slots, token(id)) {
+            slot.more_comes = more_comes;
+        }
+    }
+
+    /// Sends what is queued, once per connection, and ends those that have said all. With `may_hold`, those for whom more
+    /// comes wait for it, as long as a player does not notice.
+    pub fn flush(&mut self, may_hold: bool, ups: &mut UpLog) {
+        let now = if self.holding_since.is_some() || may_hold { net::sys::monotonic_now() } else { 0 };
+        let may_hold = may_hold && self.holding_since.is_none_or(|since| now - since < HOLD_NANOS);
+        let (mut held, dirty) = (0, self.dirty.len());
+        for index in 0..dirty {
             let token = self.dirty[index];
             let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+            if may_hold && slot.more_comes {
+                self.dirty[held] = token;
+                held += 1;
+                continue;
+            }
             slot.dirty = false;
             let before = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
             let flush = self.reactor.flush(token);
@@ -174,7 +219,9 @@ impl Peers {
             }
             self.settle(token);
         }
-        self.dirty.clear();
+        // `settle` marks those that have a last word to send: they come behind.
+        self.dirty.drain(held..dirty);
+        self.holding_since = if held > 0 { self.holding_since.or(Some(now)) } else { None };
     }
 
     /// No new connections; those that have not said yet what they speak are closed, since nobody else knows of them.
@@ -248,6 +295,7 @@ impl Peers {
             backlog: false,
             held: false,
             choked: false,
+            more_comes: false,
             timer,
             link,
         });

@@ -121,7 +121,7 @@ fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
             return;
         }
         // Reading tells the wake; an order pushed from then on is a wake of its own, so none is left lying.
-        peers.read(&mut ups);
+        peers.read(&mut ups, usize::MAX);
         while let Some(order) = shared.orders.pop() {
             match order {
                 Order::Apply(mut downs) => {
@@ -136,7 +136,7 @@ fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
                 }
             }
         }
-        peers.flush(&mut ups);
+        peers.flush(false, &mut ups);
         deliver(peers, shared, &mut ups, logic);
         let stats = peers.reactor().stats();
         if stopping && stats.open < open {

@@ -9,13 +9,14 @@
 //! ticks     those that are due
 //! flush     what all of it left to send: one send per connection
 //! ```
+//! When much came, it is read in parts that fit the processor's cache, each dispatched and flushed before the next.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::clock::{OnLate, TickClock};
-use engine::event::{DownLog, Nanos, UpLog};
+use engine::event::{DownLog, LinkId, Nanos, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::Realm;
 use engine::route::RouteTable;
@@ -31,6 +32,10 @@ use crate::peers::{Foreign, Peers};
 use crate::record::Recorder;
 use crate::threads::IoThread;
 use crate::ticks::TickStats;
+
+/// What is read before it is dispatched and answered. Messages, answers and send buffers of a part this large stay in the
+/// processor's second cache together.
+const READ_BYTES: usize = 32 * 1024;
 
 /// Realm, sockets, ticks: all of a server but Python.
 pub struct Server {
@@ -187,12 +192,13 @@ impl Server {
         self.local.wait(until, self.spin)
     }
 
-    /// What came, one log per reactor and burst, oldest first; give them back with [`Server::recycle`].
-    pub fn read(&mut self, logs: &mut Vec<UpLog>) {
+    /// What came, one log per reactor and burst, oldest first; give them back with [`Server::recycle`]. True: there is
+    /// more, to be read when this has been dispatched and flushed, before the next wait.
+    pub fn read(&mut self, logs: &mut Vec<UpLog>) -> bool {
         self.now = net::sys::monotonic_now();
         let mut local = self.spare.pop().unwrap_or_default();
         std::mem::swap(&mut local, &mut self.after);
-        self.local.read(&mut local);
+        let more = self.local.read(&mut local, READ_BYTES);
         logs.push(local);
         for thread in &self.threads {
             while let Some(log) = thread.poll() {
@@ -209,6 +215,14 @@ impl Server {
         self.due = self.ticks_due();
         if let Some(recorder) = &mut self.recorder {
             recorder.turn(self.now, logs);
+        }
+        more
+    }
+
+    /// What is queued for a link may wait for more that is about to be, or may not any longer.
+    pub fn hold(&mut self, link: LinkId, more_comes: bool) {
+        if link.reactor() == 0 {
+            self.local.hold(link, more_comes);
         }
     }
 
@@ -239,8 +253,8 @@ impl Server {
         self.clock.as_ref().map(TickClock::dt)
     }
 
-    /// Hands over and sends what the realm asked for.
-    pub fn flush(&mut self) {
+    /// Hands over and sends what the realm asked for; see [`Peers::flush`] for `may_hold`.
+    pub fn flush(&mut self, may_hold: bool) {
         for number in 0..=self.io_threads {
             let downs = self.realm.downs(number);
             if downs.is_empty() {
@@ -261,7 +275,7 @@ impl Server {
                 thread.apply(downs);
             }
         }
-        self.local.flush(&mut self.after);
+        self.local.flush(may_hold, &mut self.after);
     }
 
     // -- a recorded turn once more -----------------------------------------------------------------------------------

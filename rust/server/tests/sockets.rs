@@ -57,10 +57,15 @@ impl Game {
 
     /// One turn; it waits 5 ms at most, for the test to look at its clients.
     fn turn(&mut self) {
-        self.server.flush();
+        self.server.flush(false);
         self.server.wait(Some(net::sys::monotonic_now() + 5_000_000)).unwrap();
+        while self.part() {}
+    }
+
+    /// What one read brought. Whether there is more.
+    fn part(&mut self) -> bool {
         let mut logs = std::mem::take(&mut self.logs);
-        self.server.read(&mut logs);
+        let more = self.server.read(&mut logs);
         let now = self.server.now();
         for log in &logs {
             for up in &log.events {
@@ -86,9 +91,10 @@ impl Game {
             }
         }
         self.server.handle_timeouts();
-        self.server.flush();
+        self.server.flush(true);
         self.server.recycle(&mut logs);
         self.logs = logs;
+        more
     }
 
     /// Turns until `done`. Says how many it took.
@@ -119,7 +125,7 @@ impl Game {
     fn end(mut self) {
         self.server.stop_listening();
         self.server.realm.shutdown(self.server.now(), "bye");
-        self.server.flush();
+        self.server.flush(false);
         self.server.close();
         // Those that linger, for the kick to arrive, are the reactor's alone.
         assert_eq!(self.server.pool().stats().out, 0);
