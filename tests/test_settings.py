@@ -232,7 +232,7 @@ def test_tls_needs_both_files_and_the_right_ones(tmp_path: Path) -> None:
 
 
 def test_a_session_may_not_drop_between_two_heartbeats() -> None:
-    wrong("stale_after=30 (default)", "heartbeat=40 (code)", "set stale_after=100", code={"heartbeat": 40})
+    wrong("stale_after=37.5 (default)", "heartbeat=40 (code)", "set stale_after=100", code={"heartbeat": 40})
     merge({"heartbeat": 40, "stale_after": 80})
 
 

@@ -174,7 +174,7 @@ class Settings:
     )
     heartbeat: float = _seconds(15.0, "The time between heartbeats.")
     missed_heartbeats: int = _count(3, "A client silent for so many heartbeats is closed.", low=1, high=1000)
-    stale_after: float = _seconds(30.0, "A client silent for so long is taken as dropped.")
+    stale_after: float = _seconds(37.5, "A client silent for so long is taken as dropped.")
     resume_grace: float = _seconds(0.0, "How long a dropped session may come back.", zero=True)
     handshake_timeout: float = _seconds(5.0, "From accept to the end of the handshake, TLS and HTTP included.")
     auth_timeout: float = _seconds(5.0, "How long `@app.authenticate` may take.")

@@ -46,7 +46,8 @@ impl Default for LinkConfig {
             routes: Arc::default(),
             handshake_timeout: 5 * SECOND,
             heartbeat: 15 * SECOND,
-            stale_after: 30 * SECOND,
+            // Two and a half heartbeats: Pomelo's JavaScript clients, when idle, answer every second one.
+            stale_after: 37 * SECOND + SECOND / 2,
             missed_max: 3,
             drain_timeout: 5 * SECOND,
             auth_bytes_max: 4096,

@@ -12,6 +12,9 @@ use wire::message::inflate;
 const ACK: &str = "02 00 00 00";
 const HEARTBEAT: &str = "03 00 00 00";
 
+/// Silence after which a client is taken as dropped.
+const STALE: u64 = SECOND * 75 / 2;
+
 /// A request `id` on `echo` with this body.
 fn echo(id: u8, body: &[u8]) -> Vec<u8> {
     [&[4, 0, 0, 7 + body.len() as u8, 0, id, 4][..], b"echo", body].concat()
@@ -278,10 +281,10 @@ fn a_heartbeat_that_is_late_is_not_made_up_for() {
 }
 
 #[test]
-fn a_silent_client_is_pending_after_thirty_seconds_and_active_when_heard() {
+fn a_silent_client_is_pending_after_two_and_a_half_heartbeats_and_active_when_heard() {
     let mut pair = Pair::connected();
     pair.client.mute();
-    pair.advance(secs(30) - 1);
+    pair.advance(STALE - 1);
     assert_eq!(pair.server.story(), "knocked joined");
     pair.advance(1);
     assert_eq!(pair.server.story(), "knocked joined dropped");
@@ -354,11 +357,11 @@ fn a_client_that_is_not_read_is_not_judged() {
     assert_eq!((pair.server.story().as_str(), pair.closed()), ("knocked joined", None));
     pair.server.realm.resume(session);
     pair.server.settle();
-    pair.advance(secs(30) - 1);
+    pair.advance(STALE - 1);
     assert_eq!(pair.server.story(), "knocked joined");
     pair.advance(1);
     assert_eq!(pair.server.story(), "knocked joined dropped");
-    pair.advance(secs(15));
+    pair.advance(secs(45) - STALE);
     assert_eq!(pair.closed(), Some(Close::Silent));
 }
 
@@ -501,7 +504,7 @@ fn a_link_that_closes_takes_its_charges_with_it() {
 fn an_end_is_told_once_and_nothing_after_it_even_of_one_that_was_silent() {
     let mut pair = Pair::connected();
     pair.client.mute();
-    pair.advance(secs(31));
+    pair.advance(STALE);
     let session = pair.session();
     pair.server.realm.close(pair.now(), session);
     pair.server.settle();

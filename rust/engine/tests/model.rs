@@ -76,7 +76,7 @@ struct Model {
 const HANDSHAKE_TIMEOUT: Nanos = secs_const(5);
 const AUTH_TIMEOUT: Nanos = secs_const(10);
 const GRACE: Nanos = secs_const(20);
-const STALE: Nanos = secs_const(30);
+const STALE: Nanos = secs_const(75) / 2;
 const SILENCE_MAX: Nanos = secs_const(45);
 
 const fn secs_const(seconds: u64) -> Nanos {
