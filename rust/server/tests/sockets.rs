@@ -1,14 +1,16 @@
 //! A server with real sockets and a game in Rust: the house without Python, inline and with two threads.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::event::{Close, DownLog, Up, UpLog};
+use engine::event::{Close, DownLog, LinkId, Up, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::{Event, RealmConfig};
 use engine::route::RouteTable;
+use engine::session::SessionKey;
 use net::address::Address;
 use server::options::Options;
 use server::turn::Server;
@@ -23,6 +25,17 @@ struct Game {
     logs: Vec<UpLog>,
     answered: u64,
     large: Vec<u8>,
+    /// Requests of clients that do not take their answers, who are not read meanwhile; as Python's side keeps them.
+    waiting: BTreeMap<u64, VecDeque<Asked>>,
+    /// Bytes of answers on their way to one client, beyond which its further requests wait.
+    answers_bytes_max: u32,
+}
+
+struct Asked {
+    link: LinkId,
+    id: u32,
+    route: u32,
+    body: Vec<u8>,
 }
 
 impl Game {
@@ -52,7 +65,15 @@ impl Game {
         let Ok(addresses) = server.listen() else { panic!("cannot listen") };
         let Address::Tcp(address) = addresses[0] else { panic!("not TCP") };
         server.start().unwrap();
-        Self { server, address, logs: Vec::new(), answered: 0, large: vec![7; 4_001] }
+        Self {
+            server,
+            address,
+            logs: Vec::new(),
+            answered: 0,
+            large: vec![7; 4_001],
+            waiting: BTreeMap::new(),
+            answers_bytes_max: 64 * 1024,
+        }
     }
 
     /// One turn; it waits 5 ms at most, for the test to look at its clients.
@@ -69,20 +90,16 @@ impl Game {
         let now = self.server.now();
         for log in &logs {
             for up in &log.events {
-                let realm = &mut self.server.realm;
                 match *up {
                     Up::Request { link, id, route, body } => {
-                        let body = log.bytes(body);
-                        if let Some(key) = realm.admit_request(now, link, id, body.len()) {
-                            self.answered += 1;
-                            match route.0 {
-                                0 => realm.respond(key, link, id, body),
-                                _ => realm.respond(key, link, id, &self.large),
-                            }
+                        let body = log.bytes(body).to_vec();
+                        if let Some(key) = self.server.realm.admit_request(now, link, id, body.len()) {
+                            self.ask(key, Asked { link, id, route: route.0, body });
                         }
                     }
-                    _ => realm.handle_up(now, up, log),
+                    _ => self.server.realm.handle_up(now, up, log),
                 }
+                let realm = &mut self.server.realm;
                 while let Some(event) = realm.poll_event() {
                     if let Event::Authenticate { session, .. } = event {
                         realm.accept(now, session, None).unwrap();
@@ -90,11 +107,43 @@ impl Game {
                 }
             }
         }
+        for bits in self.waiting.keys().copied().collect::<Vec<_>>() {
+            let key = SessionKey::from_bits(bits);
+            if self.go_on(key) {
+                self.server.realm.resume(key);
+            }
+        }
         self.server.handle_timeouts();
         self.server.flush(true);
         self.server.recycle(&mut logs);
         self.logs = logs;
         more
+    }
+
+    /// Answers, or has the request wait behind others of its session.
+    fn ask(&mut self, key: SessionKey, asked: Asked) {
+        let waiting = self.waiting.entry(key.to_bits()).or_default();
+        waiting.push_back(asked);
+        if waiting.len() == 1 && !self.go_on(key) {
+            self.server.realm.pause(key);
+        }
+    }
+
+    /// Answers as many as may be answered now. Whether none waits any more.
+    fn go_on(&mut self, key: SessionKey) -> bool {
+        let realm = &mut self.server.realm;
+        let Some(waiting) = self.waiting.get_mut(&key.to_bits()) else { return true };
+        while realm.session(key).is_some_and(|session| session.queued_bytes() <= self.answers_bytes_max)
+            && let Some(Asked { link, id, route, body }) = waiting.pop_front()
+        {
+            self.answered += 1;
+            realm.respond(key, link, id, if route == 0 { &body } else { &self.large });
+        }
+        let is_done = waiting.is_empty() || realm.session(key).is_none();
+        if is_done {
+            self.waiting.remove(&key.to_bits());
+        }
+        is_done
     }
 
     /// Turns until `done`. Says how many it took.
@@ -240,6 +289,7 @@ fn what_a_closing_client_has_not_taken_yet_still_arrives() {
             options.realm.queue_bytes_max = 64 << 20;
         });
         game.large = vec![7; 400_001];
+        game.answers_bytes_max = u32::MAX;
         let mut client = game.connect();
         // More than the sockets' buffers hold, so that the queue is blocked when the end comes.
         let asked: Vec<u8> = (0..120).flat_map(|id| request(id, "large", b"")).collect();
