@@ -54,7 +54,7 @@ ATTACKS = {
     "WebSocket reserved bit": (UPGRADE + masked(0xC2, b"x"), "websocket-invalid"),
     "WebSocket opcode 3": (UPGRADE + masked(0x83, b"x"), "websocket-invalid"),
     "WebSocket text": (UPGRADE + masked(0x81, b"x"), "websocket-invalid"),
-    "WebSocket oversized": (UPGRADE + b"\x82\xff" + struct.pack(">Q", 1 << 40), None),
+    "WebSocket oversized": (UPGRADE + b"\x82\xff" + struct.pack(">Q", 1 << 40), "websocket-invalid"),
     "WebSocket long ping": (UPGRADE + b"\x89\xfe\x00\x80" + b"\0" * 4, "websocket-invalid"),
     "WebSocket continues nothing": (UPGRADE + masked(0x80, b"x"), "websocket-invalid"),
     "WebSocket packet type": (UPGRADE + masked(0x82, b"\x09\0\0\0"), "packet-type"),

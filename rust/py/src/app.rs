@@ -19,7 +19,7 @@ use server::turn::Server;
 use wire::handshake::Serializer;
 
 use crate::carrier::Steps;
-use crate::cell::{Entered, LogicCell};
+use crate::cell::{Entered, Here, LogicCell};
 use crate::dispatch;
 use crate::error::CONFIG_ERROR;
 use crate::handler::Table;
@@ -40,6 +40,12 @@ impl Shared {
     #[inline]
     pub fn enter(&self) -> PyResult<Entered<'_, State>> {
         self.cell.enter()
+    }
+
+    /// The same for who has entered it before, in the same call from Python.
+    #[inline]
+    pub fn enter_again(&self, here: Here) -> PyResult<Entered<'_, State>> {
+        self.cell.enter_again(here)
     }
 }
 
@@ -198,7 +204,7 @@ impl Core {
         let mut more = state.server.read(&mut logs);
         drop(state);
 
-        let scope = Scope::enter(py, core)?;
+        let scope = Scope::open(py, core)?;
         loop {
             for log in &logs {
                 dispatch::log(py, &scope, log)?;

@@ -46,9 +46,20 @@ impl<T> LogicCell<T> {
             return Err(self.refuse());
         }
         if self.entered.replace(true) {
-            return Err(PyRuntimeError::new_err(
-                "the core was entered twice: please report this as a defect",
-            ));
+            return Err(twice());
+        }
+        Ok(Entered { cell: self, stays: PhantomData })
+    }
+
+    /// As [`LogicCell::enter`], for who has proved on this cell to be on its thread.
+    #[inline]
+    pub fn enter_again(&self, here: Here) -> Result<Entered<'_, T>, PyErr> {
+        let Here(_) = here;
+        if self.forked.load(Relaxed) {
+            return Err(self.refuse()); // a handler has forked: the child goes no further
+        }
+        if self.entered.replace(true) {
+            return Err(twice());
         }
         Ok(Entered { cell: self, stays: PhantomData })
     }
@@ -63,10 +74,26 @@ impl<T> LogicCell<T> {
     }
 }
 
+/// Shown by who has entered a cell: it stays on the cell's thread.
+#[derive(Clone, Copy)]
+pub struct Here(PhantomData<*const ()>);
+
+#[cold]
+fn twice() -> PyErr {
+    PyRuntimeError::new_err("the core was entered twice: please report this as a defect")
+}
+
 /// The value of a [`LogicCell`], entered.
 pub struct Entered<'a, T> {
     cell: &'a LogicCell<T>,
     stays: PhantomData<*const ()>, // on its thread
+}
+
+impl<T> Entered<'_, T> {
+    /// For [`LogicCell::enter_again`] of the same cell.
+    pub fn here(&self) -> Here {
+        Here(self.stays)
+    }
 }
 
 impl<T> Deref for Entered<'_, T> {

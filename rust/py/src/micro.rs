@@ -55,7 +55,7 @@ impl Bench<'_> {
             return Err(PROTOCOL_ERROR.err(self.py, "the link did not take the bytes"));
         }
         let ups = std::mem::take(&mut self.ups);
-        dispatch::log(self.py, &Scope::enter(self.py, &self.core)?, &ups)?;
+        dispatch::log(self.py, &Scope::open(self.py, &self.core)?, &ups)?;
         self.ups = ups;
         self.ups.clear();
         let mut state = self.core.enter()?;

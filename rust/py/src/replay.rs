@@ -72,7 +72,7 @@ pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyA
 }
 
 fn step(py: Python<'_>, core: &Arc<Shared>, logs: &[UpLog]) -> PyResult<()> {
-    let scope = Scope::enter(py, core)?;
+    let scope = Scope::open(py, core)?;
     for log in logs {
         dispatch::log(py, &scope, log)?;
     }

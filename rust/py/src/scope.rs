@@ -4,18 +4,20 @@
 //! run in a shared copy, which is replaced only after one that has set a variable: a comparison of two pointers tells.
 
 use std::cell::Cell;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::app::Shared;
+use crate::cell::{Entered, Here};
+use crate::state::State;
 
 /// A server whose game is being called; the context is left when it is dropped.
 pub struct Scope<'a, 'py> {
     py: Python<'py>,
     core: &'a Arc<Shared>,
+    here: Here,
     clean: Bound<'py, PyAny>,
     /// Entered; empty only while it is being replaced.
     current: Cell<Option<Bound<'py, PyAny>>>,
@@ -32,8 +34,11 @@ pub struct Contexts {
 impl<'a, 'py> Scope<'a, 'py> {
     /// Enters the server's context.
     #[inline]
-    pub fn enter(py: Python<'py>, core: &'a Arc<Shared>) -> PyResult<Self> {
-        let kept = core.enter()?.contexts.as_mut().map(|kept| (kept.clean.clone_ref(py), kept.spare.take()));
+    pub fn open(py: Python<'py>, core: &'a Arc<Shared>) -> PyResult<Self> {
+        let mut state = core.enter()?;
+        let here = state.here();
+        let kept = state.contexts.as_mut().map(|kept| (kept.clean.clone_ref(py), kept.spare.take()));
+        drop(state);
         let (clean, spare) = match kept {
             Some((clean, spare)) => (clean.into_bound(py), spare.map(|spare| spare.into_bound(py))),
             None => {
@@ -47,7 +52,13 @@ impl<'a, 'py> Scope<'a, 'py> {
             None => copy(&clean)?,
         };
         enter(&current)?;
-        Ok(Self { py, core, clean, current: Cell::new(Some(current)) })
+        Ok(Self { py, core, here, clean, current: Cell::new(Some(current)) })
+    }
+
+    /// The server's state; never held while Python runs. Who has a scope is on the right thread: asked once, not per message.
+    #[inline]
+    pub fn enter(&self) -> PyResult<Entered<'a, State>> {
+        self.core.enter_again(self.here)
     }
 
     /// The server.
@@ -93,22 +104,13 @@ impl<'a, 'py> Scope<'a, 'py> {
     }
 }
 
-impl Deref for Scope<'_, '_> {
-    type Target = Shared;
-
-    #[inline]
-    fn deref(&self) -> &Shared {
-        self.core
-    }
-}
-
 impl Drop for Scope<'_, '_> {
     fn drop(&mut self) {
         let Some(current) = self.current.take() else { return };
         if exit(&current).is_err() {
             return;
         }
-        if let Ok(mut state) = self.core.enter()
+        if let Ok(mut state) = self.enter()
             && let Some(contexts) = &mut state.contexts
             && contexts.spare.is_none()
         {

@@ -67,7 +67,7 @@ impl Done {
         result: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<(bool, PyResult<()>)> {
         self.core.enter()?.tasks.try_remove(self.number);
-        let scope = Scope::enter(py, &self.core)?;
+        let scope = Scope::open(py, &self.core)?;
         let rests = Carrier::rest(carrier, &scope)?;
         Ok((rests, finished(py, &scope, &self.place, self.after, result, true)))
     }

@@ -86,7 +86,10 @@ impl Link {
                 }
             };
             *budget -= 1;
+            let before = ups.stored();
             self.take_packet(now, packet, ups, out)?;
+            // What inflates to much more than it was is as much work as many messages.
+            *budget = budget.saturating_sub((ups.stored() - before) / BYTES_PER_BUDGET);
         }
         Ok(Taken { consumed, next: Next::Again })
     }
@@ -428,6 +431,8 @@ fn has_blank_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 
+/// A message that is stored as this many bytes costs as much of the budget as a further one.
+const BYTES_PER_BUDGET: usize = 4096;
 /// The answer of a server that lets us in.
 const ANSWER_OK: u32 = 200;
 /// Every zlib stream with the usual window begins with it; no JSON does.
