@@ -306,12 +306,11 @@ fn wire_encode_error<'py>(
     Ok(PyBytes::new(py, &out))
 }
 
+/// Code, text and metadata of an error body.
+type ErrorParts = (String, String, Vec<(String, String)>);
+
 #[pyfunction]
-fn wire_decode_error(
-    py: Python<'_>,
-    serializer: &str,
-    body: PyBackedBytes,
-) -> PyResult<(String, String, Vec<(String, String)>)> {
+fn wire_decode_error(py: Python<'_>, serializer: &str, body: PyBackedBytes) -> PyResult<ErrorParts> {
     let error = error_body::decode(serializer_of(serializer)?, &body)
         .map_err(|error| PROTOCOL_ERROR.err(py, error.to_string()))?;
     Ok((error.code, error.msg, error.metadata))
