@@ -306,6 +306,9 @@ fn wire_encode_error<'py>(
     Ok(PyBytes::new(py, &out))
 }
 
+/// Code, text and metadata of an error body.
+type ErrorParts = (String, String, Vec<(String, String)>);
+
 #[pyfunction]
 fn wire_decode_error(py: Python<'_>, serializer: &str, body: PyBackedBytes) -> PyResult<ErrorParts> {
     let error = error_body::decode(serializer_of(serializer)?, &body)
