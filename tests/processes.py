@@ -81,7 +81,8 @@ class Process:
         code = self.popen.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
         while not self._lines.empty():
-            self.said.append(self._lines.get() or "")
+            if (line := self._lines.get()) is not None:
+                self.said.append(line)
         return code
 
     def kill(self) -> None:
