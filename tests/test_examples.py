@@ -165,6 +165,7 @@ def test_plaza_bots_move_and_people_walk_talk_and_leave() -> None:
             step = after[me["id"]][0] - now[me["id"]][0]
             assert step <= 260 / 30 + 0.2, "faster than one walks"
             tick, after = following, now
+            assert tick < first + 300, "ten seconds, and somebody still stands where they stood"
         assert len(after) == 52
 
         assert not ann.request("say", '{"text":" good\\n morning \\u202e👋"}'.encode()).error
