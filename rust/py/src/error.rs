@@ -44,6 +44,3 @@ impl Exception {
         self.class(py).is_ok_and(|class| error.is_instance(py, class))
     }
 }
-
-/// Code, text and metadata, as a `Refuse` and an error body have them.
-pub type ErrorParts = (String, String, Vec<(String, String)>);

@@ -20,7 +20,7 @@ use wire::packet::{self, BODY_BYTES_MAX, PacketDecoder, PacketKind};
 use wire::websocket::connection::{Event, SendError, WebSocket};
 use wire::websocket::frame::Role;
 
-use crate::error::{ErrorParts, PROTOCOL_ERROR};
+use crate::error::PROTOCOL_ERROR;
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
