@@ -1,0 +1,245 @@
+//! Answers and pushes: what goes to sessions, charged to each until it has left.
+
+use wire::error_body;
+use wire::handshake::Serializer;
+use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX};
+use wire::packet::BODY_BYTES_MAX;
+
+use super::{GroupKey, PushError, Realm, SessionKey};
+use crate::event::{Class, Down, DownLog, LinkId, charge};
+use crate::session::{Session, State};
+
+impl Realm {
+    /// Answers a request of `link`; nothing happens if that link is gone.
+    #[inline]
+    pub fn respond(&mut self, key: SessionKey, link: LinkId, id: u32, body: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.link != Some(link) || session.doomed {
+            return;
+        }
+        if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
+            self.respond_error(key, link, id, "GS-500", "the answer is longer than a packet can be", &[]);
+            return;
+        }
+        let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
+        session.answer_is_given(id);
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+            self.stats.messages_out += 1;
+            let body = downs.store(body);
+            downs.push(Down::Response { link, id, error: false, body });
+        }
+    }
+
+    /// Answers a request with an error, in the client's serializer.
+    pub fn respond_error(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        id: u32,
+        code: &str,
+        msg: &str,
+        metadata: &[(&str, &str)],
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.link != Some(link) || session.doomed {
+            return;
+        }
+        session.answer_is_given(id);
+        let metadata: Vec<(String, String)> =
+            metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut body = Vec::new();
+        error_body::encode(session.serializer, code, msg, &metadata, &mut body);
+        if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
+            body.clear();
+            error_body::encode(
+                session.serializer,
+                "GS-500",
+                "the error is too long to be told",
+                &[],
+                &mut body,
+            );
+        }
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+            self.stats.messages_out += 1;
+            let body = downs.store(&body);
+            downs.push(Down::Response { link, id, error: true, body });
+        }
+    }
+
+    /// Pushes to one. To a session that waits for its client to come back, until that has acknowledged its new link, it
+    /// goes nowhere, and is no error.
+    pub fn push(
+        &mut self,
+        key: SessionKey,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> Result<(), PushError> {
+        fits(route, body)?;
+        let session = self.sessions.get_mut(key).filter(|session| session.joined).ok_or(PushError::Closed)?;
+        if session.state == State::Closed {
+            return Err(PushError::Closed);
+        }
+        let Some(link) = session.reachable() else { return Ok(()) };
+        let body = if body.is_empty() && session.serializer == Serializer::Json { EMPTY_JSON } else { body };
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        let is_taken = if class == Class::Reliable {
+            session.take_charge(self.config.queue_bytes_max, charge(route.len(), body.len()), link, downs)
+        } else {
+            downs.stored() + body.len() <= self.config.down_bytes_max
+        };
+        if !is_taken {
+            self.stats.dropped += 1;
+            return Err(PushError::Full);
+        }
+        session.messages_out += 1;
+        session.bytes_out += body.len() as u64;
+        self.stats.messages_out += 1;
+        let (route, body) = (downs.store(route.as_bytes()), downs.store(body));
+        downs.push(Down::Push { link, class, key: latest_key, route, body });
+        Ok(())
+    }
+
+    /// Pushes the same to many: one [`Down::Broadcast`] per reactor. Says to how many.
+    pub fn broadcast(
+        &mut self,
+        to: impl IntoIterator<Item = SessionKey>,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for key in to {
+            if Some(key) != skip
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    /// Pushes to everybody.
+    pub fn push_all(
+        &mut self,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for (key, session) in self.sessions.iter_mut() {
+            if Some(key) != skip {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    /// Pushes to the members of a group, in the order in which they came.
+    pub fn push_group(
+        &mut self,
+        group: GroupKey,
+        skip: Option<SessionKey>,
+        class: Class,
+        latest_key: u32,
+        route: &str,
+        body: &[u8],
+    ) -> usize {
+        if fits(route, body).is_err() {
+            return 0;
+        }
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        for key in self.groups.members(group) {
+            if Some(key) != skip
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                aim.add(session, &mut self.targets, &mut self.downs);
+            }
+        }
+        self.send_broadcast(&aim, latest_key, route, body)
+    }
+
+    fn send_broadcast(&mut self, aim: &Aim, latest_key: u32, route: &str, body: &[u8]) -> usize {
+        for (downs, [plain, json]) in self.downs.iter_mut().zip(&mut self.targets) {
+            for (targets, body) in [(plain, body), (json, EMPTY_JSON)] {
+                if targets.is_empty() {
+                    continue;
+                }
+                if aim.class != Class::Reliable && downs.stored() + body.len() > self.config.down_bytes_max {
+                    self.stats.dropped += (targets.len() / size_of::<LinkId>()) as u64;
+                } else {
+                    let (route, body, span) =
+                        (downs.store(route.as_bytes()), downs.store(body), downs.store(targets));
+                    downs.push(Down::Broadcast {
+                        targets: span,
+                        class: aim.class,
+                        key: latest_key,
+                        route,
+                        body,
+                    });
+                }
+                targets.clear();
+            }
+        }
+        self.stats.messages_out += aim.count as u64;
+        aim.count
+    }
+}
+
+/// Collects who gets a broadcast.
+struct Aim {
+    queue_bytes_max: u32,
+    class: Class,
+    /// With the body as it is, and as JSON clients get it.
+    charges: [u32; 2],
+    body_bytes: usize,
+    count: usize,
+}
+
+/// Link ids as bytes, by reactor: those who get the body as it is, and those for whom an empty one is `{}`.
+pub(super) type Targets = [Vec<u8>; 2];
+
+impl Aim {
+    fn new(queue_bytes_max: u32, class: Class, route: &str, body: &[u8]) -> Self {
+        let json_bytes = if body.is_empty() { EMPTY_JSON.len() } else { body.len() };
+        let charges = [charge(route.len(), body.len()), charge(route.len(), json_bytes)];
+        Self { queue_bytes_max, class, charges, body_bytes: body.len(), count: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
+        let Some(link) = session.reachable() else { return };
+        let reactor = usize::from(link.reactor());
+        let is_json = self.body_bytes == 0 && session.serializer == Serializer::Json;
+        let charge = self.charges[usize::from(is_json)];
+        let is_taken = self.class != Class::Reliable
+            || session.take_charge(self.queue_bytes_max, charge, link, &mut downs[reactor]);
+        if is_taken {
+            targets[reactor][usize::from(is_json)].extend_from_slice(&link.to_bits().to_le_bytes());
+            session.messages_out += 1;
+            session.bytes_out += self.body_bytes as u64;
+            self.count += 1;
+        }
+    }
+}
+
+fn fits(route: &str, body: &[u8]) -> Result<(), PushError> {
+    let fits = route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
+    if fits { Ok(()) } else { Err(PushError::TooLong) }
+}
+
+/// What a push without a body is to a JSON client: an empty one throws in JavaScript.
+const EMPTY_JSON: &[u8] = b"{}";
