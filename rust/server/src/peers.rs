@@ -203,7 +203,10 @@ impl Peers {
                 continue;
             }
             slot.dirty = false;
-            let before = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
+            let before = match slot.choked {
+                true => self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes()),
+                false => 0, // asked for by choked ones alone
+            };
             let flush = self.reactor.flush(token);
             let queued = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
             match flush {

@@ -103,31 +103,7 @@ impl Realm {
         Ok(())
     }
 
-    /// Pushes the same to many: one [`Down::Broadcast`] per reactor. Says to how many.
-    pub fn broadcast(
-        &mut self,
-        to: impl IntoIterator<Item = SessionKey>,
-        skip: Option<SessionKey>,
-        class: Class,
-        latest_key: u32,
-        route: &str,
-        body: &[u8],
-    ) -> usize {
-        if fits(route, body).is_err() {
-            return 0;
-        }
-        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
-        for key in to {
-            if Some(key) != skip
-                && let Some(session) = self.sessions.get_mut(key)
-            {
-                aim.add(session, &mut self.targets, &mut self.downs);
-            }
-        }
-        self.send_broadcast(&aim, latest_key, route, body)
-    }
-
-    /// Pushes to everybody.
+    /// Pushes the same to everybody: one [`Down::Broadcast`] per reactor. Says to how many.
     pub fn push_all(
         &mut self,
         skip: Option<SessionKey>,
@@ -148,7 +124,7 @@ impl Realm {
         self.send_broadcast(&aim, latest_key, route, body)
     }
 
-    /// Pushes to the members of a group, in the order in which they came.
+    /// As [`Realm::push_all`], to the members of a group, in the order in which they came.
     pub fn push_group(
         &mut self,
         group: GroupKey,
