@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
-use engine::realm::{Event, PushError, Realm};
+use engine::realm::{Admitted, Event, PushError, Realm};
 use engine::session::SessionKey;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -43,6 +43,16 @@ pub struct State {
     pub logs: Vec<UpLog>,
     seats: Vec<Option<Seat>>,
     seated: usize,
+}
+
+/// When a message is handled.
+pub enum Turn {
+    /// At once.
+    Now(Py<Session>),
+    /// Behind others of its session, or when its answers have left.
+    Later,
+    /// Its session has no object: it is gone.
+    Never,
 }
 
 /// What of Python the core calls.
@@ -99,12 +109,9 @@ impl State {
 
     /// The session that a message belongs to, if it may be handled.
     #[inline]
-    pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<SessionKey> {
+    pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<Admitted> {
         let now = self.server.now();
-        match request {
-            Some(id) => self.server.realm.admit_request(now, link, id, body_len),
-            None => self.server.realm.admit(now, link, body_len),
-        }
+        self.server.realm.admit(now, link, request, body_len)
     }
 
     pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) {
@@ -190,10 +197,20 @@ impl State {
         self.seated == 0 && self.leaving == 0
     }
 
-    /// Whether a message of this session must queue: behind others, or until its answers have left.
+    /// Who handles a message now.
     #[inline]
-    pub fn must_wait(&mut self, key: SessionKey) -> bool {
-        self.queued(key) > ANSWERS_BYTES_MAX || self.is_busy(key)
+    pub fn turn_of(&self, py: Python<'_>, from: Admitted) -> Turn {
+        let key = from.session;
+        match self.seats.get(key.slot as usize) {
+            Some(Some(seat)) if seat.generation == key.generation => {
+                if from.queued_bytes as usize > ANSWERS_BYTES_MAX || seat.is_busy() {
+                    Turn::Later
+                } else {
+                    Turn::Now(seat.session.clone_ref(py))
+                }
+            }
+            _ => Turn::Never,
+        }
     }
 
     /// Whether a handler of this session is under way that others wait for.

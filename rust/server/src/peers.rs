@@ -526,6 +526,12 @@ impl Outbox for Out<'_> {
         self.queue.append(self.pool, net_class(class), key, write).map_err(|_| Full)
     }
 
+    #[inline]
+    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
+        let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(packets);
+        self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
+    }
+
     fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
         self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
     }
