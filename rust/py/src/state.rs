@@ -7,12 +7,12 @@ use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
 use engine::realm::{Admitted, Event, PushError, Realm};
 use engine::session::SessionKey;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use server::turn::Server;
 use slab::Slab;
 
 use crate::carrier::{Carrier, Steps};
 use crate::dispatch::Asker;
+use crate::guest::Guest;
 use crate::handler::Table;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
@@ -62,7 +62,7 @@ pub struct Hooks {
     pub fire: Py<PyAny>,
     pub http: Option<Py<PyAny>>,
     pub steps: Option<Arc<Steps>>,
-    pub keys: Option<Py<PyDict>>,
+    pub guest: Option<Arc<Guest>>,
     pub on_empty: Option<Py<PyAny>>,
 }
 
@@ -159,7 +159,7 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
@@ -190,6 +190,11 @@ impl State {
             self.seats[key.slot as usize] = None;
             self.seated -= 1;
         }
+    }
+
+    /// Whether what waits for the last one to go is to be told.
+    pub fn is_deserted(&self) -> bool {
+        self.hooks.on_empty.is_some() && self.is_empty() && self.server.connections() == 0
     }
 
     /// Whether any session is left, or what its end has to do.
