@@ -192,6 +192,8 @@ pub struct Realm {
     targets: Vec<Targets>,
     stats: RealmStats,
     last_id: u64,
+    /// Whose message was let in last.
+    spoke_last: SessionKey,
 }
 
 #[derive(Clone, Copy)]
@@ -219,6 +221,7 @@ impl Realm {
             targets: vec![Targets::default(); reactors],
             stats: RealmStats::default(),
             last_id: 0,
+            spoke_last: SessionKey { slot: NOBODY, generation: 0 },
             config,
         }
     }
@@ -294,11 +297,19 @@ impl Realm {
         request: Option<u32>,
         body_len: usize,
     ) -> Option<Admitted> {
-        let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
-        if place.generation != link.generation() {
-            return None;
-        }
-        let (key, session) = self.sessions.at_mut(place.session)?;
+        // Most messages follow another of their link.
+        let (key, session) = match self.sessions.get_mut(self.spoke_last) {
+            Some(session) if session.link == Some(link) => (self.spoke_last, session),
+            _ => {
+                let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
+                if place.generation != link.generation() {
+                    return None;
+                }
+                let (key, session) = self.sessions.at_mut(place.session)?;
+                self.spoke_last = key;
+                (key, session)
+            }
+        };
         if session.state != State::Active || session.doomed {
             return None;
         }

@@ -97,12 +97,7 @@ impl Link {
 
     /// Packets of a client that is let in: what they say is kept in one piece.
     #[inline]
-    fn take_messages(
-        &mut self,
-        bytes: &[u8],
-        budget: &mut usize,
-        ups: &mut UpLog,
-    ) -> Result<Taken, Fault> {
+    fn take_messages(&mut self, bytes: &[u8], budget: &mut usize, ups: &mut UpLog) -> Result<Taken, Fault> {
         let mut run = Run { bytes, taken: 0, start: 0, stored: ups.stored(), route: None };
         let result = self.take_run(&mut run, budget, ups);
         run.store(ups);
@@ -173,6 +168,29 @@ impl Link {
         budget: &mut usize,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
+        if let Some(message::Plain { id, name, body }) = message::plain(message)
+            && let Some(route) = run.route(&self.config.routes, name)
+        {
+            // Whoever sends much in a message has as much of the pass as who sends many.
+            *budget = budget.saturating_sub(body.len() / BYTES_PER_BUDGET);
+            let body = run.span(body);
+            ups.push(match id {
+                Some(id) => Up::Request { link: self.id, id, route, body },
+                None => Up::Notify { link: self.id, route, body },
+            });
+            return Ok(());
+        }
+        self.take_unusual(message, run, budget, ups)
+    }
+
+    #[cold]
+    fn take_unusual<'a>(
+        &mut self,
+        message: &'a [u8],
+        run: &mut Run<'a>,
+        budget: &mut usize,
+        ups: &mut UpLog,
+    ) -> Result<(), Fault> {
         let message = message::split(message)?;
         let request = match message.kind {
             MessageKind::Request => Some(message.id),
@@ -205,7 +223,6 @@ impl Link {
             *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
             body
         } else {
-            // Whoever sends much in a message has as much of the pass as who sends many.
             *budget = budget.saturating_sub(message.body.len() / BYTES_PER_BUDGET);
             run.span(message.body)
         };
