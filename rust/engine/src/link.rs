@@ -10,6 +10,7 @@
 //! The time that a link is given is one that stands still while nobody reads: a client is judged silent only by
 //! a server that listens.
 
+mod leftover;
 mod receive;
 mod send;
 
@@ -20,6 +21,7 @@ use wire::packet::PacketError;
 use wire::websocket::frame::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, Fragments, Role, WsError};
 use wire::websocket::upgrade::{self, AnswerError, RequestError, UpgradeError};
 
+use self::leftover::Leftover;
 use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
 
 pub use crate::limits::{LinkConfig, Origins};
@@ -65,7 +67,7 @@ pub struct Link {
 struct Rare {
     address: Box<str>,
     /// The rest of WebSocket frames: a packet that spans them, or packets beyond the budget.
-    joined: Vec<u8>,
+    joined: Leftover,
     /// Of an HTTP head so much was seen to have no end.
     head_seen: usize,
     client: Option<Client>,
@@ -410,7 +412,7 @@ impl Link {
 
     /// Whether complete packets are left beyond the budget, that [`Link::handle_bytes`] takes without further bytes.
     pub fn has_leftover(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| self.is_packet_next(&rare.joined))
+        self.rare.as_ref().is_some_and(|rare| self.is_packet_next(rare.joined.rest()))
     }
 
     /// Whether the protocol is not known yet: the first bytes may be TLS.
@@ -465,7 +467,7 @@ impl Link {
         (self.is_paused, self.waits, self.is_silent) = (false, false, false);
         match &mut self.rare {
             // A client's last frames are masked, too.
-            Some(rare) if rare.client.is_some() => rare.joined = Vec::new(),
+            Some(rare) if rare.client.is_some() => rare.joined = Leftover::default(),
             rare => *rare = None,
         }
         self.enter(Phase::Closing, now.saturating_add(patience));

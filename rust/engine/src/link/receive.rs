@@ -10,7 +10,7 @@ use wire::websocket::frame::{
 };
 use wire::websocket::upgrade;
 
-use super::{Farewell, Fault, Link, Next, Outbox, Phase, Rare, Taken};
+use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
 
 /// What one step of [`Link::take`] did.
@@ -252,8 +252,8 @@ impl Link {
         let mut joined = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.joined)).unwrap_or_default();
         if !joined.is_empty() {
             let phase = self.phase;
-            let taken = self.take_packets(now, &joined, budget, ups, out)?;
-            joined.drain(..taken.consumed);
+            let taken = self.take_packets(now, joined.rest(), budget, ups, out)?;
+            joined.consume(taken.consumed);
             self.keep_joined(joined);
             match taken.next {
                 Next::Again if *budget == 0 => return Ok(Step::Wait(Next::Again)),
@@ -303,17 +303,17 @@ impl Link {
         }
         if joined.is_empty() {
             let taken = self.take_packets(now, payload, budget, ups, out)?;
-            joined.extend_from_slice(&payload[taken.consumed..]);
+            joined.extend(&payload[taken.consumed..]);
         } else {
             // It goes on with a packet; the next step reads it.
-            joined.extend_from_slice(payload);
+            joined.extend(payload);
         }
         self.keep_joined(joined);
         Ok(Step::Took(frame_bytes))
     }
 
     /// The rest of frames; an empty one leaves no memory behind.
-    fn keep_joined(&mut self, joined: Vec<u8>) {
+    fn keep_joined(&mut self, joined: Leftover) {
         if !joined.is_empty() {
             self.rare_half().joined = joined;
         } else if self.rare.as_ref().is_some_and(|rare| rare.client.is_none()) {
