@@ -3,8 +3,8 @@
 //! Given bytes and the time, says what the client meant and what to send. Never reads a clock, never waits.
 //!
 //! ```text
-//! server   Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> Closing -> Closed
-//!                       `-> Http ------------------------------------------^
+//! server   Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> (Ended) -> Closing -> Closed
+//!                       `-> Http -----------------------------------------------------^
 //! client   (Upgrading) -> Greeting -> Ready -> Closing -> Closed
 //! ```
 //! The time that a link is given is one that stands still while nobody reads: a client is judged silent only by
@@ -39,6 +39,8 @@ pub struct Link {
     bytes_out: u64,
     /// Reliable bytes that the realm charged and was not told to have left.
     charged: u32,
+    /// Requests that the realm was told of and has not answered.
+    owed: u32,
     /// Codes 1 to this one were given to the client.
     codes: u16,
     phase: Phase,
@@ -106,6 +108,8 @@ pub enum Phase {
     Greeting,
     /// Data flows.
     Ready,
+    /// The client sends no more, and is still owed answers.
+    Ended,
     /// What is queued is being sent; what comes is thrown away.
     Closing,
     /// Over.
@@ -205,6 +209,7 @@ impl Link {
             bytes_in: 0,
             bytes_out: 0,
             charged: 0,
+            owed: 0,
             codes: 0,
             phase,
             role,
@@ -302,7 +307,7 @@ impl Link {
         out: &mut impl Outbox,
     ) -> Result<(), Close> {
         let result = if let Down::Response { id, error, body, .. } = *down {
-            self.respond(id, error, log.bytes(body), out)
+            self.respond(now, id, error, log.bytes(body), ups, out)
         } else {
             self.obey(now, down, log, ups, out)
         };
@@ -349,6 +354,10 @@ impl Link {
             }
             return;
         }
+        // Behind a WebSocket's close frame stands nothing, and without one its end is no good one.
+        if self.phase == Phase::Ready && self.owed > 0 && !self.is_websocket {
+            return self.enter(Phase::Ended, now.saturating_add(self.config.drain_timeout));
+        }
         let is_kicked = self.client_half().is_some_and(|client| client.is_kicked);
         let why = if is_kicked { Close::Kicked } else { Close::Left };
         // Answers to what it asked before may still be queued.
@@ -357,6 +366,9 @@ impl Link {
 
     /// The link is over at once: its socket failed, or has to go.
     pub fn handle_end(&mut self, now: Nanos, why: Close, ups: &mut UpLog) {
+        // One that left without waiting for its answers resets the connection when they come.
+        let has_left = self.phase == Phase::Ended && why == Close::Reset;
+        let why = if has_left { Close::Left } else { why };
         self.begin_closing(now, why, ups);
         self.enter(Phase::Closed, Nanos::MAX);
     }
@@ -371,6 +383,10 @@ impl Link {
         match self.phase {
             Phase::Ready => self.judge_silence(now, ups).and_then(|()| self.beat(now, ups, out)),
             _ if now < self.due => Ok(()),
+            Phase::Ended => {
+                self.begin_closing(now, Close::Left, ups);
+                Ok(())
+            }
             Phase::Closing => {
                 self.enter(Phase::Closed, Nanos::MAX);
                 Ok(())

@@ -43,7 +43,7 @@ impl Link {
                     self.waits = true;
                     Step::Wait(Next::Held)
                 }
-                Phase::Closing | Phase::Closed => {
+                Phase::Ended | Phase::Closing | Phase::Closed => {
                     return Ok(Taken { consumed: bytes.len(), next: Next::Bytes(1) });
                 }
                 _ if self.is_websocket => self.take_frame(now, rest, budget, ups, out)?,
@@ -148,6 +148,7 @@ impl Link {
                 Some(route) => route,
                 None => {
                     let route = ups.store(message::route_name(name)?.as_bytes());
+                    self.owed = self.owed.saturating_add(u32::from(request.is_some()));
                     ups.push(Up::UnknownRoute { link: self.id, request, route });
                     return Ok(());
                 }
@@ -156,6 +157,7 @@ impl Link {
             RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
         let body = self.store_body(message.compressed, message.body, ups)?;
+        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, body },
             None => Up::Notify { link: self.id, route, body },

@@ -14,29 +14,47 @@ impl Link {
     #[inline]
     pub(super) fn respond(
         &mut self,
+        now: Nanos,
+        id: u32,
+        error: bool,
+        body: &[u8],
+        ups: &mut UpLog,
+        out: &mut impl Outbox,
+    ) -> Result<(), Fault> {
+        if !self.is_up() {
+            return Ok(());
+        }
+        self.owed = self.owed.saturating_sub(1);
+        self.send_response(id, error, body, out)?;
+        if self.phase == Phase::Ended && self.owed == 0 {
+            self.begin_closing(now, Close::Left, ups);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_response(
+        &mut self,
         id: u32,
         error: bool,
         body: &[u8],
         out: &mut impl Outbox,
-    ) -> Result<(), Fault> {
-        if self.phase != Phase::Ready {
-            return Ok(());
-        }
+    ) -> Result<(), Full> {
         self.charged = self.charged.saturating_add(charge(0, body.len()));
         let packed = self.compress(body);
         let head = ResponseHead::new(id, error, packed.is_some());
         let body = packed.as_deref().unwrap_or(body);
         if self.is_websocket {
-            return Ok(self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out)?);
+            return self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out);
         }
         let body_bytes = head.as_slice().len() + body.len();
         let header = packet::header(PacketKind::Data, body_bytes);
         self.bytes_out += (HEADER_BYTES + body_bytes) as u64;
-        Ok(out.packet(Class::Reliable, 0, |bytes| {
+        out.packet(Class::Reliable, 0, |bytes| {
             bytes.extend_from_slice(&header);
             head.append_to(bytes);
             bytes.extend_from_slice(body);
-        })?)
+        })
     }
 
     #[inline]
@@ -47,7 +65,7 @@ impl Link {
         key: u32,
         out: &mut impl Outbox,
     ) -> Result<(), Full> {
-        if self.phase != Phase::Ready {
+        if !self.is_up() {
             return Ok(());
         }
         let bytes = if self.is_websocket { &push.websocket } else { &push.raw };
@@ -68,7 +86,7 @@ impl Link {
         out: &mut impl Outbox,
     ) -> Result<(), Fault> {
         match *down {
-            Down::Push { class, key, route, body, .. } if self.phase == Phase::Ready => {
+            Down::Push { class, key, route, body, .. } if self.is_up() => {
                 let (route, body) = (log.bytes(route), log.bytes(body));
                 if class == Class::Reliable {
                     self.charged = self.charged.saturating_add(charge(route.len(), body.len()));
@@ -89,7 +107,7 @@ impl Link {
             }
             Down::Kick { why, body, .. } => {
                 // Before the handshake's answer no other packet may come.
-                if matches!(self.phase, Phase::Answered | Phase::Ready) {
+                if self.phase == Phase::Answered || self.is_up() {
                     self.send(Class::Reliable, 0, PacketKind::Kick, [log.bytes(body)], out)?;
                 }
                 self.close(now, why, ups, out);
@@ -245,6 +263,12 @@ impl Link {
         }
         let mut packed = Vec::new();
         deflate_if_smaller(body, &mut packed).then_some(packed)
+    }
+
+    /// Whether the peer takes messages.
+    #[inline]
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Ended)
     }
 
     fn is_ready_client(&self) -> bool {
