@@ -78,8 +78,16 @@ impl Core {
     ) -> PyResult<Self> {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
-        let hooks =
-            Hooks { session_class, failed, fire, http: None, steps: None, keys: None, on_empty: None };
+        let hooks = Hooks {
+            session_class,
+            failed,
+            fire,
+            http: None,
+            steps: None,
+            keys: None,
+            on_empty: None,
+            on_failure: None,
+        };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -99,6 +107,11 @@ impl Core {
 
     fn set_http(&self, host: Py<PyAny>) -> PyResult<()> {
         self.enter()?.hooks.http = Some(host);
+        Ok(())
+    }
+
+    fn set_on_failure(&self, on_failure: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.on_failure = Some(on_failure);
         Ok(())
     }
 
@@ -228,12 +241,19 @@ impl Core {
         } else {
             None
         };
+        let failure = match state.server.failure() {
+            Some(why) => state.hooks.on_failure.take().map(|on_failure| (on_failure, why)),
+            None => None,
+        };
         let keys =
             if ready.is_empty() { None } else { state.hooks.keys.as_ref().map(|keys| keys.clone_ref(py)) };
         drop(state);
 
         if let Some(on_empty) = on_empty {
             on_empty.call0(py)?;
+        }
+        if let Some((on_failure, why)) = failure {
+            on_failure.call1(py, (why,))?;
         }
         let list = PyList::empty(py);
         if let Some(keys) = keys {

@@ -54,6 +54,8 @@ pub struct Hooks {
     pub steps: Option<Arc<Steps>>,
     pub keys: Option<Py<PyDict>>,
     pub on_empty: Option<Py<PyAny>>,
+    /// Told once why an I/O thread has ended.
+    pub on_failure: Option<Py<PyAny>>,
 }
 
 impl State {
@@ -152,11 +154,12 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take());
+        let callbacks = (self.hooks.on_empty.take(), self.hooks.on_failure.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
-        (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
+        (hooks, callbacks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
     }
 
     // -- seats -------------------------------------------------------------------------------------------------------

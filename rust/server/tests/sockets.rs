@@ -201,3 +201,34 @@ fn the_last_request_of_who_ends_its_half_is_answered() {
         game.end();
     });
 }
+
+#[test]
+fn a_thread_that_ends_says_why_and_what_became_of_its_clients() {
+    let mut game = Game::new(2, |_, _| {});
+    let mut clients: Vec<_> = (0..16).map(|_| game.connect()).collect();
+    assert_eq!(game.server.failure(), None);
+    let keys: Vec<_> = game.server.realm.sessions().collect();
+    let of_first = |game: &Game| {
+        let links = keys.iter().filter_map(|&key| game.server.realm.session(key)?.link());
+        links.filter(|link| link.reactor() == 1).count()
+    };
+    let lost = of_first(&game);
+    // No realm says this: a route of 300 bytes has no encoding.
+    let downs: &mut DownLog = game.server.realm.downs(1);
+    let (targets, route) = (downs.store(b""), downs.store(&[b'a'; 300]));
+    let class = engine::event::Class::Reliable;
+    downs.push(engine::event::Down::Broadcast { targets, class, key: 0, route, body: route });
+    game.until(|game| game.server.failure().is_some());
+    let why = game.server.failure().unwrap();
+    assert!(why.starts_with("I/O thread 1 of 2 has ended: it panicked: a route has at most 255"), "{why}");
+    // Its clients are told of as lost; the others play on, and new ones can come.
+    game.until(|game| of_first(game) == 0 && game.closed(Close::Reset) == lost as u64);
+    clients.retain_mut(|client| !client.is_ended());
+    assert_eq!(clients.len(), 16 - lost);
+    clients.push(game.connect());
+    for client in &mut clients {
+        client.send(&request(1, "echo", b"still here"));
+        game.until(|_| client.packet(PacketKind::Data).is_some());
+    }
+    game.end();
+}
