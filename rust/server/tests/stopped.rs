@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::{Game, request};
+use common::{Client, Game, request};
 use engine::event::{Class, Close};
+use engine::session::SessionKey;
 use wire::packet::PacketKind;
 
 /// The read end of the pipe that a stopped thread waits for.
@@ -18,19 +19,20 @@ static STOPPED: AtomicU32 = AtomicU32::new(0);
 
 /// Runs in the thread that is to stop, between any two of its instructions.
 extern "C" fn stand_still(_: libc::c_int) {
+    let gate = GATE.load(SeqCst);
     STOPPED.fetch_add(1, SeqCst);
     let mut byte = 0u8;
     // SAFETY: read may be called in a signal handler, and `byte` has room for the one byte asked for.
-    unsafe { libc::read(GATE.load(SeqCst), (&raw mut byte).cast(), 1) };
+    unsafe { libc::read(gate, (&raw mut byte).cast(), 1) };
 }
 
-/// The first I/O thread, standing still until this is dropped.
+/// An I/O thread, standing still until this is dropped.
 struct Stopped {
     gate: OwnedFd,
 }
 
 impl Stopped {
-    fn first_thread() -> Self {
+    fn thread(number: u8) -> Self {
         let (read, write) = rustix::pipe::pipe().unwrap();
         GATE.store(read.as_raw_fd(), SeqCst);
         std::mem::forget(read); // for the handler, as long as the process lives
@@ -42,7 +44,7 @@ impl Stopped {
             action.sa_flags = libc::SA_RESTART;
             assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
         }
-        let thread = thread_named("gameserver-io-1");
+        let thread = thread_named(&format!("gameserver-io-{number}"));
         // SAFETY: it sends a signal that has a handler to a thread of this process.
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
         assert_eq!(sent, 0);
@@ -59,10 +61,17 @@ impl Drop for Stopped {
     }
 }
 
-fn thread_named(name: &str) -> RawFd {
-    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-    let found = tasks.find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name);
-    found.unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
+/// The id of a thread of this process. It gives itself its name, so that may take a moment.
+fn thread_named(name: &str) -> libc::pid_t {
+    loop {
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap();
+            if std::fs::read_to_string(task.path().join("comm")).unwrap().trim() == name {
+                return task.file_name().to_str().unwrap().parse().unwrap();
+            }
+        }
+        std::thread::yield_now();
+    }
 }
 
 const ROUNDS: u8 = 100;
@@ -78,16 +87,24 @@ fn push(round: u8) -> Vec<u8> {
 #[test]
 fn a_thread_that_stands_still_holds_up_nobody_else_and_loses_nothing() {
     let mut game = Game::new(2, |_, _| {});
-    let mut clients = [Vec::new(), Vec::new()];
-    while clients.iter().any(|of_thread| of_thread.len() < 4) {
-        let client = game.connect();
-        let key = game.server.realm.sessions().last().unwrap();
-        let reactor = game.server.realm.session(key).unwrap().link().unwrap().reactor();
-        clients[usize::from(reactor) - 1].push((client, key));
-    }
-    let [mut held, mut free] = clients;
-
-    let stopped = Stopped::first_thread();
+    // Whom a thread that stands still does not accept, the other one does.
+    let mut four_of = |reactor: u8| -> Vec<(Client, SessionKey)> {
+        let one = |_| {
+            let before: Vec<_> = game.server.realm.sessions().collect();
+            let client = game.connect();
+            let new = |game: &Game| game.server.realm.sessions().find(|key| !before.contains(key));
+            game.until(|game| new(game).is_some());
+            let key = new(&game).unwrap();
+            assert_eq!(game.server.realm.session(key).unwrap().link().unwrap().reactor(), reactor);
+            (client, key)
+        };
+        (0..4).map(one).collect()
+    };
+    let stopped = Stopped::thread(2);
+    let mut held = four_of(1);
+    drop(stopped);
+    let stopped = Stopped::thread(1);
+    let mut free = four_of(2);
     let began = Instant::now();
     let mut newcomers = Vec::new();
     for round in 1..=ROUNDS {
