@@ -92,9 +92,7 @@ fn a_thread_that_stands_still_holds_up_nobody_else_and_loses_nothing() {
         let one = |_| {
             let before: Vec<_> = game.server.realm.sessions().collect();
             let client = game.connect();
-            let new = |game: &Game| game.server.realm.sessions().find(|key| !before.contains(key));
-            game.until(|game| new(game).is_some());
-            let key = new(&game).unwrap();
+            let key = game.server.realm.sessions().find(|key| !before.contains(key)).unwrap();
             assert_eq!(game.server.realm.session(key).unwrap().link().unwrap().reactor(), reactor);
             (client, key)
         };

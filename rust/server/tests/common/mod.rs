@@ -1,6 +1,8 @@
 //! A server with real sockets and a game in Rust, and clients that are driven from the same thread.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod tls;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,6 +18,8 @@ use net::address::Address;
 use server::options::Options;
 use server::turn::Server;
 use wire::packet::{self, PacketKind};
+use wire::websocket::frame::{OpCode, encode_frame};
+use wire::websocket::upgrade;
 
 /// Longer than anything here takes: a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +30,8 @@ pub struct Game {
     pub address: SocketAddr,
     pub logs: Vec<UpLog>,
     pub answered: u64,
+    /// Sessions that joined, so far.
+    pub joined: usize,
     pub large: Vec<u8>,
     /// Requests of clients that do not take their answers, who are not read meanwhile; as Python's side keeps them.
     pub waiting: BTreeMap<u64, VecDeque<Asked>>,
@@ -81,6 +87,7 @@ impl Game {
             address,
             logs: Vec::new(),
             answered: 0,
+            joined: 0,
             large: vec![7; 4_001],
             waiting: BTreeMap::new(),
             answers_bytes_max: 64 * 1024,
@@ -120,8 +127,10 @@ impl Game {
                 }
                 let realm = &mut self.server.realm;
                 while let Some(event) = realm.poll_event() {
-                    if let Event::Authenticate { session, .. } = event {
-                        realm.accept(now, session, None).unwrap();
+                    match event {
+                        Event::Authenticate { session, .. } => realm.accept(now, session, None).unwrap(),
+                        Event::Joined { .. } => self.joined += 1,
+                        _ => {}
                     }
                 }
             }
@@ -197,10 +206,12 @@ impl Game {
         self.join(Client::new(self.address))
     }
 
-    /// Shakes hands.
+    /// Shakes hands. With threads the client may know of it before the realm does.
     pub fn join<S: Read + Write>(&mut self, mut client: Client<S>) -> Client<S> {
+        let joined = self.joined + 1;
         client.send(&hello());
         self.until(|_| client.packet(PacketKind::Heartbeat).is_some());
+        self.until(|game| game.joined == joined);
         client
     }
 
@@ -299,6 +310,31 @@ pub fn request(id: u8, route: &str, body: &[u8]) -> Vec<u8> {
 
 pub fn on_both(test: fn(u8)) {
     [0, 2].into_iter().for_each(test);
+}
+
+/// A protocol's name, all that a client says, and whether what came is the whole answer.
+pub type Conversation = (&'static str, fn() -> Vec<u8>, fn(&[u8]) -> bool);
+
+/// A short conversation in each protocol; the answer needs the last byte.
+pub const CONVERSATIONS: [Conversation; 3] = [
+    (
+        "packets",
+        || [hello(), request(1, "echo", b"!")].concat(),
+        |came| came.ends_with(b"\x04\0\0\x03\x04\x01!"),
+    ),
+    ("WebSocket", in_frames, |came| came.ends_with(b"\x82\x07\x04\0\0\x03\x04\x01!")),
+    ("HTTP", || b"GET / HTTP/1.1\r\nHost: here\r\n\r\n".to_vec(), |came| came.ends_with(b"\r\n\r\nok")),
+];
+
+/// The same packets as ever, over WebSocket, one of them in two frames.
+fn in_frames() -> Vec<u8> {
+    let mut bytes = upgrade::request("here", "/", None, *b"the sample nonce").unwrap();
+    let packets = [hello(), request(1, "echo", b"!")].concat();
+    let (first, second) = packets.split_at(packets.len() - 5);
+    for payload in [first, second] {
+        encode_frame(OpCode::Binary, true, Some([1, 2, 3, 4]), payload, &mut bytes);
+    }
+    bytes
 }
 
 const HOLD: u32 = 2;
