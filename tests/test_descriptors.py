@@ -16,6 +16,7 @@ import pytest
 from wire_client import Client, connected
 
 LIMIT = 96
+CROWD = LIMIT + 300
 
 GAME = f"""
 import asyncio, resource, sys
@@ -69,7 +70,7 @@ def refused(client: Client) -> int:
 @pytest.mark.parametrize("io_threads", [0, 2])
 def test_without_descriptors_it_serves_whom_it_has_and_later_everybody(tmp_path: Path, io_threads: int) -> None:
     with poor_server(tmp_path, io_threads) as (server, port), connected(port) as player:
-        crowd = [Client(port) for _ in range(2 * LIMIT)]  # the kernel lets them in, whether the server can or not
+        crowd = [Client(port) for _ in range(CROWD)]  # the kernel lets them in, whether the server can or not
         while refused(player) == 0:
             pass
         assert len(os.listdir(f"/proc/{server.pid}/fd")) >= LIMIT - 2
@@ -83,8 +84,7 @@ def test_without_descriptors_it_serves_whom_it_has_and_later_everybody(tmp_path:
         spent = cpu_seconds(server.pid) - before
         assert spent < 0.5, f"{spent} s of CPU in 2 s"
         assert answers > 10
-        turned_away = refused(player)
-        assert 1 <= turned_away <= 2 * LIMIT
+        assert refused(player) <= 100, "most of them wait, and are not let in to be turned away as fast as it goes"
 
         # Relief: who comes now is let in, by the same listener.
         for client in crowd:

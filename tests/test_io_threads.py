@@ -10,7 +10,7 @@ import pytest
 from wire_client import KICK, Client, connected
 
 from gameserver import App, GameServerError, Left, Session
-from gameserver.testing import running
+from gameserver.testing import RunningServer, running
 
 
 def epolls() -> set[int]:
@@ -40,22 +40,26 @@ def test_a_server_whose_io_thread_has_ended_stops_in_order_and_says_so() -> None
     def stop() -> None:
         story.append("stop")
 
-    with (
-        pytest.raises(GameServerError, match=r"I/O thread [12] of 2 has ended: waiting for sockets failed: .*stopped"),
-        running(app, io_threads=2, drain_timeout=2.0) as server,
-    ):
-        clients = [connected(server.port) for _ in range(8)]
-        # Its next wait is for a file that is no epoll: the kernel refuses it.
-        epoll = min(epolls() - before)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, epoll)
-        os.close(null)
-        # Clients of both threads hear of it: cut off, or kicked for the shutdown. Newcomers make both threads wake up.
-        with contextlib.suppress(OSError):
-            while True:
-                Client(server.port).close()
-        kicks = [body for client in clients for kind, body in client.until_closed() if kind == KICK]
-        assert set(kicks) <= {b'{"reason":"shutdown"}'}
+    def until_it_ends() -> None:
+        with running(app, io_threads=2, drain_timeout=2.0) as server:
+            clients = [connected(server.port) for _ in range(8)]
+            # Its next wait is for a file that is no epoll: the kernel refuses it.
+            epoll = min(epolls() - before)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, epoll)
+            os.close(null)
+            servers.append(server)
+            # Clients of both threads hear of it: cut off, or kicked for the shutdown. Newcomers make both threads wake up.
+            with contextlib.suppress(OSError):
+                while True:
+                    Client(server.port).close()
+            kicks = [body for client in clients for kind, body in client.until_closed() if kind == KICK]
+            assert set(kicks) <= {b'{"reason":"shutdown"}'}
+
+    servers: list[RunningServer] = []
+    with pytest.raises(GameServerError, match=r"I/O thread [12] of 2 has ended: waiting for sockets failed: .*stopped"):
+        until_it_ends()
+    [server] = servers
     assert story.count("stop") == 1
     assert len(story) == 9
     assert set(story) <= {"stop", "lost", "shutdown"}
