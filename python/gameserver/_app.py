@@ -133,6 +133,7 @@ class App(Registry):
         self._addresses: list[str] = []
         self._last_stats: dict[str, Any] = {}
         self._signals = 0
+        self._failure: str | None = None  # of the core, by which the server ended
 
     # -- what is registered ------------------------------------------------------------------------------------------
 
@@ -261,8 +262,8 @@ class App(Registry):
     def stats(self) -> dict[str, Any]:
         """Counters of the running server, as plain numbers.
 
-        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
-        flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
+        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, tls,
+        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
         bodies_refused, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns,
         lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
@@ -298,6 +299,7 @@ class App(Registry):
         Raises:
             ConfigError: a setting or a handler is wrong; says what, where, and what to do.
             OSError: the address can't be bound.
+            GameServerError: an I/O thread has ended by itself; the server was stopped, in order, for it.
         """
         if self._core is not None:
             self._core.now()  # in a forked child, or in another thread, it raises and says so
@@ -329,14 +331,17 @@ class App(Registry):
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
                 core.close()
+        if self._failure is not None:
+            raise GameServerError(f"{self._failure}; the server was stopped")
 
     async def _main(self, core: Core, settings: _settings.Settings) -> None:
-        self._stopping, self._empty = asyncio.Event(), asyncio.Event()
+        self._stopping, self._empty, self._failure = asyncio.Event(), asyncio.Event(), None
         static = self._home() / self._static if self._static is not None else None
         host = HttpHost(core, app=self._http, static=static, errors=self._errors)
         with self._signal_handlers():
             core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
             core.set_http(host)
+            core.set_on_failure(self._core_failed)
             self._addresses = core.listen()
             await host.start()
             try:
@@ -542,6 +547,13 @@ class App(Registry):
             self._failed(where, error)
 
     # -- errors ------------------------------------------------------------------------------------------------------
+
+    def _core_failed(self, why: str) -> None:
+        """The core can't go on as it should: with half of its threads it would serve half of its clients."""
+        log.critical("%s; the server stops", why)
+        self._failure = why
+        if self._stopping is not None:
+            self._stopping.set()
 
     def _task_done(self, where: str, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -153,6 +153,12 @@ pub struct ReactorStats {
     pub refused_descriptors: u64,
     /// Other failures of accept.
     pub accept_errors: u64,
+    /// Connections that began to speak TLS.
+    pub tls: u64,
+    /// Connections that broke TLS's rules, in its handshake or later.
+    pub tls_failed: u64,
+    /// Connections whose TLS stream was cut off: its end came, and was not announced.
+    pub tls_truncated: u64,
     /// Reads of sockets.
     pub reads: u64,
     /// Flushes of sockets.
@@ -161,6 +167,18 @@ pub struct ReactorStats {
     pub waits: u64,
     /// Open sockets.
     pub open: usize,
+}
+
+impl ReactorStats {
+    #[cold]
+    fn tls_ended_by(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.tls_truncated += 1,
+            // rustls's; those of the network itself have kinds of their own.
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => self.tls_failed += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Sockets, and the wait for them. A plain value: one thread at a time polls it.
@@ -399,6 +417,9 @@ impl Reactor {
         let Some(socket) = find(&mut self.sockets, token) else { return Read::Gone };
         let read = socket.read(&mut self.scratch, &self.pool, f);
         if socket.tls.is_some() {
+            if let Read::Error(error) = &read {
+                self.stats.tls_ended_by(error);
+            }
             self.after_tls(token);
         }
         read
@@ -471,6 +492,10 @@ impl Reactor {
             listening.and_then(|listening| listening.tls.as_ref()).ok_or(StartTlsError::NotConfigured)?;
         let tls = Tls::server(config).map_err(io::Error::other)?;
         let started = socket.start_tls(tls, &mut self.scratch, &self.pool);
+        self.stats.tls += 1;
+        if let Err(error) = &started {
+            self.stats.tls_ended_by(error);
+        }
         self.flush(token); // the answer, or the alert
         self.after_tls(token);
         Ok(started?)

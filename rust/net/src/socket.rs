@@ -222,7 +222,7 @@ impl Socket {
         if self.has_pending() {
             return self.pending(pool, f);
         }
-        if self.end_due {
+        if self.end_due || self.ended {
             return self.end();
         }
         let waiting = self.tail.as_ref().map_or(0, |tail| tail.len() - self.tail_start as usize);
@@ -247,7 +247,7 @@ impl Socket {
         };
         let all = if let Some(tls) = &mut self.tls {
             let received = match sys::receive(&self.fd, &mut scratch.received) {
-                Ok(0) => return self.end(),
+                Ok(0) => return self.cut_off(),
                 Ok(received) => received,
                 Err(error) => return failed(error),
             };
@@ -323,7 +323,7 @@ impl Socket {
                 }
             } else {
                 self.tail = Some(tail);
-                return received.map_or_else(failed, |_| self.end());
+                return received.map_or_else(failed, |_| self.cut_off());
             }
         } else {
             if tail.capacity() - tail.len() < APPENDED_MIN {
@@ -394,6 +394,12 @@ impl Socket {
     fn end<R>(&mut self) -> Read<R> {
         (self.ended, self.end_due) = (true, false);
         Read::Eof
+    }
+
+    /// The stream has ended, and TLS has not said so: bytes may be missing, and anybody on the way may have cut it.
+    fn cut_off<R>(&mut self) -> Read<R> {
+        (self.ended, self.end_due) = (true, false);
+        Read::Error(io::Error::new(io::ErrorKind::UnexpectedEof, "the TLS stream was cut off"))
     }
 
     fn flush_tls(&mut self) -> Flush {

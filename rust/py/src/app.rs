@@ -98,7 +98,7 @@ impl Core {
     fn may_stay(&self, until: Option<Nanos>) -> PyResult<bool> {
         let state = self.enter()?;
         let is_due = until.is_some_and(|until| until == 0 || net::sys::monotonic_now() >= until);
-        Ok(!is_due && !state.server.has_foreign() && !state.is_deserted())
+        Ok(!is_due && !state.server.has_foreign() && !state.is_deserted() && !state.has_failed())
     }
 
     fn tell(&self, link: u64, down: impl FnOnce(LinkId) -> Down) -> PyResult<()> {
@@ -119,8 +119,16 @@ impl Core {
     ) -> PyResult<Self> {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
-        let hooks =
-            Hooks { session_class, failed, fire, http: None, steps: None, guest: None, on_empty: None };
+        let hooks = Hooks {
+            session_class,
+            failed,
+            fire,
+            http: None,
+            steps: None,
+            guest: None,
+            on_empty: None,
+            on_failure: None,
+        };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -140,6 +148,11 @@ impl Core {
 
     fn set_http(&self, host: Py<PyAny>) -> PyResult<()> {
         self.enter()?.hooks.http = Some(host);
+        Ok(())
+    }
+
+    fn set_on_failure(&self, on_failure: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.on_failure = Some(on_failure);
         Ok(())
     }
 
@@ -245,9 +258,16 @@ impl Core {
         let mut state = self.enter()?;
         let ready: Vec<_> = state.server.take_foreign().collect();
         let on_empty = if state.is_deserted() { state.hooks.on_empty.take() } else { None };
+        let failure = match state.server.failure() {
+            Some(why) => state.hooks.on_failure.take().map(|on_failure| (on_failure, why)),
+            None => None,
+        };
         drop(state);
         if let Some(on_empty) = on_empty {
             on_empty.call0(py)?;
+        }
+        if let Some((on_failure, why)) = failure {
+            on_failure.call1(py, (why,))?;
         }
         match guest {
             Some(guest) if !ready.is_empty() => guest.keys(py, &ready),

@@ -64,6 +64,8 @@ pub struct Hooks {
     pub steps: Option<Arc<Steps>>,
     pub guest: Option<Arc<Guest>>,
     pub on_empty: Option<Py<PyAny>>,
+    /// Told once why an I/O thread has ended.
+    pub on_failure: Option<Py<PyAny>>,
 }
 
 impl State {
@@ -159,11 +161,12 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take());
+        let callbacks = (self.hooks.on_empty.take(), self.hooks.on_failure.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
-        (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
+        (hooks, callbacks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
     }
 
     // -- seats -------------------------------------------------------------------------------------------------------
@@ -195,6 +198,11 @@ impl State {
     /// Whether what waits for the last one to go is to be told.
     pub fn is_deserted(&self) -> bool {
         self.hooks.on_empty.is_some() && self.is_empty() && self.server.connections() == 0
+    }
+
+    /// Whether there is a failure that nobody was told of.
+    pub fn has_failed(&self) -> bool {
+        self.hooks.on_failure.is_some() && self.server.failure().is_some()
     }
 
     /// Whether any session is left, or what its end has to do.

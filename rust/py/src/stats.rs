@@ -54,6 +54,9 @@ fn connections<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, P
     dict.set_item("refused_address", sum(|stats| stats.refused_address))?;
     dict.set_item("refused_descriptors", sum(|stats| stats.refused_descriptors))?;
     dict.set_item("accept_errors", sum(|stats| stats.accept_errors))?;
+    dict.set_item("tls", sum(|stats| stats.tls))?;
+    dict.set_item("tls_failed", sum(|stats| stats.tls_failed))?;
+    dict.set_item("tls_truncated", sum(|stats| stats.tls_truncated))?;
     dict.set_item("reads", sum(|stats| stats.reads))?;
     dict.set_item("flushes", sum(|stats| stats.flushes))?;
     dict.set_item("waits", sum(|stats| stats.waits))?;

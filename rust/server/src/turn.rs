@@ -344,6 +344,13 @@ impl Server {
         all
     }
 
+    /// Why an I/O thread has ended without being asked to, if one has: its clients are gone, and it serves no new ones.
+    pub fn failure(&self) -> Option<String> {
+        let failures = self.threads.iter().map(IoThread::failure);
+        let (number, why) = (1..).zip(failures).find_map(|(number, why)| Some((number, why?)))?;
+        Some(format!("I/O thread {number} of {} has ended: {why}", self.io_threads))
+    }
+
     /// The buffers of all reactors.
     pub fn pool(&self) -> &Pool {
         &self.pool

@@ -10,7 +10,7 @@ use wire::websocket::frame::{
 };
 use wire::websocket::upgrade;
 
-use super::{Farewell, Fault, Link, Next, Outbox, Phase, Rare, Taken};
+use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
 use crate::route::RouteTable;
 
@@ -44,7 +44,7 @@ impl Link {
                     self.waits = true;
                     Step::Wait(Next::Held)
                 }
-                Phase::Closing | Phase::Closed => {
+                Phase::Ended | Phase::Closing | Phase::Closed => {
                     return Ok(Taken { consumed: bytes.len(), next: Next::Bytes(1) });
                 }
                 _ if self.is_websocket => self.take_frame(now, rest, budget, ups, out)?,
@@ -174,6 +174,7 @@ impl Link {
             // Whoever sends much in a message has as much of the pass as who sends many.
             *budget = budget.saturating_sub(body.len() / BYTES_PER_BUDGET);
             let body = run.span(body);
+            self.owed = self.owed.saturating_add(u32::from(id.is_some()));
             ups.push(match id {
                 Some(id) => Up::Request { link: self.id, id, route, body },
                 None => Up::Notify { link: self.id, route, body },
@@ -208,6 +209,7 @@ impl Link {
                 Some(route) => route,
                 None => {
                     let route = run.span(message::route_name(name)?.as_bytes());
+                    self.owed = self.owed.saturating_add(u32::from(request.is_some()));
                     ups.push(Up::UnknownRoute { link: self.id, request, route });
                     return Ok(());
                 }
@@ -226,6 +228,7 @@ impl Link {
             *budget = budget.saturating_sub(message.body.len() / BYTES_PER_BUDGET);
             run.span(message.body)
         };
+        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, body },
             None => Up::Notify { link: self.id, route, body },
@@ -318,8 +321,8 @@ impl Link {
         let mut joined = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.joined)).unwrap_or_default();
         if !joined.is_empty() {
             let phase = self.phase;
-            let taken = self.take_packets(now, &joined, budget, ups, out)?;
-            joined.drain(..taken.consumed);
+            let taken = self.take_packets(now, joined.rest(), budget, ups, out)?;
+            joined.consume(taken.consumed);
             self.keep_joined(joined);
             match taken.next {
                 Next::Again if *budget == 0 => return Ok(Step::Wait(Next::Again)),
@@ -369,17 +372,17 @@ impl Link {
         }
         if joined.is_empty() {
             let taken = self.take_packets(now, payload, budget, ups, out)?;
-            joined.extend_from_slice(&payload[taken.consumed..]);
+            joined.extend(&payload[taken.consumed..]);
         } else {
             // It goes on with a packet; the next step reads it.
-            joined.extend_from_slice(payload);
+            joined.extend(payload);
         }
         self.keep_joined(joined);
         Ok(Step::Took(frame_bytes))
     }
 
     /// The rest of frames; an empty one leaves no memory behind.
-    fn keep_joined(&mut self, joined: Vec<u8>) {
+    fn keep_joined(&mut self, joined: Leftover) {
         if !joined.is_empty() {
             self.rare_half().joined = joined;
         } else if self.rare.as_ref().is_some_and(|rare| rare.client.is_none()) {
