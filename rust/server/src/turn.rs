@@ -34,7 +34,7 @@ use crate::threads::IoThread;
 use crate::ticks::TickStats;
 
 /// What is read before it is dispatched and answered. Messages, answers and send buffers of a part this large stay in the
-/// processor's second cache together.
+/// processor's first cache together.
 const READ_BYTES: usize = 8 * 1024;
 
 /// Realm, sockets, ticks: all of a server but Python.
