@@ -97,12 +97,7 @@ impl Link {
 
     /// Packets of a client that is let in: what they say is kept in one piece.
     #[inline]
-    fn take_messages(
-        &mut self,
-        bytes: &[u8],
-        budget: &mut usize,
-        ups: &mut UpLog,
-    ) -> Result<Taken, Fault> {
+    fn take_messages(&mut self, bytes: &[u8], budget: &mut usize, ups: &mut UpLog) -> Result<Taken, Fault> {
         let mut run = Run { bytes, taken: 0, start: 0, stored: ups.stored(), route: None };
         let result = self.take_run(&mut run, budget, ups);
         run.store(ups);

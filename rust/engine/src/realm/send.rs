@@ -24,7 +24,14 @@ impl Realm {
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, false, false), body, downs) {
+        if send_answer(
+            session,
+            self.config.queue_bytes_max,
+            link,
+            ResponseHead::new(id, false, false),
+            body,
+            downs,
+        ) {
             self.stats.messages_out += 1;
         }
     }
@@ -59,7 +66,14 @@ impl Realm {
             );
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, true, false), &body, downs) {
+        if send_answer(
+            session,
+            self.config.queue_bytes_max,
+            link,
+            ResponseHead::new(id, true, false),
+            &body,
+            downs,
+        ) {
             self.stats.messages_out += 1;
         }
     }
