@@ -35,7 +35,7 @@ impl Outbox for Sink {
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }

@@ -559,7 +559,7 @@ impl Outbox for Out<'_> {
         self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
     }
 }
@@ -575,7 +575,7 @@ impl Outbox for Metered<'_, '_> {
         self.out.packet(class, key, write)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.out.block(class, key, bytes)
     }
 
