@@ -47,7 +47,6 @@ pub struct Link {
     role: Role,
     is_websocket: bool,
     fragments: Fragments,
-    is_tls: bool,
     /// The realm reads no more from it.
     is_paused: bool,
     /// It has bytes that must wait for the handshake's answer.
@@ -58,16 +57,17 @@ pub struct Link {
     compresses: bool,
     /// Charges are told exactly at the next chance.
     tells_charge: bool,
-    /// HTTP bytes are queued whose leaving is to be told.
-    http_owes: bool,
-    http_ended: bool,
     rare: Option<Box<Rare>>,
 }
 
-/// What a connection has only in its first moments, in client role, or while a packet spans WebSocket frames.
+/// What a connection has only in its first moments, over HTTP, in client role, or while a packet spans WebSocket frames.
 #[derive(Debug, Default)]
 struct Rare {
     address: Box<str>,
+    is_tls: bool,
+    /// HTTP bytes are queued whose leaving is to be told.
+    http_owes: bool,
+    http_ended: bool,
     /// The rest of WebSocket frames: a packet that spans them, or packets beyond the budget.
     joined: Leftover,
     /// Of an HTTP head so much was seen to have no end.
@@ -215,15 +215,12 @@ impl Link {
             role,
             is_websocket: false,
             fragments: Fragments::default(),
-            is_tls: false,
             is_paused: false,
             waits: false,
             is_silent: false,
             deadline_moved: false,
             compresses: false,
             tells_charge: false,
-            http_owes: false,
-            http_ended: false,
             rare: Some(Box::new(rare)),
         }
     }
@@ -245,7 +242,7 @@ impl Link {
 
     /// TLS has begun under this link.
     pub fn mark_tls(&mut self) {
-        self.is_tls = true;
+        self.rare_half().is_tls = true;
     }
 
     /// Other settings, from now on.
@@ -340,8 +337,7 @@ impl Link {
             self.tells_charge = false;
             ups.push(Up::Sent { link: self.id, bytes: gone });
         }
-        if self.http_owes && queued == 0 {
-            self.http_owes = false;
+        if self.phase == Phase::Http && queued == 0 && std::mem::take(&mut self.rare_half().http_owes) {
             ups.push(Up::HttpDrained { link: self.id });
         }
     }
@@ -349,7 +345,7 @@ impl Link {
     /// The peer sends no more.
     pub fn handle_eof(&mut self, now: Nanos, ups: &mut UpLog) {
         if self.phase == Phase::Http {
-            if !std::mem::replace(&mut self.http_ended, true) {
+            if !std::mem::replace(&mut self.rare_half().http_ended, true) {
                 ups.push(Up::HttpEnded { link: self.id });
             }
             return;
@@ -658,3 +654,13 @@ const CHARGE_TOLD_BYTES: u32 = 32 * 1024;
 const STALE_HEARTBEATS: Nanos = 2;
 /// How long an HTTP client may take for the last window of its answer: as the HTTP side gives it for each.
 const HTTP_DRAIN_NANOS: Nanos = 60 * 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_link_is_small() {
+        assert!(size_of::<Link>() <= 72, "{} bytes", size_of::<Link>());
+    }
+}

@@ -265,7 +265,7 @@ impl Realm {
             }
             Up::Meter { link, bytes_in, bytes_out, rtt_us, quiet } => {
                 if let Some((_, entry)) = self.of(link) {
-                    let [before_in, before_out] = entry.bytes_before;
+                    let [before_in, before_out] = entry.rare().map_or([0; 2], |rare| rare.bytes_before);
                     (entry.bytes_in, entry.bytes_out) = (before_in + bytes_in, before_out + bytes_out);
                     entry.rtt_us = rtt_us;
                     entry.last_heard = entry.last_heard.max(now.saturating_sub(quiet));
@@ -318,8 +318,7 @@ impl Realm {
         session.bytes_in += body_len as u64;
         self.stats.messages_in += 1;
         if let Some(id) = request
-            && !session.in_flight.is_empty()
-            && session.in_flight.contains(&id)
+            && session.is_in_flight(id)
         {
             session.doomed = true;
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
@@ -341,10 +340,7 @@ impl Realm {
     /// The request stays unanswered beyond the dispatch that brought it: its id is in flight until it is answered.
     pub fn defer(&mut self, session: SessionKey, id: u32) {
         if let Some(session) = self.sessions.get_mut(session) {
-            // One that waited for its turn is in flight already.
-            if !session.in_flight.contains(&id) {
-                session.in_flight.push(id);
-            }
+            session.defer(id);
         }
     }
 
@@ -385,23 +381,15 @@ impl Realm {
         }
         let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
         let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
-        for timer in [guest.timer.take(), session.timer.take()].into_iter().flatten() {
+        for timer in [guest.take_timer(), session.take_timer()].into_iter().flatten() {
             self.wheel.cancel(timer);
         }
-        session.link = guest.link;
-        session.serializer = guest.serializer;
-        session.transport = guest.transport;
-        session.tls = guest.tls;
-        session.address = guest.address;
-        session.has_gs = guest.has_gs;
-        session.wants_dict = guest.wants_dict;
-        session.last_heard = guest.last_heard;
-        session.bytes_before = [session.bytes_in, session.bytes_out];
-        session.rtt_us = 0;
+        let groups = guest.take_groups();
+        session.take_link_of(guest);
         if let Some(link) = session.link {
             self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
         }
-        for group in guest.groups {
+        for group in groups {
             self.groups.remove(group, newcomer);
         }
         self.events.push_back(Event::Gone { session: newcomer });
@@ -466,7 +454,7 @@ impl Realm {
         };
         let is_new = self.groups.add(group, key);
         if is_new {
-            session.groups.push(group);
+            session.rare_mut().groups.push(group);
         }
         is_new
     }
@@ -477,7 +465,7 @@ impl Realm {
             return false;
         }
         if let Some(session) = self.sessions.get_mut(key) {
-            session.groups.retain(|&other| other != group);
+            session.rare_mut().groups.retain(|&other| other != group);
         }
         true
     }
@@ -579,34 +567,9 @@ impl Realm {
     fn open(&mut self, now: Nanos, link: LinkId, transport: Transport, tls: bool, address: &[u8]) {
         self.last_id += 1;
         let id = u64::from(self.config.node & NODE_MASK) << COUNTER_BITS | self.last_id & COUNTER_MASK;
-        let key = self.sessions.insert(Session {
-            link: Some(link),
-            state: State::Connecting,
-            serializer: self.config.serializer,
-            transport,
-            tls,
-            answered: false,
-            acked: false,
-            joined: false,
-            doomed: false,
-            wants_dict: false,
-            has_gs: false,
-            charge: 0,
-            last_heard: now,
-            messages_in: 0,
-            messages_out: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            bytes_before: [0; 2],
-            in_flight: Vec::new(),
-            id,
-            connected_at: now,
-            rtt_us: 0,
-            timer: None,
-            uid: None,
-            address: String::from_utf8_lossy(address).into(),
-            groups: Vec::new(),
-        });
+        let address = String::from_utf8_lossy(address);
+        let serializer = self.config.serializer;
+        let key = self.sessions.insert(Session::new(now, id, link, transport, tls, serializer, &address));
         let places = &mut self.links[usize::from(link.reactor())];
         let slot = link.slot() as usize;
         if places.len() <= slot {
@@ -627,12 +590,12 @@ impl Realm {
         };
         let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.timer = Some(timer);
+        session.rare_mut().timer = Some(timer);
         let is_javascript = handshake.is_javascript();
         match &handshake.gs {
             Some(gs) => {
-                session.has_gs = true;
-                session.wants_dict = gs.dict;
+                let rare = session.rare_mut();
+                (rare.has_gs, rare.wants_dict) = (true, gs.dict);
                 session.serializer = gs.serializer.unwrap_or(self.config.serializer);
             }
             None if is_javascript => session.serializer = Serializer::Json,
@@ -653,16 +616,20 @@ impl Realm {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = session.link else { return };
         session.answered = true;
-        if let Some(timer) = session.timer.take() {
+        if let Some(timer) = session.take_timer() {
             self.wheel.cancel(timer);
         }
-        let codes = if session.wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
+        // Asked for by this link, and answered now.
+        let rare = session.rare_mut();
+        let (wants_dict, has_gs) = (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.has_gs));
+        session.shed_rare();
+        let codes = if wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();
         let body = ServerHandshake {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: session.has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
+            gs: has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
             user: "{}",
         }
         .to_bytes();
@@ -735,7 +702,7 @@ impl Realm {
         session.link = None;
         (session.answered, session.acked, session.doomed) = (false, false, false);
         session.charge = 0;
-        session.in_flight = Vec::new();
+        session.forget_in_flight();
         if was_active {
             self.events.push_back(Event::Dropped { session: key });
         }
@@ -746,17 +713,17 @@ impl Realm {
         }
         let timer = self.wheel.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
         if let Some(session) = self.sessions.get_mut(key) {
-            session.timer = Some(timer);
+            session.rare_mut().timer = Some(timer);
         }
     }
 
     /// `authenticate` did not answer in time, or nobody came back.
     fn session_due(&mut self, slot: u32, timer: TimerKey) {
         let Some((key, session)) = self.sessions.at_mut(slot) else { return };
-        if session.timer != Some(timer) {
+        if session.rare().and_then(|rare| rare.timer) != Some(timer) {
             return;
         }
-        session.timer = None;
+        session.take_timer();
         if session.state == State::Pending {
             self.end(key, Left::Lost, None);
             return;
@@ -776,9 +743,9 @@ impl Realm {
         };
         session.state = State::Closed;
         session.charge = 0;
-        session.in_flight = Vec::new();
-        let (link, timer, joined) = (session.link.take(), session.timer.take(), session.joined);
-        let groups = std::mem::take(&mut session.groups);
+        session.forget_in_flight();
+        let (link, timer, joined) = (session.link.take(), session.take_timer(), session.joined);
+        let groups = session.take_groups();
         if let Some(uid) = &session.uid
             && self.uids.get(uid) == Some(&key)
         {
@@ -849,17 +816,6 @@ impl Session {
         }
         self.charge = total;
         true
-    }
-
-    /// A request is in flight no more.
-    #[inline]
-    fn answer_is_given(&mut self, id: u32) {
-        self.messages_out += 1;
-        if !self.in_flight.is_empty()
-            && let Some(place) = self.in_flight.iter().position(|&other| other == id)
-        {
-            self.in_flight.swap_remove(place);
-        }
     }
 }
 

@@ -96,7 +96,7 @@ impl Session {
     fn address(&self, py: Python<'_>) -> PyResult<String> {
         self.read(
             py,
-            |realm, key, _| realm.session(key).map(|session| session.address().to_owned()),
+            |realm, key, _| realm.session(key).map(|session| session.address().into_owned()),
             String::new(),
         )
     }

@@ -276,7 +276,8 @@ impl Link {
         };
         if upgrade::wants_upgrade(&head) {
             let origins = &self.config.allowed_origins;
-            let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, self.is_tls))?;
+            let is_tls = self.rare.as_ref().is_some_and(|rare| rare.is_tls);
+            let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, is_tls))?;
             self.send_plain(&answer, out)?;
             self.opened(Transport::WebSocket, ups);
             self.is_websocket = true;
@@ -293,7 +294,7 @@ impl Link {
     }
 
     fn take_http(&mut self, bytes: &[u8], ups: &mut UpLog) -> Step {
-        if bytes.is_empty() || self.http_ended {
+        if bytes.is_empty() || self.rare.as_ref().is_some_and(|rare| rare.http_ended) {
             return Step::Wait(Next::Bytes(1));
         }
         let body = ups.store(bytes);
@@ -302,9 +303,9 @@ impl Link {
     }
 
     fn opened(&mut self, transport: Transport, ups: &mut UpLog) {
-        let address = self.rare.take().map(|rare| rare.address).unwrap_or_default();
+        let Rare { address, is_tls, .. } = self.rare.take().map_or_else(Rare::default, |rare| *rare);
         let address = ups.store(address.as_bytes());
-        ups.push(Up::Opened { link: self.id, transport, tls: self.is_tls, address });
+        ups.push(Up::Opened { link: self.id, transport, tls: is_tls, address });
     }
 
     // -- WebSocket ---------------------------------------------------------------------------------------------------
@@ -499,7 +500,7 @@ impl Link {
         !bytes.is_empty() || self.rare.as_ref().is_some_and(|rare| !rare.joined.is_empty())
     }
 
-    fn rare_half(&mut self) -> &mut Rare {
+    pub(super) fn rare_half(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 }

@@ -113,7 +113,7 @@ impl Link {
             Down::Resume { .. } if self.is_paused => (self.is_paused, self.last_heard) = (false, now),
             Down::HttpBytes { body, .. } if self.phase == Phase::Http => {
                 self.send_plain(log.bytes(body), out)?;
-                self.http_owes = true;
+                self.rare_half().http_owes = true;
             }
             Down::Request { id, route, body, .. } if self.is_ready_client() => {
                 self.ask(MessageKind::Request, Some(id), log.bytes(route), log.bytes(body), out)?;
