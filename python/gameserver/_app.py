@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from gameserver import _banner, _logging, _settings
 from gameserver._core import Core, Session
+from gameserver._ending import Ending, within
 from gameserver._group import Group, User
 from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, here, suggest
 from gameserver._http import HttpHost
@@ -361,10 +362,10 @@ class App(Registry):
             finally:
                 self._stopping.set()
                 gc.unfreeze()
-                for task in list(self._tasks):
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                ending = Ending(settings.drain_timeout)
+                await ending.end(self._tasks)
                 await host.stop()
+                await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
 
     def _replay(self, path: str) -> tuple[int, int, str | None]:
         """A recorded run once more, without sockets, in one step of an asyncio loop; see `gameserver.testing.replay`."""
@@ -434,8 +435,9 @@ class App(Registry):
         core.stamp("P")
         for handler in self._of(Kind.STOP):
             try:
-                async with asyncio.timeout(settings.drain_timeout):
-                    await self._call(handler)
+                result = handler.call()
+                if inspect.isawaitable(result):
+                    await within(settings.drain_timeout, asyncio.ensure_future(result))
             except Exception as error:
                 self._failed(handler.where, error)
         if core.shut_down("shutdown", self._empty.set):

@@ -178,7 +178,9 @@ class Settings:
     resume_grace: float = _seconds(0.0, "How long a dropped session may come back.", zero=True)
     handshake_timeout: float = _seconds(5.0, "From accept to the end of the handshake, TLS and HTTP included.")
     auth_timeout: float = _seconds(5.0, "How long `@app.authenticate` may take.")
-    drain_timeout: float = _seconds(5.0, "At shutdown, how long clients have to take what was sent.", zero=True)
+    drain_timeout: float = _seconds(
+        5.0, "At shutdown, how long clients have to take what was sent, and tasks to end.", zero=True
+    )
     auth_bytes_max: int = _count(
         4096, "The largest body before authentication.", unit="bytes", low=1, high=BODY_BYTES_MAX
     )

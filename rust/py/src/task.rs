@@ -59,6 +59,11 @@ pub struct Done {
 }
 
 impl Done {
+    /// The handler, for people.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Answers, and runs what waited for it. Whether the carrier is kept, and how the rest went.
     pub fn call(
         self,
