@@ -6,13 +6,14 @@ import enum
 import re
 import sys
 import types
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gameserver._scalars import Field, MaxLen, Range, Scalar
 
-__all__ = ["Bounds", "FieldShape", "Label", "fields_of", "snake_case"]
+__all__ = ["Bounds", "EnumShape", "FieldShape", "Label", "Mistake", "enum_shape", "fields_of", "line_of", "snake_case"]
 
 Label = Literal["single", "optional", "repeated", "map"]
 
@@ -65,14 +66,44 @@ class FieldShape:
     """Whether the members of its oneof share one attribute."""
     nullable: bool = False
     """Whether the attribute may be None."""
-    closed: bool = True
-    """Of an enum: whether values that it does not name are refused."""
     packed: bool = True
     bounds: Bounds = field(default_factory=Bounds)
     """Of the value, or of each item or map value."""
     key_bounds: Bounds = field(default_factory=Bounds)
     count_max: int | None = None
     """The most items of a list or entries of a map."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnumShape:
+    """One enum as the wire has it."""
+
+    name: str
+    values: tuple[tuple[str, int], ...]
+    """As `.proto` files name them, 0 first: ``TEAM_RED`` for ``Team.RED``, since they share a scope there."""
+    members: tuple[tuple[enum.Enum, int], ...]
+    cls: type[enum.Enum]
+    open: bool = False
+    """Whether numbers without a name are taken."""
+
+
+PROTO_ENUMS: weakref.WeakKeyDictionary[type, EnumShape] = weakref.WeakKeyDictionary()
+"""Those that come from `.proto` files."""
+
+
+def enum_shape(of: type) -> EnumShape:
+    """The shape of an enum's class."""
+    assert issubclass(of, enum.Enum)
+    if of in PROTO_ENUMS:
+        return PROTO_ENUMS[of]
+    prefix = snake_case(of.__name__).upper()
+    named = sorted(of.__members__.items(), key=lambda item: item[1].value != 0)  # stable: only 0 moves
+    return EnumShape(
+        of.__name__,
+        tuple((f"{prefix}_{name.upper()}", member.value) for name, member in named),
+        tuple((member, member.value) for member in of),
+        of,
+    )
 
 
 class Mistake(Exception):
@@ -259,6 +290,8 @@ def _check_enum(attribute: str, of: type[enum.Enum]) -> None:
     for member in of:
         if type(member.value) is not int or not low <= member.value <= high:
             raise Mistake(attribute, f"{of.__name__}.{member.name}: an enum's values are integers of 32 bits")
+    if issubclass(of, enum.Flag):
+        raise Mistake(attribute, f"{of.__name__}: a set of flags is no enum on the wire, use u32")
     if all(member.value != 0 for member in of):
         raise Mistake(attribute, f"{of.__name__} has no member of value 0, which is what a field without a value reads as")
 

@@ -6,15 +6,15 @@ import sys
 import types
 import typing
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
 from gameserver import _core
-from gameserver._fields import FieldShape, Mistake, fields_of, line_of
+from gameserver._fields import EnumShape, FieldShape, Mistake, enum_shape, fields_of, line_of
 from gameserver.errors import SchemaError
 
-__all__ = ["Message", "MessageShape", "describe", "shape_of"]
+__all__ = ["Description", "Message", "MessageShape", "describe", "shape_of"]
 
 HAVE_GC = 1 << 14  # of a type's __flags__: the garbage collector walks its instances
 
@@ -24,11 +24,9 @@ class MessageShape:
     """One class as the wire has it: plain values, for exporters too."""
 
     name: str
-    """As `.proto` files spell it: ``"Move"``, ``"Outer.Inner"``."""
+    """As `.proto` files spell it: ``"Move"``; of a class from a `.proto` file with its package, ``"arena.Move"``."""
     fields: tuple[FieldShape, ...]
     cls: type[Message]
-    place: str
-    """Where it is written: ``"game.py:12"``."""
 
 
 class _Source:
@@ -78,7 +76,10 @@ class _MessageMeta(_core.MessageType):
             source.locals[name] = cls
             collected = True
         else:
-            collected = any(field.of is not None and field.of.__flags__ & HAVE_GC for field in shape_of(cls).fields)
+            collected = any(
+                field.kind == "message" and field.of is not None and field.of.__flags__ & HAVE_GC
+                for field in shape_of(cls).fields
+            )
         _finish(cls, collected, lenient=False)
         if not collected:
             _core.message_prepare(cls)  # all that it names is known: a mistake shows here
@@ -151,9 +152,7 @@ def _read(cls: _MessageMeta) -> None:
         raise source.mistake(cls.__qualname__, mistake.field, str(mistake)) from None
     except Exception as error:
         raise source.mistake(cls.__qualname__, None, f"its annotations cannot be read: {error}") from error
-    name = cls.__qualname__.rpartition("<locals>.")[2]
-    file, line = line_of(source.module, cls.__qualname__, None, source.line)
-    cls.__shape__ = MessageShape(name, fields, cls, f"{file}:{line}")  # type: ignore[arg-type]
+    cls.__shape__ = MessageShape(cls.__name__, fields, cls)  # type: ignore[arg-type]
     _unread.discard(cls)
 
 
@@ -175,27 +174,47 @@ def shape_of(cls: type) -> MessageShape:
     return shape
 
 
-def describe(*classes: type[Message]) -> tuple[MessageShape, ...]:
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Messages, each with all that it names: what a codec or a `.proto` file is made of."""
+
+    messages: tuple[MessageShape, ...]
+    enums: tuple[EnumShape, ...]
+
+
+def describe(*classes: type[Message]) -> Description:
     """The shapes of these classes and of all that they name, these first; no two share a name.
 
     Raises:
         SchemaError: a field cannot be as it is written, two classes share a name, or a message always contains itself.
     """
     found: dict[type, MessageShape] = {}
+    enums: dict[type, EnumShape] = {}
     waiting = [*classes]
     while waiting:
         cls = waiting.pop(0)
-        if cls not in found:
-            found[cls] = shape_of(cls)
-            waiting += [field.of for field in found[cls].fields if field.kind == "message" and field.of]
-    names: dict[str, MessageShape] = {}
-    for shape in found.values():
+        if cls in found:
+            continue
+        found[cls] = shape_of(cls)
+        for field in found[cls].fields:
+            if field.kind == "message":
+                assert field.of is not None
+                waiting.append(field.of)
+            elif field.kind == "enum" and field.of not in enums:
+                assert field.of is not None
+                enums[field.of] = enum_shape(field.of)
+    names: dict[str, MessageShape | EnumShape] = {}
+    for shape in (*found.values(), *enums.values()):
         other = names.setdefault(shape.name, shape)
         if other is not shape:
-            raise SchemaError(f"{shape.place}: {shape.name} is the name of the message of {other.place} too")
+            raise SchemaError(f"{shape.name} is the name of {_where(other)} and of {_where(shape)}: rename one")
     for shape in found.values():
         _check_that_it_ends(shape, found, ())
-    return tuple(found.values())
+    return Description(tuple(found.values()), tuple(enums.values()))
+
+
+def _where(shape: MessageShape | EnumShape) -> str:
+    return f"{shape.cls.__module__}.{shape.cls.__qualname__}"
 
 
 def _check_that_it_ends(shape: MessageShape, found: Mapping[type, MessageShape], path: tuple[type, ...]) -> None:

@@ -8,6 +8,7 @@ mod cell;
 mod dispatch;
 mod error;
 mod handler;
+mod message;
 mod micro;
 mod replay;
 mod scope;
@@ -32,6 +33,7 @@ mod core_module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::message::register(module)?;
         crate::wire::register(module)
     }
 }
