@@ -1288,7 +1288,7 @@ class MessageCodec {
 
   /** @param {Reader} reader @returns {Record<string, any>} A message that was not sent. */
   blank(reader) {
-    reader.charge(1 + this.#fields.length);
+    reader.charge(1 + this.#fields.length + COLLECTION_CHARGE * this.#collections.length);
     const message = { ...this.#blank };
     for (const [name, make] of this.#collections) message[name] = make();
     return message;
@@ -1892,28 +1892,33 @@ class Writer {
 
   /** @param {number} number Its lowest 32 bits. */
   fixed32(number) {
-    this.#view.setUint32(this.#take(4), number, true);
+    const at = this.#take(4);
+    this.#view.setUint32(at, number, true);
   }
 
   /** @param {bigint} number Its lowest 64 bits. */
   fixed64(number) {
-    this.#view.setBigUint64(this.#take(8), number, true);
+    const at = this.#take(8);
+    this.#view.setBigUint64(at, number, true);
   }
 
   /** @param {number} number */
   float(number) {
-    this.#view.setFloat32(this.#take(4), number, true);
+    const at = this.#take(4);
+    this.#view.setFloat32(at, number, true);
   }
 
   /** @param {number} number */
   double(number) {
-    this.#view.setFloat64(this.#take(8), number, true);
+    const at = this.#take(8);
+    this.#view.setFloat64(at, number, true);
   }
 
   /** @param {Uint8Array} bytes */
   bytes(bytes) {
     this.varint(bytes.length);
-    this.#bytes.set(bytes, this.#take(bytes.length));
+    const at = this.#take(bytes.length);
+    this.#bytes.set(bytes, at);
   }
 
   /** @param {string} text */
@@ -1934,7 +1939,7 @@ class Writer {
     this.#bytes[this.#at++] = low;
   }
 
-  /** @param {number} length @returns {number} Where they begin. */
+  /** May replace `#bytes` and `#view`. @param {number} length @returns {number} Where they begin. */
   #take(length) {
     this.#reserve(length);
     const at = this.#at;
@@ -1971,8 +1976,10 @@ const Wire = Object.freeze({ varint: 0, fixed64: 1, bytes: 2, group: 3, fixed32:
 const FIELD_NUMBER_MAX = 0x1f_ff_ff_ff;
 /** Messages within one another, the outermost not counted: as the server has it. */
 const DEPTH_MAX = 32;
-/** What one body may become: items, and each message with its fields. Beyond that it is no message of a game. */
+/** What one body may become: items, and each message with its fields. Beyond that, some 200 MB, it is no message of a game. */
 const VALUES_MAX = 1 << 22;
+/** More than a field: an empty array or object. */
+const COLLECTION_CHARGE = 3;
 /** A key, its text, a value, and their place in a hash table. */
 const ENTRY_CHARGE = 4;
 /** For what is made once with the schema. */
