@@ -150,6 +150,8 @@ const hostile = {
   'length of 2^32-1': '12 ff ff ff ff 0f',
   'length of 2^31': '22 80 80 80 80 08',
   'text runs over': '22 05 61',
+  'text runs over its message': '12 02 22 01 08 01',
+  'fixed number runs over its message': '12 03 7d 00 00 00 00 08 01',
   'text no UTF-8': '22 01 ff',
   'text of surrogates': '22 03 ed a0 80',
   'half a number in a packed list': '1a 05 01 00 00 00 02',
@@ -169,6 +171,25 @@ for (const [what, bytes] of Object.entries(hostile)) {
 test('fields that are not known, or come with another wire type, are skipped', () => {
   const skipped = '70 05 79 00 00 00 00 00 00 00 00 7a 01 ff 7b 08 01 7b 7c 7c 7d 00 00 00 00';
   assert.deepEqual(decode([[1, 'x', 'i32']], `${skipped} 08 07 0a 01 05`), { x: 7 });
+});
+
+test('what comes twice: the last number, all of a message, only the last of a oneof', () => {
+  const fields = [[1, 'x', 'i32'], [2, 'next', '.M', 'oneof', 'which'], [3, 'flag', 'bool', 'oneof', 'which'], [4, 'all', 'u32', 'repeated'], [5, 'by', '.M', 'map', 'i32']];
+  const rest = { all: [], by: Object.create(null) };
+  assert.deepEqual(decode(fields, '08 01 08 02'), { x: 2, ...rest });
+  assert.deepEqual(decode(fields, '12 04 08 01 20 07 12 02 20 08'), { x: 0, ...rest, next: { x: 1, ...rest, all: [7, 8] } });
+  assert.deepEqual(decode(fields, '12 02 08 01 18 00'), { x: 0, ...rest, flag: false });
+  assert.deepEqual(decode(fields, '12 02 08 01 18 00 12 00'), { x: 0, ...rest, next: { x: 0, ...rest } });
+  assert.deepEqual({ ...decode(fields, '2a 08 12 02 08 01 12 02 20 07').by }, { 0: { x: 1, ...rest, all: [7] } });
+  assert.deepEqual({ ...decode(fields, '2a 04 12 02 08 01 2a 02 08 00').by }, { 0: { x: 0, ...rest } });
+});
+
+test('a bool is all of its bits, and bytes are a copy', () => {
+  assert.deepEqual(decode([[1, 'a', 'bool']], '08 80 80 80 80 10'), { a: true });
+  const bytes = unhex('0a 01 05');
+  const { a } = schemaOf([[1, 'a', 'bytes']]).decode('M', bytes);
+  bytes[2] = 6;
+  assert.deepEqual(a, unhex('05'));
 });
 
 test('32 messages within the outermost are read, 33 are not; nor groups, nor entries of maps', () => {
