@@ -1485,7 +1485,6 @@ function map({ number, name }, kind, keyKind) {
         (reader, message) => {
           reader.charge(ENTRY_CHARGE);
           const outer = reader.enter();
-          reader.deeper();
           let key = keyKind.blank(reader);
           let value;
           while (reader.hasMore()) {
@@ -1494,7 +1493,6 @@ function map({ number, name }, kind, keyKind) {
             else if (inner === valueTag) value = kind.read(reader, value);
             else reader.skip(inner);
           }
-          reader.higher();
           reader.leave(outer);
           message[name][String(key)] = value ?? kind.blank(reader);
         },
@@ -1507,12 +1505,10 @@ function map({ number, name }, kind, keyKind) {
           const checked = kind.check(value);
           writer.varint(tag);
           const start = writer.open();
-          writer.deeper();
           writer.varint(keyTag);
           keyKind.write(writer, checkedKey);
           writer.varint(valueTag);
           kind.write(writer, checked);
-          writer.higher();
           writer.close(start);
         } catch (error) {
           throw within(error, `[${shown(key)}]`);
@@ -1667,7 +1663,7 @@ class Reader {
   #at = 0;
   /** Of the message that is being read; never beyond its outer one. */
   #end;
-  #depth = 0;
+  #depth = 1;
   #values = 0;
   /** The upper 32 bits of the last varint. */
   #high = 0;
@@ -1827,7 +1823,7 @@ class Writer {
   #bytes = new Uint8Array(64);
   #view = new DataView(this.#bytes.buffer);
   #at = 0;
-  #depth = 0;
+  #depth = 1;
 
   finish() {
     return this.#bytes.slice(0, this.#at);
@@ -1974,7 +1970,7 @@ function shown(value) {
 const Wire = Object.freeze({ varint: 0, fixed64: 1, bytes: 2, group: 3, fixed32: 5 });
 /** 29 bits. */
 const FIELD_NUMBER_MAX = 0x1f_ff_ff_ff;
-/** Messages within one another, the outermost not counted: as the server has it. */
+/** Messages within one another, the outermost counted: as the server has it. */
 const DEPTH_MAX = 32;
 /** What one body may become: items, and each message with its fields. Beyond that, some 200 MB, it is no message of a game. */
 const VALUES_MAX = 1 << 22;

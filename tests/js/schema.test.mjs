@@ -124,7 +124,7 @@ test('a message that is none, two of one oneof, an object that holds itself', ()
   assert.equal(encode(oneof, { b: 0, c: 0 }), '10 00 18 00');
   const loop = {};
   loop.a = loop;
-  assert.throws(() => encode([[1, 'a', '.M']], loop), /^TypeError: M(\.a){33}: nested more than 32 deep/);
+  assert.throws(() => encode([[1, 'a', '.M']], loop), /^TypeError: M(\.a){32}: nested more than 32 deep/);
   assert.throws(() => schemaOf([]).encode('Other', {}), /without a message "Other"/);
 });
 
@@ -192,29 +192,24 @@ test('a bool is all of its bits, and bytes are a copy', () => {
   assert.deepEqual(a, unhex('05'));
 });
 
-test('32 messages within the outermost are read, 33 are not; nor groups, nor entries of maps', () => {
-  const nested = (depth, tag, end = []) => {
-    let bytes = [];
-    for (let level = 0; level < depth; level++) bytes = tag === 0x7b ? [tag, ...bytes, ...end] : [tag, ...varint(bytes.length), ...bytes];
-    return hex(Uint8Array.from(bytes));
-  };
+test('32 messages within one another are read, 33 are not; nor groups, nor messages in maps', () => {
   const varint = (number) => (number < 128 ? [number] : [(number & 127) | 128, number >> 7]);
-  for (const [tag, end] of [[0x12], [0x7b, [0x7c]]]) {
-    decode(point, nested(32, tag, end));
-    assert.throws(() => decode(point, nested(33, tag, end)), ProtocolError);
-    assert.throws(() => decode(point, nested(1000, tag, end)), ProtocolError);
-  }
-  const maps = [[2, 'next', '.M', 'map', 'i32']];
-  const entries = (depth) => {
-    let bytes = [];
-    for (let level = 0; level < depth; level++) {
-      const value = [0x12, ...varint(bytes.length), ...bytes];
-      bytes = [0x12, ...varint(value.length), ...value];
-    }
-    return hex(Uint8Array.from(bytes));
+  const sized = (tag, bytes) => [tag, ...varint(bytes.length), ...bytes];
+  const around = {
+    message: (inner) => sized(0x12, inner),
+    group: (inner) => [0x7b, ...inner, 0x7c],
+    entry: (inner) => sized(0x32, sized(0x12, inner)),
   };
-  decode(maps, entries(16));
-  assert.throws(() => decode(maps, entries(17)), ProtocolError);
+  for (const [what, wrap] of Object.entries(around)) {
+    const nested = (depth) => {
+      let bytes = [];
+      for (let level = 1; level < depth; level++) bytes = wrap(bytes);
+      return hex(Uint8Array.from(bytes));
+    };
+    const fields = [...point, [6, 'maps', '.M', 'map', 'i32']];
+    decode(fields, nested(32));
+    for (const depth of [33, 1000]) assert.throws(() => decode(fields, nested(depth)), /nested more than 32 deep/, what);
+  }
 });
 
 test('two bytes that become a large message are counted as one', () => {
