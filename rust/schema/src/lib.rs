@@ -6,6 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+mod decode;
+mod encode;
+mod steps;
+mod wire;
+
 pub mod bounds;
+pub mod discard;
+pub mod error;
 pub mod plan;
 pub mod shape;
+pub mod value;
+
+pub use wire::Malformed;

@@ -1,6 +1,10 @@
 //! Plans: a schema, made ready to read and write bytes. The traits of those who take and give the values.
 
-use crate::shape::{EnumId, Schema};
+use std::fmt;
+
+use crate::bounds::{Bounds, Violation};
+use crate::shape::{EnumId, Kind, MessageId, Schema, UnknownNumber};
+use crate::steps::{Check, EnumSteps, FieldStep, MessageSteps};
 
 /// One value that is no message. Kinds that differ on the wire alone are one here: `S32` and `SFixed32` are `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +22,28 @@ pub enum Scalar<'a> {
     /// The number; of a closed enum, always one that it names.
     Enum(i32),
 }
+
+impl fmt::Display for Scalar<'_> {
+    /// Numbers as they are, texts quoted and cut short: for errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F64(value) => value.fmt(f),
+            Self::F32(value) => value.fmt(f),
+            Self::I64(value) => value.fmt(f),
+            Self::U64(value) => value.fmt(f),
+            Self::I32(value) | Self::Enum(value) => value.fmt(f),
+            Self::U32(value) => value.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Str(text) => match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+                Some((end, _)) => write!(f, "{:?}...", &text[..end]),
+                None => write!(f, "{text:?}"),
+            },
+        }
+    }
+}
+
+const SHOWN_CHARACTERS_MAX: usize = 32;
 
 /// Which [`Scalar`] a field takes and gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,7 +104,7 @@ pub trait Sink {
         items.try_for_each(|item| self.item(slot, item))
     }
 
-    /// The list has one more message, a new one.
+    /// The list has one more message, a new one; [`Sink::count`] counts it from now on.
     fn message_item(&mut self, slot: u16) -> Result<Self::Child<'_>, Stopped>;
 
     /// The map has this value at this key, in place of any before.
@@ -151,7 +177,8 @@ pub trait Source {
 /// What any message is held to, whatever its shape. All of it is checked before memory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages within messages, the outermost counted: 32. Google's own limit is 100.
+    /// Messages within the outermost one, a map's entry counted as one: 32. At most 100, which is google's own limit;
+    /// more is taken as 100.
     pub depth: u32,
     /// List items, map entries and nested messages of one outermost message, all together: 65536.
     pub items: usize,
@@ -184,6 +211,17 @@ pub struct Packed<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Packed<'a, N> {
+    /// `None`: not a whole number of pieces.
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
+        (bytes.len() % N == 0).then_some(Self { bytes })
+    }
+
+    /// All of it: `N * len()` bytes.
+    #[inline]
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// The pieces, each for a `from_le_bytes`.
     #[inline]
     pub fn iter(self) -> impl ExactSizeIterator<Item = [u8; N]> + 'a {
@@ -235,18 +273,43 @@ impl FixedItems<'_> {
 
 /// A schema, made ready to read and write bytes.
 ///
-/// `decode(MessageId, &[u8], &mut impl Sink) -> Result<(), DecodeError>` and
-/// `encode(MessageId, &impl Source, &mut Vec<u8>) -> Result<(), EncodeError>` are in `decode.rs` and `encode.rs`.
+/// ```
+/// use schema::plan::{Limits, Plans};
+/// use schema::shape::{FieldShape, Kind, SchemaBuilder};
+/// use schema::value::{Message, Value};
+///
+/// let mut builder = SchemaBuilder::new();
+/// let r#move = builder.message("Move");
+/// builder.field(r#move, FieldShape::new("tick", 1, Kind::U32));
+/// let plans = Plans::new(builder.build()?, Limits::default());
+///
+/// let mut message = Message::new(plans.schema(), r#move);
+/// plans.decode(r#move, &[0x08, 0x96, 0x01], &mut message.sink(plans.schema()))?;
+/// assert_eq!(message.get(0), Some(&Value::U32(150)));
+///
+/// let mut bytes = Vec::new();
+/// plans.encode(r#move, &&message, &mut bytes)?;
+/// assert_eq!(bytes, [0x08, 0x96, 0x01]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Plans {
     schema: Schema,
     limits: Limits,
+    messages: Box<[MessageSteps]>,
+    enums: Box<[EnumSteps]>,
+    bounds: Box<[Bounds]>,
 }
 
 impl Plans {
     /// Makes the plans of all messages of a schema.
     pub fn new(schema: Schema, limits: Limits) -> Self {
-        Self { schema, limits }
+        let limits = Limits { depth: limits.depth.min(DEPTH_MAX), ..limits };
+        let mut bounds = Vec::new();
+        let messages =
+            schema.messages().iter().map(|shape| MessageSteps::new(&schema, shape, &mut bounds)).collect();
+        let enums = schema.enums().iter().map(EnumSteps::new).collect();
+        Self { schema, limits, messages, enums, bounds: bounds.into() }
     }
 
     /// What they were made of.
@@ -258,4 +321,56 @@ impl Plans {
     pub fn limits(&self) -> Limits {
         self.limits
     }
+
+    #[inline(always)]
+    pub(crate) fn steps(&self, message: MessageId) -> &MessageSteps {
+        &self.messages[message.0 as usize]
+    }
+
+    pub(crate) fn bounds(&self, step: &FieldStep) -> &Bounds {
+        &self.bounds[step.bounds as usize]
+    }
+
+    /// `Ok(false)`: a number that a closed enum does not name, and that makes the field an unknown one.
+    #[inline(always)]
+    pub(crate) fn check(&self, step: &FieldStep, value: &Scalar<'_>) -> Result<bool, Violation> {
+        match (step.check, *value) {
+            (Check::Nothing, _) => Ok(true),
+            (Check::Finite, Scalar::F32(value)) if value.is_finite() => Ok(true),
+            (Check::Finite, Scalar::F64(value)) if value.is_finite() => Ok(true),
+            _ => self.check_all(step, value),
+        }
+    }
+
+    #[inline(never)]
+    fn check_all(&self, step: &FieldStep, value: &Scalar<'_>) -> Result<bool, Violation> {
+        if let (Kind::Enum(id), Scalar::Enum(number)) = (step.kind, *value) {
+            return self.check_enum(id, number);
+        }
+        self.bounds(step).value.check(value).map(|()| true)
+    }
+
+    fn check_enum(&self, id: EnumId, number: i32) -> Result<bool, Violation> {
+        let steps = &self.enums[id.0 as usize];
+        match steps.unknown {
+            UnknownNumber::Keep => Ok(true),
+            _ if steps.names(number) => Ok(true),
+            UnknownNumber::Skip => Ok(false),
+            UnknownNumber::Refuse => {
+                Err(Violation::NotNamed { value: number, name: self.schema.enumeration(id).name.clone() })
+            }
+        }
+    }
+
+    /// Whether `count` items or entries are too many for a field.
+    #[inline]
+    pub(crate) fn check_count(&self, step: &FieldStep, count: usize) -> Result<(), Violation> {
+        match self.bounds(step).count_max {
+            Some(max) if count > max as usize => Err(Violation::TooMany { max }),
+            _ => Ok(()),
+        }
+    }
 }
+
+/// Google's own limit; recursion must not be bounded by a setting alone.
+const DEPTH_MAX: u32 = 100;
