@@ -58,7 +58,9 @@ class _MessageMeta(_core.MessageType):
 
     def __new__(meta, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _MessageMeta:
         if not any(isinstance(base, _MessageMeta) for base in bases):
-            return super().__new__(meta, name, bases, namespace)  # Message itself
+            root = super().__new__(meta, name, bases, namespace)  # Message itself
+            _core.message_install(root, {}, False, False)
+            return root
         annotations = {
             attribute: annotation
             for attribute, annotation in namespace.get("__annotations__", {}).items()
@@ -163,6 +165,8 @@ def shape_of(cls: type) -> MessageShape:
         SchemaError: a field cannot be as it is written, or names what does not exist.
     """
     assert isinstance(cls, _MessageMeta)
+    if cls is Message:
+        raise SchemaError("Message itself has no fields: subclass it")
     if cls.__dict__["__shape__"] is None:
         try:
             _read(cls)

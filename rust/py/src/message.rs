@@ -6,6 +6,7 @@
 mod class;
 mod codec;
 mod describe;
+mod json;
 mod micro;
 mod object;
 mod sink;
@@ -17,7 +18,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::pyclass::CompareOp;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+
+use crate::error::PROTOCOL_ERROR;
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -68,6 +72,35 @@ impl MessageBase {
     #[classmethod]
     fn decode<'py>(cls: &Bound<'py, PyType>, data: PyBackedBytes) -> PyResult<Bound<'py, PyAny>> {
         decode_body(cls, &data)
+    }
+
+    /// What `to_json` writes, as a dict.
+    fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let ty = slf.get_type();
+        json::to_dict(class::of(&ty)?.codec(slf.py())?, slf.as_any())
+    }
+
+    /// The message as JSON.
+    fn to_json<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let encode = ENCODE.import(slf.py(), "msgspec.json", "encode")?;
+        encode.call1((Self::to_dict(slf)?,))?.call_method0("decode")
+    }
+
+    /// A message from JSON.
+    #[classmethod]
+    fn from_json<'py>(cls: &Bound<'py, PyType>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = cls.py();
+        let codec = class::of(cls)?.codec(py)?;
+        let decode = DECODE.import(py, "msgspec.json", "decode")?;
+        let value = decode.call1((data,)).map_err(|error| {
+            if error.is_instance_of::<PyTypeError>(py) {
+                return error; // neither bytes nor str
+            }
+            PROTOCOL_ERROR.err(py, format!("{}: not JSON: {}", codec.root().class().name(py), error.value(py)))
+        })?;
+        json::from_dict(codec, &value)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

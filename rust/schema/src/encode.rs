@@ -214,7 +214,7 @@ impl Encoder<'_, '_> {
     fn check(&mut self, step: &FieldStep, value: &Scalar<'_>) -> Outcome {
         match self.plans.check(step, value) {
             Ok(true) => Ok(()),
-            Ok(false) => self.not_named(step, value),
+            Ok(false) => self.not_named(step, &{ *value }),
             Err(violation) => self.fail(violation),
         }
     }

@@ -338,7 +338,7 @@ impl Plans {
             (Check::Nothing, _) => Ok(true),
             (Check::Finite, Scalar::F32(value)) if value.is_finite() => Ok(true),
             (Check::Finite, Scalar::F64(value)) if value.is_finite() => Ok(true),
-            _ => self.check_all(step, value),
+            (_, value) => self.check_all(step, &value), // a copy: the caller's stays in registers
         }
     }
 

@@ -57,6 +57,9 @@ struct ClassObject {
 /// The metaclass, once made.
 static META: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
 
+/// The metaclass of the classes that were installed last: the face's own, which derives from [`META`].
+static FACE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
+
 /// Makes `MessageType` and adds it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
@@ -145,7 +148,10 @@ pub fn install(
         codec: UnsafeCell::new(None),
     };
     // SAFETY: `place` is the field of the type, empty so far; `meta_clear` frees it.
-    unsafe { *place = Box::into_raw(Box::new(class)) };
+    unsafe {
+        *place = Box::into_raw(Box::new(class));
+        FACE.store(ffi::Py_TYPE(cls.as_ptr()), Relaxed);
+    }
     Ok(())
 }
 
@@ -250,7 +256,7 @@ fn place(cls: &Bound<'_, PyType>) -> PyResult<*mut *mut Class> {
     // SAFETY: compares types; only objects of the metaclass have the field.
     unsafe {
         let of = ffi::Py_TYPE(cls.as_ptr());
-        if ffi::PyType_IsSubtype(of, meta) == 0 {
+        if of != FACE.load(Relaxed) && ffi::PyType_IsSubtype(of, meta) == 0 {
             return Err(not_a_message(cls));
         }
         Ok(&raw mut (*cls.as_ptr().cast::<ClassObject>()).class)

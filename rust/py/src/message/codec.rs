@@ -32,6 +32,7 @@ pub struct MessageCodec {
     cls: Py<PyType>,
     /// By slot of the shape.
     pub fields: Vec<FieldCodec>,
+    by_name: HashMap<String, u16>,
     /// By attribute: where it is, and what is there when no value came.
     absent: Vec<(usize, Absent)>,
     /// By the oneof's index.
@@ -153,11 +154,6 @@ impl Codec {
         &self.enums[id.0 as usize]
     }
 
-    /// What it was made of.
-    pub fn schema(&self) -> &Schema {
-        self.plans.schema()
-    }
-
     /// Shows the collector what it holds.
     pub fn visit(&self, visit: &mut dyn FnMut(*mut ffi::PyObject) -> c_int) -> c_int {
         let classes = self.messages.iter().map(|message| message.cls.as_ptr());
@@ -228,8 +224,16 @@ impl MessageCodec {
         }
         let nothing = || Absent::Fill(Fill::Value(py.None()));
         let absent = class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
+        let mut by_name = HashMap::new();
+        for (field, slot) in shape.fields.iter().zip(0..) {
+            by_name.insert(camel_case(&field.name), slot);
+        }
+        for (field, slot) in shape.fields.iter().zip(0..) {
+            by_name.insert(field.name.clone(), slot); // goes before another's lowerCamelCase
+        }
         Ok(Self {
             class,
+            by_name,
             cls: shape.cls.clone_ref(py),
             absent: absent.collect(),
             fields,
@@ -237,11 +241,23 @@ impl MessageCodec {
         })
     }
 
+    /// The field of this name in JSON: as in the `.proto` file, or in lowerCamelCase.
+    pub fn field(&self, name: &str) -> Option<&FieldCodec> {
+        let slot = self.by_name.get(name)?;
+        Some(&self.fields[usize::from(*slot)])
+    }
+
     /// The class of its instances.
     #[inline]
     pub fn class(&self) -> &Class {
         // SAFETY: `cls` keeps the type alive, and the type owns the class.
         unsafe { &*self.class }
+    }
+
+    /// How many attributes an instance has.
+    #[inline]
+    pub fn attributes(&self) -> usize {
+        self.absent.len()
     }
 
     /// An instance with empty slots.
@@ -386,4 +402,19 @@ pub fn absent<'py>(py: Python<'py>, class: &Class, index: usize) -> PyResult<Bou
     let value = codec.root().absent[index].1.value(py, codec)?;
     // SAFETY: `value` gives a new reference.
     Ok(unsafe { Bound::from_owned_ptr(py, value) })
+}
+
+/// As protobuf makes JSON names: `max_speed` is `maxSpeed`.
+fn camel_case(name: &str) -> String {
+    let mut upper = false;
+    let mut out = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if letter == '_' {
+            upper = true;
+        } else {
+            out.push(if upper { letter.to_ascii_uppercase() } else { letter });
+            upper = false;
+        }
+    }
+    out
 }

@@ -28,11 +28,16 @@ thread_local! {
     static WAITING: RefCell<Vec<*mut ffi::PyObject>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes `__new__` of the base put defaults into the slots.
+/// Makes `__new__` of the base put defaults into the slots, and hides the base from the collector: it has no fields, and
+/// only so can its subclasses be hidden.
 pub fn adopt(py: Python<'_>) {
     let ty = py.get_type::<MessageBase>().as_type_ptr();
     // SAFETY: the type is ours and has no subclass yet.
     unsafe {
+        (*ty).tp_flags &= !ffi::Py_TPFLAGS_HAVE_GC;
+        (*ty).tp_free = Some(ffi::PyObject_Free);
+        (*ty).tp_traverse = None;
+        (*ty).tp_clear = None;
         (*ty).tp_new = Some(new);
         OUR_INIT.store((*ty).tp_init.map_or(0, |init| init as *const () as usize), Relaxed);
     }

@@ -14,6 +14,8 @@ pub struct ObjectSink<'a, 'py> {
     codec: &'a Codec,
     message: &'a MessageCodec,
     object: *mut ffi::PyObject,
+    /// Slots that had nothing and have something now.
+    filled: usize,
 }
 
 impl<'a, 'py> ObjectSink<'a, 'py> {
@@ -25,7 +27,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
         message: &'a MessageCodec,
         object: *mut ffi::PyObject,
     ) -> Self {
-        Self { py, codec, message, object }
+        Self { py, codec, message, object, filled: 0 }
     }
 
     #[inline]
@@ -40,14 +42,22 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
         unsafe { *object::slot(self.object, field.offset) }
     }
 
-    #[inline]
-    fn store(&self, field: &FieldCodec, value: *mut ffi::PyObject) {
-        // SAFETY: the offset is of the object's class, and the reference is ours to give.
-        unsafe { object::store(self.object, field.offset, value) }
+    #[inline(always)]
+    fn store(&mut self, field: &FieldCodec, value: *mut ffi::PyObject) {
+        // SAFETY: the offset is of the object's class, and the reference is ours to give. The old value, which nobody
+        // else has, is of a checked type: no code of the game runs when it goes.
+        unsafe {
+            let old = std::ptr::replace(object::slot(self.object, field.offset), value);
+            if old.is_null() {
+                self.filled += 1;
+            } else {
+                ffi::Py_DECREF(old);
+            }
+        }
     }
 
     /// A new reference to the value as Python has it.
-    #[inline]
+    #[inline(always)]
     fn value(&self, field: &FieldCodec, value: Scalar<'_>) -> Result<*mut ffi::PyObject, Stopped> {
         // SAFETY: the interpreter is held; pointers and lengths are of live slices; str is UTF-8.
         let made = unsafe {
@@ -59,7 +69,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
                 Scalar::I32(value) => ffi::PyLong_FromLong(value.into()),
                 Scalar::U32(value) => ffi::PyLong_FromLong(value.into()),
                 Scalar::Bool(value) => ffi::Py_NewRef(if value { ffi::Py_True() } else { ffi::Py_False() }),
-                Scalar::Str(text) => ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize),
+                Scalar::Str(text) => new_str(text),
                 Scalar::Bytes(bytes) => ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize),
                 Scalar::Enum(number) => self.member(field, number),
             }
@@ -80,7 +90,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
 
     /// The field's list, made at its first item.
     #[inline]
-    fn list(&self, field: &FieldCodec, capacity: usize) -> Result<*mut ffi::PyObject, Stopped> {
+    fn list(&mut self, field: &FieldCodec, capacity: usize) -> Result<*mut ffi::PyObject, Stopped> {
         let held = self.held(field);
         if !held.is_null() {
             return Ok(held);
@@ -92,7 +102,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
 
     /// The field's dict, made at its first entry.
     #[inline]
-    fn dict(&self, field: &FieldCodec) -> Result<*mut ffi::PyObject, Stopped> {
+    fn dict(&mut self, field: &FieldCodec) -> Result<*mut ffi::PyObject, Stopped> {
         let held = self.held(field);
         if !held.is_null() {
             return Ok(held);
@@ -119,7 +129,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
 
     #[inline]
     fn child(&self, message: &'a MessageCodec, object: *mut ffi::PyObject) -> Self {
-        Self { py: self.py, codec: self.codec, message, object }
+        Self::new(self.py, self.codec, message, object)
     }
 }
 
@@ -129,7 +139,7 @@ impl<'a, 'py> Sink for ObjectSink<'a, 'py> {
     where
         Self: 'b;
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
         let field = self.field(slot);
         let value = self.value(field, value)?;
@@ -203,7 +213,11 @@ impl<'a, 'py> Sink for ObjectSink<'a, 'py> {
         let oneof = &self.message.oneofs[usize::from(oneof)];
         if !oneof.shared {
             for &other in oneof.members.iter().filter(|&&other| other != slot) {
-                self.store(self.field(other), std::ptr::null_mut());
+                let field = self.field(other);
+                if !self.held(field).is_null() {
+                    self.store(field, std::ptr::null_mut());
+                    self.filled = 0; // `finish` has to look
+                }
             }
         }
         Ok(()) // where they share an attribute, `message` puts the new one in place of another
@@ -220,6 +234,9 @@ impl<'a, 'py> Sink for ObjectSink<'a, 'py> {
 
     #[inline]
     fn finish(&mut self) -> Result<(), Stopped> {
+        if self.filled == self.message.attributes() {
+            return Ok(());
+        }
         self.message.fill_absent(self.py, self.codec, self.object).map_err(|error| {
             error.restore(self.py);
             Stopped
@@ -230,7 +247,7 @@ impl<'a, 'py> Sink for ObjectSink<'a, 'py> {
 impl ObjectSink<'_, '_> {
     /// Sets an entry of the field's dict; takes over `value`, which the dict then holds.
     #[inline]
-    fn put(&self, field: &FieldCodec, key: Scalar<'_>, value: *mut ffi::PyObject) -> Result<(), Stopped> {
+    fn put(&mut self, field: &FieldCodec, key: Scalar<'_>, value: *mut ffi::PyObject) -> Result<(), Stopped> {
         // SAFETY: the interpreter is held, and these are live objects.
         unsafe {
             // Owned until the end: the dict takes references of its own.
@@ -239,6 +256,24 @@ impl ObjectSink<'_, '_> {
             let key = Bound::from_owned_ptr(self.py, self.value(field, key)?);
             if ffi::PyDict_SetItem(dict, key.as_ptr(), value.as_ptr()) < 0 { Err(Stopped) } else { Ok(()) }
         }
+    }
+}
+
+/// A str; short and ASCII, mostly, which needs no decoder.
+#[inline]
+fn new_str(text: &str) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter is held. A new str of ASCII has its characters behind its head, one byte each, and nobody
+    // has seen it yet. Those of no or one character are the interpreter's own.
+    unsafe {
+        if text.len() < 2 || !text.is_ascii() {
+            return ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize);
+        }
+        let made = ffi::PyUnicode_New(text.len() as isize, 0x7f);
+        if !made.is_null() {
+            let characters = made.byte_add(size_of::<ffi::PyASCIIObject>()).cast::<u8>();
+            characters.copy_from_nonoverlapping(text.as_ptr(), text.len());
+        }
+        made
     }
 }
 

@@ -31,7 +31,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     }
 
     /// What is in the field's slot; NULL where nothing or None stands for "not there".
-    #[inline]
+    #[inline(always)]
     fn held(&self, field: &FieldCodec) -> Result<*mut ffi::PyObject, Stopped> {
         // SAFETY: the offset is of the object's class, the interpreter is held.
         unsafe {
@@ -47,7 +47,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     }
 
     /// A value as the wire wants it. A str or bytes is borrowed: whoever holds `value` has to go on doing so.
-    #[inline]
+    #[inline(always)]
     fn scalar_of<'v>(
         &self,
         field: &FieldCodec,
@@ -115,7 +115,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn float(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Result<f64, Stopped> {
         // SAFETY: a live object, the interpreter is held.
         unsafe {
@@ -131,7 +131,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn signed(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Result<i64, Stopped> {
         // SAFETY: a live object, the interpreter is held.
         unsafe {
@@ -249,7 +249,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     }
 
     /// Two members of a oneof have values.
-    #[inline]
+    #[inline(always)]
     fn check_alone(&self, slot: u16, field: &FieldCodec) -> Result<(), Stopped> {
         let Some(oneof) = field.oneof.map(|oneof| &self.message.oneofs[usize::from(oneof)]) else { return Ok(()) };
         if oneof.shared {
@@ -408,7 +408,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
 impl<'a, 'py> Source for ObjectSource<'a, 'py> {
     type Child = ObjectSource<'a, 'py>;
 
-    #[inline]
+    #[inline(always)]
     fn scalar(&self, slot: u16, ty: ScalarType) -> Result<Option<Scalar<'_>>, Stopped> {
         let field = self.field(slot);
         let held = self.held(field)?;
