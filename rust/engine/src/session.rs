@@ -54,6 +54,16 @@ impl State {
     }
 }
 
+/// Whether a client asked for the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SchemaWanted {
+    #[default]
+    No,
+    /// And has the current one.
+    Current,
+    Document,
+}
+
 /// What is known of one person.
 #[derive(Debug)]
 pub struct Session {
@@ -73,7 +83,11 @@ pub struct Session {
     pub(crate) doomed: bool,
     pub(crate) wants_dict: bool,
     pub(crate) has_gs: bool,
+    pub(crate) schema: SchemaWanted,
     pub(crate) charge: u32,
+    /// Messages that did not decode, in the minute of this number.
+    pub(crate) bad: u16,
+    pub(crate) bad_minute: u16,
     pub(crate) last_heard: Nanos,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
@@ -185,6 +199,8 @@ impl Session {
 pub(crate) struct Sessions {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// How many have each serializer, in the order of [`Serializer`].
+    speaking: [u32; 2],
 }
 
 struct Slot {
@@ -200,6 +216,7 @@ impl Sessions {
         });
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
+        self.speaking[session.serializer as usize] += 1;
         place.session = Some(session);
         SessionKey { slot, generation: place.generation }
     }
@@ -208,7 +225,22 @@ impl Sessions {
         let slot = self.slots.get_mut(key.slot as usize)?;
         let session = slot.session.take_if(|_| slot.generation == key.generation)?;
         self.free.push(key.slot);
+        self.speaking[session.serializer as usize] -= 1;
         Some(session)
+    }
+
+    /// Sets how a client wants bodies written.
+    pub fn set_serializer(&mut self, key: SessionKey, serializer: Serializer) {
+        let Some(session) = self.get_mut(key) else { return };
+        let old = std::mem::replace(&mut session.serializer, serializer);
+        self.speaking[old as usize] -= 1;
+        self.speaking[serializer as usize] += 1;
+    }
+
+    /// Whether any client has this serializer.
+    #[inline]
+    pub fn speaks(&self, serializer: Serializer) -> bool {
+        self.speaking[serializer as usize] > 0
     }
 
     #[inline]
