@@ -42,6 +42,10 @@ class _Source:
         self.locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
         self.line = frame.f_lineno
 
+    def place(self, qualname: str) -> tuple[str, int]:
+        """File and line, as well as the source tells."""
+        return line_of(self.module, qualname, None, self.line)
+
     def mistake(self, qualname: str, field: str | None, text: str) -> SchemaError:
         file, line = line_of(self.module, qualname, field, self.line)
         return SchemaError(f"{file}:{line}: {qualname}{'.' + field if field else ''}: {text}")
