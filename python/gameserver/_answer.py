@@ -71,9 +71,9 @@ def of(annotation: Any, where: str) -> Answer | None:
 def _one_of(members: tuple[type, ...]) -> type:
     """The message that says which of several it is: ``MovedOrRefused``, with a field for each."""
     name = "Or".join(member.__name__ for member in members)
-    namespace = {
+    body = {
         "__module__": members[0].__module__,
         "__qualname__": name,
         "__annotations__": {"answer": typing.Union[members]},  # noqa: UP007 - of a tuple
     }
-    return type(Message)(name, (Message,), namespace)
+    return types.new_class(name, (Message,), exec_body=lambda namespace: namespace.update(body))
