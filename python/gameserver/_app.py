@@ -132,6 +132,7 @@ class App(Registry):
         self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._tick_rate = 0
         self._pushed: list[type] = []  # messages that the game has named
         self._messages = _schema.Messages((), ())
         self._errors = _logging.ErrorLog(logging.getLogger("gameserver.handlers"))
@@ -293,8 +294,8 @@ class App(Registry):
 
         Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
         flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
-        bodies_refused, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns,
-        lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
+        bodies_refused, bodies_refused_by_route, batch_dropped, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick``
+        (count, skipped, dilated_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 
@@ -338,7 +339,8 @@ class App(Registry):
             code, command_line = self._code_settings, settings
         resolved = _settings.resolve(code, command_line=command_line, environ=os.environ, start=self._home())
         check_sessions(self._handlers, self._session_class)
-        self._check_batches(resolved.settings)
+        self._tick_rate = resolved.settings.tick_rate
+        self._check_batches(self._handlers)
         self._messages = _schema.Messages(self._handlers, self._pushed)
         schema = self._messages.document()
         _logging.configure(resolved.settings.log_level)
@@ -518,6 +520,7 @@ class App(Registry):
     def _swap(self, other: App) -> None:
         """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
+        self._check_batches(other._handlers)
         messages = _schema.Messages(other._handlers, other._pushed)
         schema = messages.document()
         core = self._core_running()
@@ -549,9 +552,9 @@ class App(Registry):
             )
         return route_of(cls)
 
-    def _check_batches(self, settings: _settings.Settings) -> None:
-        for handler in self._of(Kind.ROUTE):
-            if "n" in handler.arguments and not settings.tick_rate:
+    def _check_batches(self, handlers: Sequence[Handler]) -> None:
+        for handler in handlers:
+            if handler.is_batch and not self._tick_rate:
                 raise ConfigError(
                     f"{handler.where}: a batch is handed over at each tick, and there is none; set tick_rate"
                 )

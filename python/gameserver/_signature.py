@@ -91,6 +91,11 @@ class Handler:
     interval: float
 
     @property
+    def is_batch(self) -> bool:
+        """Whether it takes all of a tick at once."""
+        return Argument.BATCH in self.arguments
+
+    @property
     def where(self) -> str:
         """File, line and name, for messages."""
         return f"{self.file}:{self.line}: {self.qualname}"

@@ -11,7 +11,10 @@ use schema::plan::{Scalar, ScalarType, Sink, Stopped};
 use schema::shape::{Label, MessageId, MessageShape};
 use wire::handshake::Serializer;
 
+use crate::dispatch::{self, Asker};
+use crate::handler::Table;
 use crate::message;
+use crate::scope::Scope;
 use crate::session::Session;
 use crate::typed::{self, Typed};
 
@@ -47,14 +50,67 @@ struct Column {
 pub type Batches = Vec<Option<Box<Batch>>>;
 
 /// A session's object and its public id.
-pub type Sender = (Py<Session>, u64);
+type Sender = (Py<Session>, u64);
 
 /// What happened to a message.
-pub enum Added {
+enum Added {
     /// It is in the batch.
     Kept,
     /// There is no room before the next tick.
     Full,
+}
+
+/// Puts a notify into its batch.
+#[inline]
+pub fn add(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, index: usize, body: &[u8]) -> PyResult<()> {
+    let mut state = core.enter()?;
+    if asker.request.is_some() {
+        let text = "this route takes notifies: what they do is known only after the next tick";
+        state.respond_error(asker, "GS-405", text, &[]);
+        return Ok(());
+    }
+    let Some(mut batch) = state.batches.get_mut(index).and_then(Option::take) else { return Ok(()) };
+    drop(state);
+    let added = batch.add(py, asker.key, asker.serializer, body);
+    let mut state = core.enter()?;
+    state.batches[index] = Some(batch);
+    match added {
+        Ok(Added::Kept) => {}
+        Ok(Added::Full) => state.batch_dropped += 1,
+        Err(error) => {
+            drop(state);
+            dispatch::refuse_body(py, core, asker, &error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands each batch handler what has come.
+pub fn hand_over(py: Python<'_>, core: &Scope<'_, '_>, table: &Table) -> PyResult<()> {
+    for (index, &route) in table.batches.iter().enumerate() {
+        let Some(handler) = table.route(route) else { continue };
+        let mut state = core.enter()?;
+        let Some(place) = state.batches.get_mut(index) else { continue };
+        let Some(mut batch) = place.take_if(|batch| !batch.is_empty()) else { continue };
+        drop(state);
+        let taken = batch.take(py, |key| {
+            let state = core.enter().ok()?;
+            Some((state.session(py, key)?, state.realm().session(key)?.id()))
+        });
+        if let Some(place) = core.enter()?.batches.get_mut(index) {
+            *place = Some(batch);
+        }
+        let called = match taken {
+            Ok(None) => continue, // all who sent something have left
+            Ok(Some(batch)) => handler.call_alone(py, batch),
+            Err(error) => Err(error),
+        };
+        core.settle()?;
+        if let Err(error) = called {
+            dispatch::failed(py, core, &handler.place, error)?;
+        }
+    }
+    Ok(())
 }
 
 impl Batch {
@@ -99,7 +155,7 @@ impl Batch {
     /// # Errors
     /// As [`Typed::read`]; the batch is as before.
     #[inline]
-    pub fn add(
+    fn add(
         &mut self,
         py: Python<'_>,
         from: SessionKey,
@@ -127,12 +183,12 @@ impl Batch {
     }
 
     /// Whether nothing came.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.senders.is_empty()
     }
 
     /// Empties it: the rows of sessions that are still there, as `gameserver.Batch`; `None` if there are none.
-    pub fn take<'py>(
+    fn take<'py>(
         &mut self,
         py: Python<'py>,
         session_of: impl Fn(SessionKey) -> Option<Sender>,

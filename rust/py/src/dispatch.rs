@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat};
 use wire::handshake::Serializer;
 
-use crate::batch::Added;
+use crate::batch;
 use crate::error::REFUSE;
 use crate::handler::{Failure, Handler, Table};
 use crate::scope::Scope;
@@ -142,7 +142,7 @@ pub fn due(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
 /// A step of the game: what came in batches, then each tick handler with the fixed `dt` in seconds.
 fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     let table = core.enter()?.table.clone();
-    batches(py, core, &table)?;
+    batch::hand_over(py, core, &table)?;
     let dt = PyFloat::new(py, dt).into_any();
     for handler in &table.tick {
         let called = handler.call_alone(py, dt.clone());
@@ -208,61 +208,8 @@ fn run(
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
-        Err(Failure::Batch(index)) => add(py, core, asker, index, body),
+        Err(Failure::Batch(index)) => batch::add(py, core, asker, index, body),
     }
-}
-
-/// Puts a notify into its batch.
-#[inline]
-fn add(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, index: usize, body: &[u8]) -> PyResult<()> {
-    let mut state = core.enter()?;
-    if asker.request.is_some() {
-        let text = "this route takes notifies: what they do is known only after the next tick";
-        state.respond_error(asker, "GS-405", text, &[]);
-        return Ok(());
-    }
-    let Some(mut batch) = state.batches.get_mut(index).and_then(Option::take) else { return Ok(()) };
-    drop(state);
-    let added = batch.add(py, asker.key, asker.serializer, body);
-    let mut state = core.enter()?;
-    state.batches[index] = Some(batch);
-    match added {
-        Ok(Added::Kept) => {}
-        Ok(Added::Full) => state.batch_dropped += 1,
-        Err(error) => {
-            drop(state);
-            refuse_body(py, core, asker, &error)?;
-        }
-    }
-    Ok(())
-}
-
-/// Hands each batch handler what has come.
-fn batches(py: Python<'_>, core: &Scope<'_, '_>, table: &Table) -> PyResult<()> {
-    for (index, &route) in table.batches.iter().enumerate() {
-        let Some(handler) = table.route(route) else { continue };
-        let mut state = core.enter()?;
-        let Some(place) = state.batches.get_mut(index) else { continue };
-        let Some(mut batch) = place.take_if(|batch| !batch.is_empty()) else { continue };
-        drop(state);
-        let taken = batch.take(py, |key| {
-            let state = core.enter().ok()?;
-            Some((state.session(py, key)?, state.realm().session(key)?.id()))
-        });
-        if let Some(place) = core.enter()?.batches.get_mut(index) {
-            *place = Some(batch);
-        }
-        let called = match taken {
-            Ok(None) => continue, // all who sent something have left
-            Ok(Some(batch)) => handler.call_alone(py, batch),
-            Err(error) => Err(error),
-        };
-        core.settle()?;
-        if let Err(error) = called {
-            failed(py, core, &handler.place, error)?;
-        }
-    }
-    Ok(())
 }
 
 /// Messages of a session that had to wait: run as many as may now.
@@ -341,7 +288,8 @@ pub fn answer_error(
     Ok(())
 }
 
-fn refuse_body(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, error: &PyErr) -> PyResult<()> {
+/// Answers a message whose body is not what its route takes.
+pub fn refuse_body(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, error: &PyErr) -> PyResult<()> {
     let text = format!("the body is not what this route takes: {}", error.value(py));
     core.enter()?.refuse_body(asker, &text);
     Ok(())
