@@ -121,13 +121,15 @@ def test_json_is_googles(data: st.DataObject) -> None:
     assert ours == theirs
     assert json.loads(value.to_json()) == ours
     assert same(case.cls.from_json(value.to_json()), value)
-    camel = json_format.MessageToJson(to_google(value, case.google))
-    assert same(case.cls.from_json(camel), value)
-    assert json_format.Parse(value.to_json(), case.google()) == to_google(value, case.google) or has_nan(ours)
+    if not has_largest_f32(theirs):  # google's own parser does not take what its printer wrote
+        camel = json_format.MessageToJson(to_google(value, case.google))
+        assert same(case.cls.from_json(camel), value)
+        back = json_format.Parse(value.to_json(), case.google())
+        assert back.SerializeToString(deterministic=True) == value.encode()
 
 
-def has_nan(value: Any) -> bool:
-    return "NaN" in json.dumps(value)
+def has_largest_f32(shown: Any) -> bool:
+    return "3.4028235e+38" in json.dumps(shown)
 
 
 @thorough
@@ -157,18 +159,8 @@ def test_of_any_json_both_take_the_same(data: st.DataObject) -> None:
         ours = case.cls.from_json(text)
     except SchemaError as error:
         if theirs is not None:
-            assert any(part in str(error) for part in (*MEANT, *MEANT_JSON)), (error, text)
+            assert any(part in str(error) for part in MEANT), (error, text)
         return
     assert theirs is not None, (text, ours)
     quiet(theirs)
     assert ours.encode() == theirs.SerializeToString(deterministic=True)
-
-
-MEANT_JSON = {
-    "expected": "what google's Python takes beyond the JSON mapping: see the cases below",
-}
-
-
-@pytest.mark.parametrize("text", ['{"x": 1, "x": 2}'])
-def test_what_json_differs_in(text: str) -> None:
-    pass

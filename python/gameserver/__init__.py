@@ -13,6 +13,7 @@ from gameserver._core import Session
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._message import Message
+from gameserver._protos import Protos, load_protos
 from gameserver._scalars import (
     Field,
     MaxLen,
@@ -61,6 +62,7 @@ __all__ = [
     "MaxLen",
     "Message",
     "ProtocolError",
+    "Protos",
     "Range",
     "Refuse",
     "Router",
@@ -77,6 +79,7 @@ __all__ = [
     "i32",
     "i64",
     "i8",
+    "load_protos",
     "s32",
     "s64",
     "sfixed32",

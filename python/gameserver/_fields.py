@@ -83,8 +83,8 @@ class EnumShape:
     """As `.proto` files name them, 0 first: ``TEAM_RED`` for ``Team.RED``, since they share a scope there."""
     members: tuple[tuple[enum.Enum, int], ...]
     cls: type[enum.Enum]
-    open: bool = False
-    """Whether numbers without a name are taken."""
+    unknown: Literal["keep", "skip", "refuse"] = "refuse"
+    """What a number without a name does: it is taken, is as if the field was not there, or the message is refused."""
 
 
 PROTO_ENUMS: weakref.WeakKeyDictionary[type, EnumShape] = weakref.WeakKeyDictionary()

@@ -6,7 +6,7 @@ import sys
 import types
 import typing
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
@@ -116,6 +116,23 @@ def make_class(
     namespace["__shape__"] = None
     namespace["__source__"] = source
     return type.__new__(meta, name, bases, namespace)
+
+
+def proto_class(name: str, qualname: str, module: str, fields: Sequence[str], collected: bool) -> type[Message]:
+    """A class for a message of a `.proto` file; its shape is set by who makes it.
+
+    Args:
+        fields: their names.
+        collected: whether the garbage collector has to walk its instances.
+    """
+    for field in fields:
+        if field.startswith("__"):
+            raise SchemaError(f"{qualname}.{field}: Python keeps names that begin with __ to itself")
+    namespace = {"__module__": module, "__qualname__": qualname}
+    source = _Source(namespace, dict.fromkeys(fields), sys._getframe(1))
+    cls = make_class(_MessageMeta, name, (Message,), namespace, source)
+    _finish(cls, collected, lenient=True)
+    return cls  # type: ignore[return-value]
 
 
 def _finish(cls: _MessageMeta, collected: bool, lenient: bool) -> None:

@@ -43,8 +43,10 @@ pub struct MessageCodec {
 pub struct FieldCodec {
     /// Where in an instance its attribute is, in bytes.
     pub offset: usize,
-    /// Its name, for JSON and errors.
+    /// Its name in JSON.
     pub name: Py<PyString>,
+    /// The attribute's name, for errors.
+    pub attribute: Py<PyString>,
     /// The kind of its values.
     pub kind: Kind,
     /// How often it may be there.
@@ -102,7 +104,8 @@ impl Codec {
         let messages =
             (0..description.messages.len()).map(|index| MessageCodec::new(py, &description, &schema, index));
         let messages = messages.collect::<PyResult<Vec<_>>>()?;
-        let enums = description.enums.iter().map(|shape| EnumCodec::new(py, shape)).collect::<PyResult<_>>()?;
+        let enums =
+            description.enums.iter().map(|shape| EnumCodec::new(py, shape)).collect::<PyResult<_>>()?;
         let codec = Self { plans: Plans::new(schema, Limits::default()), messages, enums };
         codec.check_defaults(py)?;
         Ok(codec)
@@ -171,10 +174,11 @@ impl Codec {
     /// Shows the collector what it holds.
     pub fn visit(&self, visit: &mut dyn FnMut(*mut ffi::PyObject) -> c_int) -> c_int {
         let classes = self.messages.iter().map(|message| message.cls.as_ptr());
-        let fills = self.messages.iter().flat_map(|message| &message.absent).filter_map(|(_, absent)| match absent {
-            Absent::Fill(Fill::Value(value) | Fill::Copy(value)) => Some(value.as_ptr()),
-            _ => None,
-        });
+        let fills =
+            self.messages.iter().flat_map(|message| &message.absent).filter_map(|(_, absent)| match absent {
+                Absent::Fill(Fill::Value(value) | Fill::Copy(value)) => Some(value.as_ptr()),
+                _ => None,
+            });
         let members = self.enums.iter().flat_map(EnumCodec::held);
         classes.chain(fills).chain(members).map(visit).find(|&answer| answer != 0).unwrap_or(0)
     }
@@ -185,7 +189,9 @@ impl Codec {
             let object = message.make(py)?;
             for (index, fill) in message.class().defaults.iter().enumerate() {
                 let value = match fill {
-                    Fill::Value(value) | Fill::Copy(value) if !value.is_none(py) => value.clone_ref(py).into_ptr(),
+                    Fill::Value(value) | Fill::Copy(value) if !value.is_none(py) => {
+                        value.clone_ref(py).into_ptr()
+                    }
                     _ => continue,
                 };
                 // SAFETY: an instance of the class, and an offset of it.
@@ -219,13 +225,15 @@ impl MessageCodec {
             fields.push(FieldCodec {
                 offset: class.offsets[at],
                 name: PyString::intern(py, &field.name).unbind(),
+                attribute: PyString::intern(py, &field.attribute).unbind(),
                 kind: built.kind,
                 label: built.label,
                 nullable: field.nullable,
                 oneof: built.oneof.map(|oneof| oneof as u16),
             });
             if absent[at].is_none() {
-                absent[at] = Some(Absent::new(py, description, &shape.name, field, built, &class.defaults[at])?);
+                absent[at] =
+                    Some(Absent::new(py, description, &shape.name, field, built, &class.defaults[at])?);
             }
         }
         let mut oneofs: Vec<Oneof> =
@@ -237,7 +245,8 @@ impl MessageCodec {
             }
         }
         let nothing = || Absent::Fill(Fill::Value(py.None()));
-        let absent = class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
+        let absent =
+            class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
         let mut by_name = HashMap::new();
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(camel_case(&field.name), slot);
@@ -245,14 +254,7 @@ impl MessageCodec {
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(field.name.clone(), slot); // goes before another's lowerCamelCase
         }
-        Ok(Self {
-            class,
-            by_name,
-            cls: shape.cls.clone_ref(py),
-            absent: absent.collect(),
-            fields,
-            oneofs,
-        })
+        Ok(Self { class, by_name, cls: shape.cls.clone_ref(py), absent: absent.collect(), fields, oneofs })
     }
 
     /// The field of this name in JSON: as in the `.proto` file, or in lowerCamelCase.
@@ -315,7 +317,10 @@ impl Absent {
             (Fill::Copy(given), _) => return Ok(Absent::Fill(Fill::Copy(given.clone_ref(py)))),
             _ if field.nullable => return value(py.None()),
             _ if field.shared => {
-                return Ok(Absent::Refuse(format!("{message}.{}: one of its messages is needed", field.attribute)));
+                return Ok(Absent::Refuse(format!(
+                    "{message}.{}: one of its messages is needed",
+                    field.attribute
+                )));
             }
             _ => {}
         }
@@ -324,7 +329,11 @@ impl Absent {
             Kind::Enum(id) => {
                 let members = &description.enums[id.0 as usize].members;
                 value(members.iter().find(|(_, number)| *number == 0).map_or_else(
-                    || 0i32.into_pyobject(py).map(|zero| zero.into_any().unbind()).unwrap_or_else(|e| match e {}),
+                    || {
+                        0i32.into_pyobject(py)
+                            .map(|zero| zero.into_any().unbind())
+                            .unwrap_or_else(|e| match e {})
+                    },
                     |(member, _)| member.clone_ref(py),
                 ))
             }
@@ -363,7 +372,7 @@ impl EnumCodec {
             by_member: HashMap::new(),
             numbers: HashMap::new(),
             names: HashMap::new(),
-            open: shape.open,
+            open: shape.unknown == "keep",
             name: shape.name.clone(),
         };
         for (name, number) in &shape.values {
