@@ -231,7 +231,7 @@ def test_what_is_pushed_is_checked(serve: Serve) -> None:
         for arguments in ((3,), (None,), (Moved(1, 1.0), b"x"), (Moved(-1, 1.0),), ({"a": 1},)):
             for target in (session, app, app.group("all")):
                 try:
-                    target.push(*arguments)  # type: ignore[attr-defined]
+                    target.push(*arguments)
                 except (TypeError, ValueError) as error:
                     failures.append(error)
 

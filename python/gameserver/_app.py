@@ -294,8 +294,9 @@ class App(Registry):
 
         Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
         flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
-        bodies_refused, bodies_refused_by_route, batch_dropped, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick``
-        (count, skipped, dilated_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
+        bodies_refused, bodies_refused_by_route, batch_dropped, tasks), ``pool`` (blocks out, high_water, hits, misses),
+        ``tick`` (count, skipped, dilated_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where,
+        count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 

@@ -1,26 +1,10 @@
-"""Classes that protoc generated: taken wherever a `Message` is. google's library is used only if the game imported it."""
+"""JSON of classes that protoc generated, by google's own library, for clients that agreed on JSON."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-__all__ = ["from_json", "is_pb2", "to_json"]
-
-
-def is_pb2(cls: object) -> bool:
-    """Whether it is a class of a message that protoc, or protobuf's message factory, made.
-
-    >>> is_pb2(int)
-    False
-    """
-    module = sys.modules.get("google.protobuf.message")
-    return (
-        module is not None
-        and isinstance(cls, type)
-        and issubclass(cls, module.Message)
-        and getattr(cls, "DESCRIPTOR", None) is not None
-    )
+__all__ = ["from_json", "to_json"]
 
 
 def from_json(cls: Any, data: bytes) -> Any:

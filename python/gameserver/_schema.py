@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gameserver._answer import is_own_message, route_of
-from gameserver._fields import EnumShape, FieldShape
-from gameserver._message import MessageShape, describe
+from gameserver._fields import FieldShape, enum_shape
+from gameserver._message import Message, describe
+from gameserver._protos import pb2_schema
 from gameserver._signature import Handler
 from gameserver.errors import ConfigError
 
@@ -35,8 +36,6 @@ TYPES: Mapping[str, str] = {
     "string": "str",
     "bytes": "bytes",
 }
-GENERATED_TYPES = {1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 6: "fixed64", 7: "fixed32", 8: "bool"}
-GENERATED_TYPES |= {9: "string", 12: "bytes", 13: "uint32", 15: "sfixed32", 16: "sfixed64", 17: "sint32", 18: "sint64"}
 Entry = list[Any]
 
 
@@ -83,12 +82,11 @@ class Messages:
         )
         if not classes:
             return None
-        described = describe(*(cls for cls in classes if is_own_message(cls)))
-        messages = {shape.name: _fields_of(shape) for shape in described.messages}
+        described = describe(*(cast("type[Message]", cls) for cls in classes if is_own_message(cls)))
+        messages = {shape.name: [_entry(field) for field in shape.fields] for shape in described.messages}
         enums = {shape.name: dict(shape.values) for shape in described.enums}
-        for cls in classes:
-            if not is_own_message(cls):
-                _add_generated(cls.DESCRIPTOR, messages, enums)  # type: ignore[attr-defined]
+        if generated := [cls for cls in classes if not is_own_message(cls)]:
+            _add_generated(generated, messages, enums)
         document = {
             "messages": messages,
             "enums": enums,
@@ -119,74 +117,46 @@ def _name(cls: Any) -> str:
     return name
 
 
-def _fields_of(shape: MessageShape) -> list[Entry]:
-    return [_entry(field) for field in shape.fields]
-
-
 def _entry(field: FieldShape) -> Entry:
-    entry: Entry = [field.number, field.name, _type(field.kind, field.of)]
-    if field.oneof is not None:
-        return [*entry, "oneof", field.oneof]
-    if field.label == "map":
-        assert field.key is not None
-        return [*entry, "map", TYPES[field.key]]
-    if field.label == "repeated":
-        is_packable = field.kind not in ("string", "bytes", "message")
-        return [*entry, "repeated" if field.packed or not is_packable else "unpacked"]
-    if field.label == "optional" and field.kind != "message":
+    of = ""
+    if field.kind == "message":
+        of = describe(cast("type[Message]", field.of)).messages[0].name
+    elif field.kind == "enum":
+        of = enum_shape(cast("type", field.of)).name
+    return _spell(field.number, field.name, field.kind, field.label, of, field.key, field.oneof, field.packed)
+
+
+def _spell(
+    number: int, name: str, kind: str, label: str, of: str, key: str | None, oneof: str | None, packed: bool
+) -> Entry:
+    entry: Entry = [number, name, f".{of}" if of else TYPES[kind]]
+    if oneof is not None:
+        return [*entry, "oneof", oneof]
+    if label == "map" and key is not None:
+        return [*entry, "map", TYPES[key]]
+    if label == "repeated":
+        return [*entry, "repeated" if packed or kind in ("string", "bytes", "message") else "unpacked"]
+    if label == "optional" and kind != "message":
         return [*entry, "optional"]
     return entry
 
 
-def _type(kind: str, of: Any) -> str:
-    if kind == "message":
-        return f".{describe(of).messages[0].name}"
-    if kind == "enum":
-        return f".{_enum_name(of)}"
-    return TYPES[kind]
-
-
-def _enum_name(of: Any) -> str:
-    from gameserver._fields import enum_shape
-
-    shape: EnumShape = enum_shape(of)
-    return shape.name
-
-
-def _add_generated(descriptor: Any, messages: dict[str, list[Entry]], enums: dict[str, dict[str, int]]) -> None:
-    """A message that protoc generated, with all that it names."""
-    name = descriptor.full_name
-    if name in messages:
-        return  # the same one, or one of ours that is written after it
-    entries = messages[name] = []
-    for field in descriptor.fields:
-        entry: Entry = [field.number, field.name]
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            key, value = (field.message_type.fields_by_name[part] for part in ("key", "value"))
-            entries.append(
-                [*entry, _generated_type(value, messages, enums), "map", _generated_type(key, messages, enums)]
-            )
+def _add_generated(classes: Sequence[Any], messages: dict[str, list[Entry]], enums: dict[str, dict[str, int]]) -> None:
+    """Messages that protoc generated, with all that they name, and nothing else of their files."""
+    known, known_enums = pb2_schema(*classes)
+    places = {name: place for place, (name, _) in enumerate(known)}
+    waiting = [places[cls.DESCRIPTOR.full_name] for cls in classes]
+    while waiting:
+        full_name, fields = known[waiting.pop()]
+        if full_name in messages:
             continue
-        entry.append(_generated_type(field, messages, enums))
-        oneof = field.containing_oneof
-        if field.is_repeated:
-            entry.append("repeated" if field.is_packed or field.type in (9, 11, 12) else "unpacked")
-        elif oneof is not None and not (len(oneof.fields) == 1 and oneof.name == f"_{field.name}"):
-            entry += ["oneof", oneof.name]
-        elif field.has_presence and field.message_type is None:
-            entry.append("optional")
-        entries.append(entry)
-
-
-def _generated_type(field: Any, messages: dict[str, list[Entry]], enums: dict[str, dict[str, int]]) -> str:
-    if field.enum_type is not None:
-        enums[field.enum_type.full_name] = {value.name: value.number for value in field.enum_type.values}
-        return f".{field.enum_type.full_name}"
-    if field.message_type is not None:
-        if field.type == 10:
-            raise ConfigError(
-                f"{field.full_name}: a group of proto2, which clients can't be told of: make it a message"
-            )
-        _add_generated(field.message_type, messages, enums)
-        return f".{field.message_type.full_name}"
-    return TYPES[GENERATED_TYPES[field.type]]
+        entries = messages[full_name] = []
+        for name, number, kind, label, of, key, oneof, packed in fields:
+            of_name = ""
+            if of is not None and kind == "message":
+                of_name = known[of][0]
+                waiting.append(of)
+            elif of is not None:
+                of_name, values, _ = known_enums[of]
+                enums[of_name] = dict(values)
+            entries.append(_spell(number, name, kind, label, of_name, key, oneof, packed))

@@ -173,7 +173,12 @@ impl Batch {
             })?,
         }
         for column in &mut self.columns {
-            column.bytes.extend_from_slice(&self.row[column.slot].to_le_bytes()[..column.width]);
+            let bits = self.row[column.slot];
+            match column.width {
+                4 => column.bytes.extend_from_slice(&(bits as u32).to_le_bytes()),
+                8 => column.bytes.extend_from_slice(&bits.to_le_bytes()),
+                _ => column.bytes.push(bits as u8),
+            }
         }
         self.senders.push(from);
         if self.keeps_last {

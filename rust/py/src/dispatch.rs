@@ -199,6 +199,9 @@ fn run(
         return Ok(());
     };
     let called = handler.call_message(py, session, asker.serializer, body);
+    if let Err(Failure::Batch(index)) = called {
+        return batch::add(py, core, asker, index, body); // nothing was called
+    }
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {
@@ -208,7 +211,7 @@ fn run(
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
-        Err(Failure::Batch(index)) => batch::add(py, core, asker, index, body),
+        Err(Failure::Batch(_)) => Ok(()), // above
     }
 }
 

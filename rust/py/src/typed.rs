@@ -46,11 +46,14 @@ impl Typed {
                 class.call_method1(intern!(py, "from_json"), (text,))
             }
             (false, Serializer::Protobuf) => {
-                class.call_method1(intern!(py, "FromString"), (PyBytes::new(py, body),))
+                static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                let decode = DECODE.import(py, "gameserver._protos", "pb2_decode")?;
+                decode.call1((class, PyBytes::new(py, body)))
             }
             (false, Serializer::Json) => {
+                static READ: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
                 let text = PyBytes::new(py, &repair_surrogates(body));
-                generated(py, "from_json")?.call1((class, text))
+                READ.import(py, "gameserver._pb2", "from_json")?.call1((class, text))
             }
         }
     }
@@ -137,11 +140,15 @@ pub fn write(value: &Bound<'_, PyAny>, serializer: Serializer, out: &mut Vec<u8>
             out.extend_from_slice(&escape_ascii(text.to_str()?.as_bytes()));
         }
         (false, Serializer::Protobuf) => {
-            let bytes = value.call_method0(intern!(py, "SerializeToString"))?.cast_into::<PyBytes>()?;
+            static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let encode = ENCODE.import(py, "gameserver._protos", "pb2_encode")?;
+            let bytes = encode.call1((value,))?.cast_into::<PyBytes>()?;
             out.extend_from_slice(bytes.as_bytes());
         }
         (false, Serializer::Json) => {
-            let text = generated(py, "to_json")?.call1((value,))?.cast_into::<PyBytes>()?;
+            static WRITE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let write = WRITE.import(py, "gameserver._pb2", "to_json")?;
+            let text = write.call1((value,))?.cast_into::<PyBytes>()?;
             out.extend_from_slice(text.as_bytes());
         }
     }
@@ -182,9 +189,4 @@ fn is_generated(value: &Bound<'_, PyAny>) -> PyResult<bool> {
         }
     };
     value.is_instance(base.bind(py))
-}
-
-/// A function of `gameserver._pb2`.
-fn generated<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("gameserver._pb2")?.getattr(name)
 }
