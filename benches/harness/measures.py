@@ -36,6 +36,10 @@ SERVERS = {
         Server("echo-suspends", _module("servers.echo_suspends")),
         Server("broadcast", _module("servers.broadcast")),
         Server("tick", _module("servers.tick")),
+        Server("epoll-drop", (str(OUT / "epoll"), "--drop")),
+        Server("typed", _module("servers.typed")),
+        Server("typed-google", _module("servers.typed_google")),
+        Server("batch", _module("servers.batch")),
     )
 }
 
@@ -84,6 +88,14 @@ SCENARIOS = (
         _echo(16),
     ),
     Scenario("echo, depth 64", ("epoll", "rust-echo", "echo"), _echo(64)),
+    Scenario("messages, depth 1", ("epoll", "typed"), _echo(1, "--typed")),
+    Scenario("messages, depth 16", ("epoll", "typed", "typed-google"), _echo(16, "--typed")),
+    Scenario("messages, depth 64", ("epoll", "typed", "typed-google"), _echo(64, "--typed")),
+    Scenario(
+        "800,000 notifies a second",
+        ("epoll-drop", "batch"),
+        ("notify", "--connections", "100", "--depth", "16", "--rate", "800000", "--typed"),
+    ),
     Scenario("WebSocket, depth 16", ("picows", "echo", "picows-joined"), _echo(16, "--websocket")),
     Scenario(
         "broadcast to 100", ("epoll-broadcast", "broadcast"), ("receive", "--connections", "100", "--spin"), seconds=2
@@ -108,6 +120,9 @@ SCENARIOS = (
         rounds=5,
     ),
 )
+
+MESSAGES = "typed messages"
+"""The scenario of `servers/messages.py`, which has no sockets: its measures stand where servers do."""
 
 
 class Value(Enum):
@@ -149,6 +164,19 @@ ROWS = (
     Row(
         "... against picows with its frames joined by hand", None, None, "WebSocket, depth 16", "echo", "picows-joined"
     ),
+    Row("a message in, another out, depth 1", 0.88, None, "messages, depth 1", "typed", "epoll"),
+    Row("a message in, another out, depth 16", 0.60, None, "messages, depth 16", "typed", "epoll"),
+    Row("a message in, another out, depth 64", 0.40, None, "messages, depth 64", "typed", "epoll"),
+    Row("... against google's protobuf, depth 16", 2.5, None, "messages, depth 16", "typed", "typed-google"),
+    Row("... against google's protobuf, depth 64", 4, None, "messages, depth 64", "typed", "typed-google"),
+    Row(
+        "batch handler at 800,000 notifies a second, against C that parses and drops",
+        0.90,
+        None,
+        "800,000 notifies a second",
+        "batch",
+        "epoll-drop",
+    ),
     Row("async def handler, depth 16", 0.20, 0.60, "echo, depth 16", "echo-async", "epoll"),
     Row("async def handler that suspends once, depth 16", 0.10, 0.20, "echo, depth 16", "echo-suspends", "epoll"),
     Row("async def handler that suspends once, depth 1", 0.6, 0.8, "echo, depth 1", "echo-suspends", "epoll"),
@@ -166,4 +194,8 @@ ROWS = (
     Row("... under 20,000 messages a second, p99", 1.5, 1.2, SCENARIOS[-1].name, "tick", "epoll-tick", Value.LATE_P99),
     Row("bytes echo against asyncio, depth 16", 3, 4, "echo, depth 16", "echo", "asyncio"),
     Row("bytes echo against uvloop, depth 16", 3, 4, "echo, depth 16", "echo", "uvloop"),
+    Row("a typed message in, another out, against upb", 4, 6, MESSAGES, "message", "message-upb"),
+    Row("... decode alone, called from Python", None, None, MESSAGES, "decode", "decode-upb"),
+    Row("... encode alone, called from Python", None, None, MESSAGES, "encode", "encode-upb"),
+    Row("100 nested entities in, read, and out, against upb", 1.5, 3, MESSAGES, "entities", "entities-upb"),
 )

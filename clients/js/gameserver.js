@@ -7,7 +7,10 @@
 //     const { sum } = await client.request('add', { a: 1, b: 2 });
 //     client.notify('move', { x: 1, y: 0 });
 //
-// Read top-down: connect, Client (what a game uses), Link (one WebSocket), the codecs of the wire (docs/wire.md).
+// Routes that the server knows a message for carry protobuf, by the schema that it sends in its handshake; others JSON or bytes.
+// How a message looks in JavaScript is said at `Schema`.
+//
+// Read top-down: connect, Client (what a game uses), Link (one WebSocket), the codecs of the wire (docs/wire.md), the schema.
 
 export const VERSION = '0.1.0';
 
@@ -25,6 +28,8 @@ export const VERSION = '0.1.0';
  * @property {number} [timeout] ms for one attempt to connect, handshake included. Default 8000.
  * @property {number} [requestTimeout] ms for an answer. Default 10000.
  * @property {boolean | ReconnectOptions} [reconnect] Default true.
+ * @property {'protobuf' | 'json'} [serializer] What bodies are to be; `json`, for the eyes: all are JSON, and 64-bit numbers in it are
+ *     what the server writes. Default `protobuf`.
  * @property {number} [bodyBytesMax] Larger packets and inflated bodies from the server close the connection. Default 16 MiB - 1.
  * @property {SocketClass} [WebSocket] Another WebSocket class, for where none is built in.
  * @property {() => number} [random] Replaces Math.random, for tests.
@@ -75,7 +80,7 @@ export async function connect(url, options = {}) {
  *
  * Codes of the client: `unreachable`, `timeout`, `disconnected` (the answer may have been lost with the connection), `closed`
  * (by `close()`), `kicked`, `refused` (at login, without a code of the game), `protocol` (the server broke the rules of the
- * wire), `bad-body` (an answer that is no JSON). Codes of the server begin with `GS-`, or are the game's own.
+ * wire), `bad-body` (an answer that is no JSON, or not the message that the schema says). Codes of the server begin with `GS-`, or are the game's own.
  */
 export class GameServerError extends Error {
   /**
@@ -142,6 +147,11 @@ export class Client {
     return typeof id === 'string' ? id : null;
   }
 
+  /** The server's messages; null from one that has none, and where bodies are JSON. A new one with each connection. @returns {Schema | null} */
+  get schema() {
+    return this.#link?.schema ?? null;
+  }
+
   /** What the server told in its last handshake; null before. @returns {ServerHandshake | null} */
   get handshake() {
     return this.#handshake;
@@ -151,23 +161,26 @@ export class Client {
    * Asks, and resolves with the answer.
    *
    * @param {string} route
-   * @param {unknown} [body] JSON, `{}` by default; a Uint8Array goes as it is.
+   * @param {unknown} [body] The route's message, or JSON; `{}` by default. A Uint8Array goes as it is.
    * @param {{ timeout?: number, raw?: boolean }} [options] `raw`: the answer as Uint8Array; default: if the body was one.
-   * @returns {Promise<any>}
-   * @throws {GameServerError} (as a rejection) the server's error answer, or `timeout`, `disconnected`, `closed`, `kicked`.
+   * @returns {Promise<any>} What the schema says for the route, or JSON.
+   * @throws {GameServerError} (as a rejection) the server's error answer, or `timeout`, `disconnected`, `closed`, `kicked`, `bad-body`.
+   * @throws {TypeError} (as a rejection) the body does not fit the route's message; says where.
    */
   async request(route, body, options = {}) {
     const link = this.#link;
     if (this.#state !== 'open' || !link) throw new GameServerError(this.#state === 'closed' ? 'closed' : 'disconnected', 'not connected');
     const { timeout = this.#options.requestTimeout ?? REQUEST_TIMEOUT, raw = body instanceof Uint8Array } = options;
+    const bytes = link.encodeBody(route, body);
+    const decode = (/** @type {Uint8Array} */ answer) => (raw ? answer : link.decodeAnswer(route, answer));
     const id = this.#nextId();
-    link.send(PacketType.data, encodeMessage({ type: MessageType.request, id, route: link.routeOf(route), body: encodeBody(body) }));
+    link.send(PacketType.data, encodeMessage({ type: MessageType.request, id, route: link.routeOf(route), body: bytes }));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
         reject(new GameServerError('timeout', `no answer to ${route} within ${timeout} ms`));
       }, timeout);
-      this.#pending.set(id, { resolve, reject, timer, raw });
+      this.#pending.set(id, { resolve, reject, timer, decode });
     });
   }
 
@@ -176,20 +189,24 @@ export class Client {
    *
    * @param {string} route
    * @param {unknown} [body] As in `request`.
-   * @returns {boolean} Whether it was sent: false while disconnected.
+   * @returns {boolean} Whether it was sent: false while disconnected. What the server refuses comes as a push to `$error`.
+   * @throws {TypeError} As in `request`.
    */
   notify(route, body) {
     const link = this.#link;
     if (this.#state !== 'open' || !link) return false;
-    return link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: encodeBody(body) }));
+    const bytes = link.encodeBody(route, body);
+    return link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: bytes }));
   }
 
   /**
-   * Calls `listener` for each push to `route`. Routes outlive reconnects.
+   * Calls `listener` for each push to `route`. Routes outlive reconnects. `$error` gets a GameServerError for each notify that the
+   * server refused; without a listener, it is shown on the console.
    *
    * @param {string} route
    * @param {(body: any, route: string) => void} listener
-   * @param {{ raw?: boolean }} [options] `raw`: the body as Uint8Array; else as JSON, and what is no JSON is reported and dropped.
+   * @param {{ raw?: boolean }} [options] `raw`: the body as Uint8Array; else as the schema says for the route, or JSON. What is not
+   *     that is reported and dropped.
    * @returns {Unsubscribe}
    */
   on(route, listener, options = {}) {
@@ -254,16 +271,18 @@ export class Client {
   }
 
   async #open() {
-    const { user, WebSocket: given, timeout = CONNECT_TIMEOUT, bodyBytesMax = BODY_BYTES_MAX } = this.#options;
+    const { user, WebSocket: given, timeout = CONNECT_TIMEOUT, bodyBytesMax = BODY_BYTES_MAX, serializer = 'protobuf' } = this.#options;
     this.#state = 'connecting';
     const Socket = given ?? globalThis.WebSocket;
     if (!Socket) throw new GameServerError('unreachable', 'no WebSocket here; give a class: connect(url, {WebSocket})');
     const began = performance.now();
-    const hello = encodeHandshake(typeof user === 'function' ? await within(timeout, 'user()', user()) : (user ?? {}));
+    const told = typeof user === 'function' ? await within(timeout, 'user()', user()) : (user ?? {});
     if (this.#isClosed()) throw new GameServerError('closed', 'closed by this client');
     const left = Math.max(0, Math.ceil(timeout - (performance.now() - began)));
-    const link = new Link(Socket, this.#url, hello, left, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
-      message: (message) => this.#handleMessage(message),
+    const kept = serializer === 'protobuf' ? keptSchema(this.#url) : null;
+    const hello = encodeHandshake(told, serializer === 'protobuf' ? { serializer, schema: kept?.digest ?? '' } : { serializer });
+    const link = new Link(Socket, this.#url, hello, kept, left, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
+      message: (message) => this.#handleMessage(link, message),
       kick: (reason) => this.#handleKick(reason),
       lost: (error) => this.#handleLost(link, error),
     });
@@ -271,6 +290,7 @@ export class Client {
     const handshake = await link.ready;
     // What came in one frame with the handshake may have ended it already.
     if (link.error) throw link.error;
+    if (link.schema && link.schema !== kept) keepSchema(this.#url, link.schema);
     this.#handshake = handshake;
   }
 
@@ -343,10 +363,10 @@ export class Client {
     }
   }
 
-  /** @param {Message} message */
-  #handleMessage(message) {
+  /** @param {Link} link @param {Message} message */
+  #handleMessage(link, message) {
     if (message.type === MessageType.response) this.#handleResponse(message);
-    else if (message.type === MessageType.push) this.#handlePush(message);
+    else if (message.type === MessageType.push) this.#handlePush(link, message);
     // A request or notify is nothing that a server sends: ignored, as other clients do.
   }
 
@@ -361,19 +381,22 @@ export class Client {
       return;
     }
     try {
-      pending.resolve(pending.raw ? body : decodeBody(body));
-    } catch {
-      pending.reject(new GameServerError('bad-body', 'the answer is no JSON; ask with {raw: true} for its bytes'));
+      pending.resolve(pending.decode(body));
+    } catch (error) {
+      const why = error instanceof ProtocolError ? error.message : 'no JSON';
+      pending.reject(new GameServerError('bad-body', `the answer is ${why}; ask with {raw: true} for its bytes`));
     }
   }
 
-  /** @param {Message} message */
-  #handlePush({ route, body }) {
+  /** @param {Link} link @param {Message} message */
+  #handlePush(link, { route, body }) {
     const name = String(route);
+    const listeners = this.#listeners.get(name) ?? [];
+    if (name === ERROR_ROUTE && listeners.length === 0) console.warn(`gameserver: a notify was refused: ${decodeError(body).message}`);
     /** @type {{ value: unknown } | null} */
-    let json = null;
-    for (const { call, raw } of this.#listeners.get(name) ?? []) {
-      guarded(() => call(raw ? body : (json ??= { value: decodeBody(body) }).value, name));
+    let decoded = null;
+    for (const { call, raw } of listeners) {
+      guarded(() => call(raw ? body : (decoded ??= { value: link.decodePush(name, body) }).value, name));
     }
   }
 
@@ -397,7 +420,7 @@ export class Client {
 }
 
 /**
- * @typedef {{ resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>, raw: boolean }} Pending
+ * @typedef {{ resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>, decode: (body: Uint8Array) => unknown }} Pending
  * @typedef {{ call: (body: any, route: string) => void, raw: boolean }} Listener
  * @typedef {{ message: (message: Message) => void, kick: (reason: string) => void, lost: (error: GameServerError) => void }} LinkEvents
  */
@@ -412,6 +435,10 @@ class Link {
   #fail = () => {};
   /** @type {GameServerError | null} Why it ended; null before. */
   error = null;
+  /** @type {Schema | null} Of this connection: the next one's may be another. */
+  schema = null;
+  /** @type {Schema | null} */
+  #kept;
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {'shaking' | 'open' | 'ended'} */
@@ -437,11 +464,13 @@ class Link {
    * @param {SocketClass} Socket
    * @param {string} url
    * @param {Uint8Array} hello The body of our handshake.
+   * @param {Schema | null} kept Whose digest is in `hello`.
    * @param {number} timeout ms until the server's.
    * @param {number} bodyBytesMax
    * @param {LinkEvents} events
    */
-  constructor(Socket, url, hello, timeout, bodyBytesMax, events) {
+  constructor(Socket, url, hello, kept, timeout, bodyBytesMax, events) {
+    this.#kept = kept;
     this.#bodyBytesMax = bodyBytesMax;
     this.#decoder = new PacketDecoder(bodyBytesMax);
     this.#events = events;
@@ -479,6 +508,26 @@ class Link {
   /** The code that the server gave to a route, or the route. @param {string} route @returns {string | number} */
   routeOf(route) {
     return this.#codes.get(route) ?? route;
+  }
+
+  /** @param {string} route @param {unknown} body @returns {Uint8Array} @throws {TypeError} It does not fit. */
+  encodeBody(route, body) {
+    const codec = isBytes(body) ? undefined : this.schema?.requestOf(route);
+    return codec ? codec.encode(body ?? {}) : encodeBody(body);
+  }
+
+  /** @param {string} route @param {Uint8Array} body @returns {unknown} @throws {ProtocolError | SyntaxError} */
+  decodeAnswer(route, body) {
+    const codec = this.schema?.responseOf(route);
+    return codec ? codec.decode(body) : decodeBody(body);
+  }
+
+  /** @param {string} route @param {Uint8Array} body @returns {unknown} @throws {ProtocolError | SyntaxError} */
+  decodePush(route, body) {
+    if (route === ERROR_ROUTE) return decodeError(body);
+    const codec = this.schema?.pushOf(route);
+    if (codec) return codec.decode(body);
+    return body.length === 0 ? {} : decodeBody(body); // what a JSON connection gets for a push without a body
   }
 
   /** @param {GameServerError} error Why. */
@@ -547,6 +596,7 @@ class Link {
       this.#end(refusal(handshake), CLOSE_NORMAL);
       return;
     }
+    if (handshake.sys.serializer === 'protobuf') this.schema = agreedSchema(handshake.sys.gs, this.#kept);
     for (const [name, code] of Object.entries(handshake.sys.dict)) {
       this.#codes.set(name, code);
       this.#names.set(code, name);
@@ -691,6 +741,46 @@ function refusal({ code, user }) {
   return final(new GameServerError(why, msg, { status: String(code) }));
 }
 
+/** @param {Record<string, unknown>} gs Of the server's handshake. @param {Schema | null} kept @returns {Schema | null} @throws {ProtocolError} */
+function agreedSchema(gs, kept) {
+  if (gs.schema !== undefined) return new Schema(gs.schema);
+  if (gs.digest === undefined) return null;
+  if (kept?.digest !== gs.digest) throw new ProtocolError('the digest of a schema that it never sent');
+  return kept;
+}
+
+/** JSON of the last schema of each server, for where no storage is. @type {Map<string, string>} */
+const schemas = new Map();
+
+/** @param {string} url @returns {Schema | null} What this server sent last. */
+function keptSchema(url) {
+  try {
+    const key = schemaKey(url);
+    const json = schemas.get(key) ?? globalThis.localStorage?.getItem(key);
+    return json ? new Schema(JSON.parse(json)) : null;
+  } catch {
+    return null; // no storage is allowed here, or what is in it is no schema: the server sends it again
+  }
+}
+
+/** @param {string} url @param {Schema} schema */
+function keepSchema(url, schema) {
+  const key = schemaKey(url);
+  const json = JSON.stringify(schema.document);
+  schemas.set(key, json);
+  try {
+    globalThis.localStorage?.setItem(key, json);
+  } catch {
+    // Storage is full or not allowed: kept until the page is left.
+  }
+}
+
+/** One entry for a server, whatever the query says. @param {string} url */
+function schemaKey(url) {
+  const { host, pathname } = new URL(url);
+  return `gameserver.schema ${host}${pathname}`;
+}
+
 /** @param {unknown} error @returns {GameServerError} */
 function asError(error) {
   return error instanceof GameServerError ? error : new GameServerError('unreachable', String(error));
@@ -706,6 +796,8 @@ function final(error) {
 }
 
 const NOTHING = new Uint8Array(0);
+/** A push to it is what answers a notify that was refused. */
+const ERROR_ROUTE = '$error';
 
 // ---- the wire: packets, messages, bodies. Pure functions over bytes; docs/wire.md has the layout -------------------------------
 
@@ -868,9 +960,8 @@ export function decodeMessage(bytes) {
 
 /** @param {unknown} body @returns {Uint8Array} */
 export function encodeBody(body) {
-  if (body instanceof Uint8Array) return body;
-  if (body instanceof ArrayBuffer) return new Uint8Array(body);
-  const json = JSON.stringify(body === undefined ? {} : body);
+  if (isBytes(body)) return body instanceof Uint8Array ? body : new Uint8Array(body);
+  const json = JSON.stringify(body === undefined ? {} : body, (_, value) => (typeof value === 'bigint' ? String(value) : value));
   if (json === undefined) throw new TypeError(`a body of type ${typeof body}: give JSON or a Uint8Array`);
   return utf8.encode(json);
 }
@@ -890,8 +981,8 @@ export function decodeBody(body) {
 export function decodeError(body) {
   try {
     // No protobuf of this message begins with a brace: it would be a group.
-    const { code, msg, metadata } = body[0] === 0x7b ? errorFromJson(body) : errorFromProtobuf(body);
-    return new GameServerError(code || 'unknown', msg, metadata);
+    const { code, msg, metadata } = body[0] === 0x7b ? errorFromJson(body) : ERROR.decode('Error', body);
+    return new GameServerError(code || 'unknown', msg, { ...metadata });
   } catch {
     return new GameServerError('unknown', 'an error that can not be read');
   }
@@ -910,41 +1001,13 @@ function errorFromJson(body) {
   };
 }
 
-/** @param {Uint8Array} body @returns {ErrorBody} */
-function errorFromProtobuf(body) {
-  const fields = protobufStrings(body);
-  const text = (/** @type {Uint8Array | undefined} */ bytes) => (bytes ? fromUtf8.decode(bytes) : '');
-  const metadata = fields.filter(([number]) => number === 3).map(([, entry]) => new Map(protobufStrings(entry)));
-  const last = new Map(fields);
-  return {
-    code: text(last.get(1)),
-    msg: text(last.get(2)),
-    metadata: Object.fromEntries(metadata.map((entry) => [text(entry.get(1)), text(entry.get(2))])),
-  };
-}
-
-/** @param {Uint8Array} bytes Length-delimited fields only, with numbers below 16. @returns {[number, Uint8Array][]} */
-function protobufStrings(bytes) {
-  /** @type {[number, Uint8Array][]} */
-  const fields = [];
-  for (let at = 0; at < bytes.length; ) {
-    const tag = bytes[at++];
-    if ((tag & 0x87) !== 2) throw new ProtocolError(`field tag ${tag}`);
-    let length = 0;
-    for (let shift = 0, byte = 0x80; byte & 0x80; shift += 7) {
-      byte = bytes[at++] ?? 0;
-      length += (byte & 0x7f) * 2 ** shift;
-      if (at > bytes.length || shift > 28) throw new ProtocolError('a length that runs over');
-    }
-    if (at + length > bytes.length) throw new ProtocolError('a field that runs over');
-    fields.push([tag >> 3, bytes.subarray(at, (at += length))]);
-  }
-  return fields;
-}
-
-/** @param {object} user @returns {Uint8Array} */
-export function encodeHandshake(user) {
-  return utf8.encode(JSON.stringify({ sys: { type: 'gameserver-js', version: VERSION, gs: { serializer: 'json' } }, user }));
+/**
+ * @param {object} user
+ * @param {{ serializer: string, schema?: string }} gs `schema`: the digest of the one that is kept; '' for none.
+ * @returns {Uint8Array}
+ */
+export function encodeHandshake(user, gs) {
+  return utf8.encode(JSON.stringify({ sys: { type: 'gameserver-js', version: VERSION, gs }, user }));
 }
 
 /** @param {Uint8Array} body @returns {ServerHandshake} With what is missing or of a wrong type filled in. @throws {ProtocolError} */
@@ -1017,6 +1080,11 @@ function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** @param {unknown} value @returns {value is Uint8Array | ArrayBuffer} */
+function isBytes(value) {
+  return value instanceof Uint8Array || value instanceof ArrayBuffer;
+}
+
 /** @param {unknown} value @returns {value is number} */
 function isCode(value) {
   return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0xff_ff;
@@ -1030,3 +1098,970 @@ const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder('utf-8');
 // A BOM is part of a route's name: routes are opaque.
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+// ---- the schema: protobuf without generated code. docs/wire.md has the document that a server sends --------------------------
+
+/**
+ * @typedef {[number: number, name: string, type: string, label?: string, more?: string]} FieldEntry
+ * @typedef {object} SchemaDocument
+ * @property {string} digest
+ * @property {Record<string, FieldEntry[]>} [messages]
+ * @property {Record<string, Record<string, number>>} [enums]
+ * @property {Record<string, { request?: string, response?: string }>} [routes]
+ * @property {Record<string, string>} [pushes]
+ */
+
+/**
+ * The messages of a server. In JavaScript a message is a plain object:
+ *
+ * | protobuf | JavaScript |
+ * |---|---|
+ * | numbers up to 32 bits, floats, bool, string | number, boolean, string |
+ * | 64-bit numbers | BigInt; a number is taken too where it is a safe integer |
+ * | bytes | Uint8Array |
+ * | enum | its name; a number where it has none, and numbers are taken |
+ * | repeated | array; typed arrays are taken |
+ * | map | object without a prototype; a `Map` is taken |
+ * | optional, oneof, message | not there unless it is set |
+ * | anything else that was not sent | its default |
+ */
+export class Schema {
+  /** @type {string} */
+  digest;
+  /** @type {SchemaDocument} As the server sent it. */
+  document;
+  /** @type {Map<string, MessageCodec>} */
+  #messages = new Map();
+  /** @type {Map<string, { request: MessageCodec | undefined, response: MessageCodec | undefined }>} */
+  #routes = new Map();
+  /** @type {Map<string, MessageCodec>} */
+  #pushes = new Map();
+
+  /** @param {unknown} document @throws {ProtocolError} It is none. */
+  constructor(document) {
+    if (!isObject(document)) throw new ProtocolError('a schema that is no object');
+    const { digest, messages, enums, routes, pushes } = document;
+    if (typeof digest !== 'string' || !digest || digest.length > 128) throw new ProtocolError('a schema without a digest');
+    this.digest = digest;
+    this.document = /** @type {SchemaDocument} */ (/** @type {unknown} */ (document));
+    /** @type {Map<string, Kind>} */
+    const kinds = new Map(SCALARS);
+    for (const [name, numbers] of entries(enums, 'enums')) kinds.set(`.${name}`, enumKind(name, entries(numbers, `enum ${name}`)));
+    for (const [name] of entries(messages, 'messages')) {
+      const codec = new MessageCodec(name);
+      this.#messages.set(name, codec);
+      kinds.set(`.${name}`, messageKind(codec));
+    }
+    for (const [name, fields] of entries(messages, 'messages')) this.#codec(name).define(fields, kinds);
+    for (const [route, given] of entries(routes, 'routes')) {
+      const { request, response } = isObject(given) ? given : {};
+      this.#routes.set(route, {
+        request: request === undefined ? undefined : this.#codec(request),
+        response: response === undefined ? undefined : this.#codec(response),
+      });
+    }
+    for (const [route, name] of entries(pushes, 'pushes')) this.#pushes.set(route, this.#codec(name));
+  }
+
+  /**
+   * @param {string} name A message's full name.
+   * @param {object} value
+   * @returns {Uint8Array}
+   * @throws {TypeError} The value does not fit; says where.
+   */
+  encode(name, value) {
+    return this.#codec(name).encode(value);
+  }
+
+  /**
+   * @param {string} name A message's full name.
+   * @param {Uint8Array} bytes
+   * @returns {any}
+   * @throws {ProtocolError} The bytes are no such message.
+   */
+  decode(name, bytes) {
+    return this.#codec(name).decode(bytes);
+  }
+
+  /** @internal What a request or notify to `route` carries. @param {string} route */
+  requestOf(route) {
+    return ofRoute(this.#routes, route)?.request;
+  }
+
+  /** @internal What answers it. @param {string} route */
+  responseOf(route) {
+    return ofRoute(this.#routes, route)?.response;
+  }
+
+  /** @internal What a push carries. @param {string} route */
+  pushOf(route) {
+    return ofRoute(this.#pushes, route);
+  }
+
+  /** @param {unknown} name */
+  #codec(name) {
+    const codec = this.#messages.get(/** @type {string} */ (name));
+    if (!codec) throw new ProtocolError(`a schema without a message ${shown(name)}`);
+    return codec;
+  }
+}
+
+/** A room's route ends in `@` and the room's number. @template T @param {Map<string, T>} map @param {string} route */
+function ofRoute(map, route) {
+  return map.get(route) ?? map.get(route.replace(/@\d+$/, ''));
+}
+
+/** @param {unknown} object @param {string} what @returns {[string, unknown][]} */
+function entries(object, what) {
+  if (object === undefined) return [];
+  if (!isObject(object)) throw new ProtocolError(`a schema whose ${what} are no object`);
+  return Object.entries(object);
+}
+
+/**
+ * How the values of one type are checked, written and read.
+ *
+ * @typedef {object} Kind
+ * @property {string} name For people.
+ * @property {number} wire One of `Wire`.
+ * @property {boolean} [isMessage] Merged when it comes twice; never implicit.
+ * @property {boolean} [isKey] May be the key of a map.
+ * @property {(reader: Reader) => any} blank What stands for a value that was not sent.
+ * @property {(value: any) => any} check What is written for a value of the game's. Throws `Misfit`.
+ * @property {(checked: any) => boolean} isZero
+ * @property {(writer: Writer, checked: any) => void} write
+ * @property {(reader: Reader, before?: any) => any} read `before`: the message that it is merged into.
+ */
+
+/** A value that does not fit its field; becomes a TypeError with the way to it. */
+class Misfit extends Error {
+  path = '';
+}
+
+/** @param {unknown} error @param {string} step @returns {unknown} The same, further out. */
+function within(error, step) {
+  if (error instanceof Misfit) error.path = step + error.path;
+  return error;
+}
+
+/** One message's fields, in both directions. */
+class MessageCodec {
+  /** @type {string} */
+  name;
+  /** @type {Field[]} By number, which is their order on the wire. */
+  #fields = [];
+  /** @type {Set<string>} */
+  #names = new Set();
+  /** @type {Map<number, Read>} By tag: a field that comes with another wire type is an unknown one. */
+  #reads = new Map();
+  /** @type {Record<string, unknown>} What every new message begins as: one hidden class for all. */
+  #blank = {};
+  /** @type {[string, () => unknown][]} What every new message needs of its own. */
+  #collections = [];
+  #hasOneofs = false;
+  #hasWarned = false;
+
+  /** @param {string} name */
+  constructor(name) {
+    this.name = name;
+  }
+
+  /** @param {unknown} entries Of the document. @param {Map<string, Kind>} kinds */
+  define(entries, kinds) {
+    if (!Array.isArray(entries)) throw new ProtocolError(`a schema whose ${this.name} is no list of fields`);
+    /** @type {Map<string, string[]>} */
+    const oneofs = new Map();
+    const numbers = new Set();
+    for (const entry of entries) {
+      const field = fieldOf(entry, kinds, oneofs, this.name);
+      if (numbers.has(field.number) || this.#names.has(field.name)) {
+        throw new ProtocolError(`a schema with two fields ${this.name}.${field.name} = ${field.number}`);
+      }
+      numbers.add(field.number);
+      this.#names.add(field.name);
+      this.#fields.push(field);
+    }
+    this.#hasOneofs = oneofs.size > 0;
+    this.#fields.sort((a, b) => a.number - b.number);
+    for (const { name, reads, blank, collection } of this.#fields) {
+      for (const [tag, read] of reads) this.#reads.set(tag, read);
+      if (collection) this.#collections.push([name, collection]);
+      if (blank !== undefined || collection) this.#blank[name] = blank;
+    }
+  }
+
+  /** @param {unknown} value @returns {Uint8Array} @throws {TypeError} */
+  encode(value) {
+    const writer = new Writer();
+    try {
+      this.write(writer, checkObject(value, this.name));
+    } catch (error) {
+      throw error instanceof Misfit ? new TypeError(`${this.name}${error.path}: ${error.message}`) : error;
+    }
+    return writer.finish();
+  }
+
+  /** @param {Uint8Array} bytes @returns {Record<string, any>} @throws {ProtocolError} */
+  decode(bytes) {
+    const reader = new Reader(bytes);
+    const message = this.blank(reader);
+    this.read(reader, message);
+    return message;
+  }
+
+  /** @param {Reader} reader @returns {Record<string, any>} A message that was not sent. */
+  blank(reader) {
+    reader.charge(1 + this.#fields.length + COLLECTION_CHARGE * this.#collections.length);
+    const message = { ...this.#blank };
+    for (const [name, make] of this.#collections) message[name] = make();
+    return message;
+  }
+
+  /** @param {Reader} reader @param {Record<string, any>} message */
+  read(reader, message) {
+    while (reader.hasMore()) {
+      const tag = reader.tag();
+      const read = this.#reads.get(tag);
+      if (read) read(reader, message);
+      else reader.skip(tag);
+    }
+  }
+
+  /** @param {Writer} writer @param {Record<string, any>} message */
+  write(writer, message) {
+    /** @type {Map<string, string> | null} */
+    const chosen = this.#hasOneofs ? new Map() : null;
+    for (const field of this.#fields) {
+      const given = message[field.name];
+      if (given === undefined || given === null || given === field.inherited) continue;
+      try {
+        if (chosen && field.oneof !== undefined) choose(chosen, field.oneof, field.name);
+        field.write(writer, given);
+      } catch (error) {
+        throw within(error, `.${field.name}`);
+      }
+    }
+    if (!this.#hasWarned) this.#warn(message);
+  }
+
+  /** A misspelt name is found; a page that knows more fields than the server goes on working. @param {object} message */
+  #warn(message) {
+    for (const name in message) {
+      if (this.#names.has(name)) continue;
+      this.#hasWarned = true;
+      const names = [...this.#names].join(', ') || 'none';
+      console.warn(`gameserver: ${this.name} has no field ${JSON.stringify(name)}, which is not sent; its fields: ${names}`);
+      return;
+    }
+  }
+}
+
+/** @param {Map<string, string>} chosen By oneof. @param {string} oneof @param {string} name */
+function choose(chosen, oneof, name) {
+  const other = chosen.get(oneof);
+  if (other !== undefined) throw new Misfit(`${oneof} is a oneof, and ${other} is given too`);
+  chosen.set(oneof, name);
+}
+
+/**
+ * @typedef {(reader: Reader, message: any) => void} Read Reads a field's value into its message.
+ * @typedef {object} Field
+ * @property {number} number
+ * @property {string} name
+ * @property {string} [oneof]
+ * @property {unknown} inherited What every object answers to this name: `constructor` is not given because there is one.
+ * @property {unknown} [blank] What stands for it when it was not sent; undefined: nothing does.
+ * @property {() => unknown} [collection] The same, where each message needs one of its own.
+ * @property {[tag: number, read: Read][]} reads
+ * @property {(writer: Writer, given: any) => void} write
+ */
+
+/**
+ * @param {unknown} entry Of the document.
+ * @param {Map<string, Kind>} kinds
+ * @param {Map<string, string[]>} oneofs Their members, so far.
+ * @param {string} owner
+ * @returns {Field}
+ */
+function fieldOf(entry, kinds, oneofs, owner) {
+  const [number, name, type, label, more] = Array.isArray(entry) ? entry : [];
+  const kind = kinds.get(type);
+  const isNumber = Number.isInteger(number) && number >= 1 && number <= FIELD_NUMBER_MAX;
+  // `message.__proto__ = …` would set another thing than a field.
+  if (!isNumber || typeof name !== 'string' || !name || name === '__proto__' || !kind) {
+    throw new ProtocolError(`a schema with a field ${owner}.${shown(name)} = ${shown(number)} of type ${shown(type)}`);
+  }
+  const base = { number, name, inherited: /** @type {any} */ (Object.prototype)[name] };
+  if (label === undefined) return { ...base, ...single(base, kind, !kind.isMessage) };
+  if (label === 'optional') return { ...base, ...single(base, kind, false) };
+  if (label === 'repeated' || label === 'unpacked') return { ...base, ...list(base, kind, label === 'repeated' && kind.wire !== Wire.bytes) };
+  if (label === 'map' && kinds.get(more)?.isKey) return { ...base, ...map(base, kind, /** @type {Kind} */ (kinds.get(more))) };
+  if (label === 'oneof' && typeof more === 'string') {
+    const members = oneofs.get(more) ?? [];
+    oneofs.set(more, members);
+    members.push(name);
+    return { ...base, oneof: more, ...single(base, kind, false, members) };
+  }
+  throw new ProtocolError(`a schema with a label of ${owner}.${name}: ${shown(label)} ${shown(more)}`);
+}
+
+/**
+ * @typedef {{ number: number, name: string }} FieldName
+ * @typedef {Pick<Field, 'blank' | 'collection' | 'reads' | 'write'>} FieldCodec
+ */
+
+/**
+ * @param {FieldName} field
+ * @param {Kind} kind
+ * @param {boolean} isImplicit A default is not sent.
+ * @param {string[]} [members] Of its oneof: the last that comes is the only one.
+ * @returns {FieldCodec}
+ */
+function single({ number, name }, kind, isImplicit, members = []) {
+  const tag = tagOf(number, kind.wire);
+  return {
+    blank: isImplicit ? kind.blank(FREE) : undefined,
+    reads: [
+      [
+        tag,
+        (reader, message) => {
+          const before = kind.isMessage && Object.hasOwn(message, name) ? message[name] : undefined;
+          for (const other of members) if (other !== name && Object.hasOwn(message, other)) delete message[other];
+          message[name] = kind.read(reader, before);
+        },
+      ],
+    ],
+    write(writer, given) {
+      const checked = kind.check(given);
+      if (isImplicit && kind.isZero(checked)) return;
+      writer.varint(tag);
+      kind.write(writer, checked);
+    },
+  };
+}
+
+/** @param {FieldName} field @param {Kind} kind @param {boolean} isPacked @returns {FieldCodec} */
+function list({ number, name }, kind, isPacked) {
+  const tag = tagOf(number, kind.wire);
+  const packedTag = tagOf(number, Wire.bytes);
+  /** @type {[number, Read][]} */
+  const reads = [
+    [
+      tag,
+      (reader, message) => {
+        reader.charge(1);
+        message[name].push(kind.read(reader));
+      },
+    ],
+  ];
+  if (kind.wire !== Wire.bytes) {
+    reads.push([
+      packedTag,
+      (reader, message) => {
+        const outer = reader.enter();
+        while (reader.hasMore()) {
+          reader.charge(1);
+          message[name].push(kind.read(reader));
+        }
+        reader.leave(outer);
+      },
+    ]);
+  }
+  return {
+    collection: () => [],
+    reads,
+    write(writer, given) {
+      if (!Array.isArray(given) && !(ArrayBuffer.isView(given) && !(given instanceof DataView))) throw new Misfit(`${shown(given)} is no array`);
+      const items = /** @type {any[]} */ (given);
+      if (items.length === 0) return;
+      let start = 0;
+      if (isPacked) {
+        writer.varint(packedTag);
+        start = writer.open();
+      }
+      let index = 0;
+      try {
+        for (; index < items.length; index++) {
+          const checked = kind.check(items[index]);
+          if (!isPacked) writer.varint(tag);
+          kind.write(writer, checked);
+        }
+      } catch (error) {
+        throw within(error, `[${index}]`);
+      }
+      if (isPacked) writer.close(start);
+    },
+  };
+}
+
+/** @param {FieldName} field @param {Kind} kind @param {Kind} keyKind @returns {FieldCodec} */
+function map({ number, name }, kind, keyKind) {
+  const tag = tagOf(number, Wire.bytes);
+  const keyTag = tagOf(1, keyKind.wire);
+  const valueTag = tagOf(2, kind.wire);
+  return {
+    // Keys are the sender's choice: with a prototype, `__proto__` would be none.
+    collection: () => Object.create(null),
+    reads: [
+      [
+        tag,
+        (reader, message) => {
+          reader.charge(ENTRY_CHARGE);
+          const outer = reader.enter();
+          let key = keyKind.blank(reader);
+          let value;
+          while (reader.hasMore()) {
+            const inner = reader.tag();
+            if (inner === keyTag) key = keyKind.read(reader);
+            else if (inner === valueTag) value = kind.read(reader, value);
+            else reader.skip(inner);
+          }
+          reader.leave(outer);
+          message[name][String(key)] = value ?? kind.blank(reader);
+        },
+      ],
+    ],
+    write(writer, given) {
+      for (const [key, value] of given instanceof Map ? given : Object.entries(checkObject(given, 'map'))) {
+        try {
+          const checkedKey = keyKind.check(typeof key === 'string' ? keyOf(key, keyKind) : key);
+          const checked = kind.check(value);
+          writer.varint(tag);
+          const start = writer.open();
+          writer.varint(keyTag);
+          keyKind.write(writer, checkedKey);
+          writer.varint(valueTag);
+          kind.write(writer, checked);
+          writer.close(start);
+        } catch (error) {
+          throw within(error, `[${shown(key)}]`);
+        }
+      }
+    },
+  };
+}
+
+/** The key of a map from the property that it is. @param {string} key @param {Kind} kind */
+function keyOf(key, kind) {
+  if (kind.name === 'str') return key;
+  if (kind.name === 'bool') return key === 'true' || (key === 'false' ? false : key);
+  return /^-?\d{1,20}$/.test(key) ? BigInt(key) : key;
+}
+
+/** @param {MessageCodec} codec @returns {Kind} */
+function messageKind(codec) {
+  return {
+    name: codec.name,
+    wire: Wire.bytes,
+    isMessage: true,
+    blank: (reader) => codec.blank(reader),
+    check: (value) => checkObject(value, codec.name),
+    isZero: () => false,
+    write(writer, value) {
+      const start = writer.open();
+      writer.deeper();
+      codec.write(writer, value);
+      writer.higher();
+      writer.close(start);
+    },
+    read(reader, before = codec.blank(reader)) {
+      const outer = reader.enter();
+      reader.deeper();
+      codec.read(reader, before);
+      reader.higher();
+      reader.leave(outer);
+      return before;
+    },
+  };
+}
+
+/** @param {unknown} value @param {string} name @returns {Record<string, any>} */
+function checkObject(value, name) {
+  if (!isObject(value) || ArrayBuffer.isView(value)) throw new Misfit(`${shown(value)} is no ${name}`);
+  return value;
+}
+
+/** Open, as in proto3: numbers without a name come and go as numbers. @param {string} name @param {[string, unknown][]} numbers @returns {Kind} */
+function enumKind(name, numbers) {
+  const numberOf = new Map(numbers);
+  const nameOf = /** @type {Map<unknown, string>} */ (new Map());
+  for (const [key, number] of numbers) {
+    if (!isInt32(number)) throw new ProtocolError(`a schema with an enum ${name}: ${key} = ${shown(number)}`);
+    if (!nameOf.has(number)) nameOf.set(number, key);
+  }
+  return {
+    name,
+    wire: Wire.varint,
+    blank: () => nameOf.get(0) ?? 0,
+    check(value) {
+      const number = typeof value === 'string' ? numberOf.get(value) : value;
+      if (!isInt32(number)) throw new Misfit(`${shown(value)} is no ${name}: ${[...numberOf.keys()].slice(0, 20).join(', ')}`);
+      return number + 0;
+    },
+    isZero: (number) => number === 0,
+    write: (writer, number) => writer.int32(number),
+    read(reader) {
+      const number = reader.low();
+      return nameOf.get(number) ?? number;
+    },
+  };
+}
+
+/** @param {unknown} value @returns {value is number} */
+function isInt32(value) {
+  return typeof value === 'number' && (value | 0) === value;
+}
+
+/**
+ * @param {string} name
+ * @param {number} wire
+ * @param {readonly [number, number]} range
+ * @param {(reader: Reader) => number} read
+ * @param {(writer: Writer, number: number) => void} write
+ * @returns {[string, Kind]}
+ */
+function int(name, wire, [min, max], read, write) {
+  /** @param {unknown} value */
+  const check = (value) => {
+    const number = typeof value === 'bigint' ? Number(value) : value;
+    if (typeof number !== 'number' || !Number.isInteger(number) || number < min || number > max) {
+      throw new Misfit(`${shown(value)} is no ${name}: a whole number from ${min} to ${max}`);
+    }
+    return number + 0; // -0 is 0
+  };
+  return scalar({ name, wire, isKey: true, blank: () => 0, check, isZero: (number) => number === 0, read, write });
+}
+
+/**
+ * @param {string} name
+ * @param {number} wire
+ * @param {readonly [bigint, bigint]} range
+ * @param {(reader: Reader) => bigint} read
+ * @param {(writer: Writer, number: bigint) => void} write
+ * @returns {[string, Kind]}
+ */
+function long(name, wire, [min, max], read, write) {
+  /** @param {unknown} value */
+  const check = (value) => {
+    const number = Number.isSafeInteger(value) ? BigInt(/** @type {number} */ (value)) : value;
+    if (typeof number !== 'bigint' || number < min || number > max) {
+      throw new Misfit(`${shown(value)} is no ${name}: a BigInt from ${min} to ${max}`);
+    }
+    return number;
+  };
+  return scalar({ name, wire, isKey: true, blank: () => 0n, check, isZero: (number) => number === 0n, read, write });
+}
+
+/**
+ * @param {string} name
+ * @param {number} wire
+ * @param {(number: number) => number} round
+ * @param {(reader: Reader) => number} read
+ * @param {(writer: Writer, number: number) => void} write
+ * @returns {[string, Kind]}
+ */
+function float(name, wire, round, read, write) {
+  /** @param {unknown} value */
+  const check = (value) => {
+    if (typeof value !== 'number') throw new Misfit(`${shown(value)} is no ${name}: a number`);
+    if (Number.isFinite(value) && !Number.isFinite(round(value))) throw new Misfit(`${value} is beyond ${name}`);
+    return value;
+  };
+  // -0 is sent, as protobuf wants it.
+  return scalar({ name, wire, blank: () => 0, check, isZero: (number) => Object.is(number, 0), read, write });
+}
+
+/** @param {Kind} kind @returns {[string, Kind]} */
+function scalar(kind) {
+  return [kind.name, kind];
+}
+
+/**
+ * Bytes of one message, and where in them we are. What it makes is bounded by `VALUES_MAX`, not by what the bytes say: two
+ * bytes are enough for a nested message, which may have a hundred fields.
+ */
+class Reader {
+  #bytes;
+  #view;
+  #at = 0;
+  /** Of the message that is being read; never beyond its outer one. */
+  #end;
+  #depth = 1;
+  #values = 0;
+  /** The upper 32 bits of the last varint. */
+  #high = 0;
+
+  /** @param {Uint8Array} bytes */
+  constructor(bytes) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#end = bytes.length;
+  }
+
+  hasMore() {
+    return this.#at < this.#end;
+  }
+
+  /** @param {number} values */
+  charge(values) {
+    this.#values += values;
+    if (this.#values > VALUES_MAX) throw new ProtocolError(`a message of more than ${VALUES_MAX} values`);
+  }
+
+  deeper() {
+    this.#depth += 1;
+    if (this.#depth > DEPTH_MAX) throw new ProtocolError(`a message nested more than ${DEPTH_MAX} deep`);
+  }
+
+  higher() {
+    this.#depth -= 1;
+  }
+
+  /** Goes into what its length stands in front of. @returns {number} For `leave`. */
+  enter() {
+    const length = this.#length();
+    const outer = this.#end;
+    this.#end = this.#at + length;
+    return outer;
+  }
+
+  /** @param {number} outer */
+  leave(outer) {
+    this.#end = outer;
+  }
+
+  tag() {
+    const start = this.#at;
+    const tag = this.low() >>> 0;
+    if (tag < 8 || this.#high !== 0 || this.#at - start > 5) throw new ProtocolError('a field without a number');
+    return tag;
+  }
+
+  /** A varint's lower 32 bits, signed. */
+  low() {
+    let low = 0;
+    let high = 0;
+    for (let shift = 0; shift < 70; shift += 7) {
+      if (this.#at >= this.#end) throw new ProtocolError('a number that runs over its message');
+      const byte = this.#bytes[this.#at++];
+      if (shift < 28) low |= (byte & 0x7f) << shift;
+      else if (shift > 28) high |= (byte & 0x7f) << (shift - 32);
+      else {
+        low |= byte << 28;
+        high = (byte & 0x7f) >> 4;
+      }
+      if (byte < 0x80) {
+        this.#high = high;
+        return low;
+      }
+    }
+    throw new ProtocolError('a number of more than ten bytes');
+  }
+
+  /** A varint, unsigned. */
+  long() {
+    const low = this.low();
+    return this.#high === 0 && low >= 0 ? BigInt(low) : (BigInt(this.#high >>> 0) << 32n) | BigInt(low >>> 0);
+  }
+
+  zigzag32() {
+    const low = this.low();
+    return (low >>> 1) ^ -(low & 1);
+  }
+
+  zigzag64() {
+    const long = this.long();
+    return (long >> 1n) ^ -(long & 1n);
+  }
+
+  bool() {
+    const low = this.low();
+    return low !== 0 || this.#high !== 0;
+  }
+
+  fixed32() {
+    return this.#view.getUint32(this.#take(4), true);
+  }
+
+  fixed64() {
+    return this.#view.getBigUint64(this.#take(8), true);
+  }
+
+  float() {
+    return this.#view.getFloat32(this.#take(4), true);
+  }
+
+  double() {
+    return this.#view.getFloat64(this.#take(8), true);
+  }
+
+  /** A copy: a message that is kept does not keep the frame that it came in. */
+  bytes() {
+    const length = this.#length();
+    const at = this.#take(length);
+    return length === 0 ? NOTHING : this.#bytes.slice(at, at + length);
+  }
+
+  text() {
+    const length = this.#length();
+    const at = this.#take(length);
+    return length === 0 ? '' : decodeUtf8(this.#bytes.subarray(at, at + length), 'a text');
+  }
+
+  /** Goes past a field that the schema does not have. @param {number} tag */
+  skip(tag) {
+    const wire = tag & 7;
+    if (wire === Wire.varint) this.low();
+    else if (wire === Wire.fixed64) this.#take(8);
+    else if (wire === Wire.bytes) this.#take(this.#length());
+    else if (wire === Wire.fixed32) this.#take(4);
+    else if (wire === Wire.group) this.#skipGroup(tag);
+    else throw new ProtocolError(`a field of wire type ${wire}`);
+  }
+
+  /** @param {number} tag Of its beginning; its end has the wire type above. */
+  #skipGroup(tag) {
+    this.deeper();
+    for (let inner = this.tag(); inner !== tag + 1; inner = this.tag()) this.skip(inner);
+    this.higher();
+  }
+
+  #length() {
+    const length = this.low();
+    if (this.#high !== 0 || length < 0 || length > this.#end - this.#at) throw new ProtocolError('a field that runs over its message');
+    return length;
+  }
+
+  /** @param {number} length @returns {number} Where they begin. */
+  #take(length) {
+    const at = this.#at;
+    if (length > this.#end - at) throw new ProtocolError('a field that runs over its message');
+    this.#at = at + length;
+    return at;
+  }
+}
+
+/** Bytes of a message as it is written; grows. */
+class Writer {
+  #bytes = new Uint8Array(64);
+  #view = new DataView(this.#bytes.buffer);
+  #at = 0;
+  #depth = 1;
+
+  finish() {
+    return this.#bytes.slice(0, this.#at);
+  }
+
+  /** Also what ends an object that holds itself. */
+  deeper() {
+    this.#depth += 1;
+    if (this.#depth > DEPTH_MAX) throw new Misfit(`nested more than ${DEPTH_MAX} deep`);
+  }
+
+  higher() {
+    this.#depth -= 1;
+  }
+
+  /** Begins what its length stands in front of: one byte is kept for it. @returns {number} For `close`. */
+  open() {
+    this.#reserve(1);
+    this.#at += 1;
+    return this.#at;
+  }
+
+  /** @param {number} start */
+  close(start) {
+    const length = this.#at - start;
+    let more = 0;
+    for (let rest = length >>> 7; rest; rest >>>= 7) more += 1;
+    if (more) {
+      this.#reserve(more);
+      this.#bytes.copyWithin(start + more, start, this.#at);
+    }
+    this.#at = start - 1;
+    this.#varint(length, 0);
+    this.#at = start + more + length;
+  }
+
+  /** @param {number} low Unsigned. @param {number} [high] */
+  varint(low, high = 0) {
+    this.#reserve(10);
+    this.#varint(low, high);
+  }
+
+  /** Negative numbers are ten bytes long. @param {number} number */
+  int32(number) {
+    this.varint(number >>> 0, number < 0 ? 0xff_ff_ff_ff : 0);
+  }
+
+  /** @param {bigint} number Its lowest 64 bits. */
+  long(number) {
+    this.varint(Number(BigInt.asUintN(32, number)), Number(BigInt.asUintN(32, number >> 32n)));
+  }
+
+  /** @param {number} number */
+  zigzag32(number) {
+    this.varint(((number << 1) ^ (number >> 31)) >>> 0);
+  }
+
+  /** @param {bigint} number */
+  zigzag64(number) {
+    this.long((number << 1n) ^ (number >> 63n));
+  }
+
+  /** @param {number} number Its lowest 32 bits. */
+  fixed32(number) {
+    const at = this.#take(4);
+    this.#view.setUint32(at, number, true);
+  }
+
+  /** @param {bigint} number Its lowest 64 bits. */
+  fixed64(number) {
+    const at = this.#take(8);
+    this.#view.setBigUint64(at, number, true);
+  }
+
+  /** @param {number} number */
+  float(number) {
+    const at = this.#take(4);
+    this.#view.setFloat32(at, number, true);
+  }
+
+  /** @param {number} number */
+  double(number) {
+    const at = this.#take(8);
+    this.#view.setFloat64(at, number, true);
+  }
+
+  /** @param {Uint8Array} bytes */
+  bytes(bytes) {
+    this.varint(bytes.length);
+    const at = this.#take(bytes.length);
+    this.#bytes.set(bytes, at);
+  }
+
+  /** @param {string} text */
+  text(text) {
+    const start = this.open();
+    this.#reserve(text.length * 3);
+    this.#at += utf8.encodeInto(text, this.#bytes.subarray(this.#at)).written;
+    this.close(start);
+  }
+
+  /** Within what is reserved. @param {number} low @param {number} high */
+  #varint(low, high) {
+    while (high !== 0 || low > 0x7f) {
+      this.#bytes[this.#at++] = (low & 0x7f) | 0x80;
+      low = ((low >>> 7) | (high << 25)) >>> 0;
+      high >>>= 7;
+    }
+    this.#bytes[this.#at++] = low;
+  }
+
+  /** May replace `#bytes` and `#view`. @param {number} length @returns {number} Where they begin. */
+  #take(length) {
+    this.#reserve(length);
+    const at = this.#at;
+    this.#at += length;
+    return at;
+  }
+
+  /** @param {number} length */
+  #reserve(length) {
+    const needed = this.#at + length;
+    if (needed <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+    grown.set(this.#bytes.subarray(0, this.#at));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+}
+
+/** @param {number} number @param {number} wire */
+function tagOf(number, wire) {
+  return number * 8 + wire;
+}
+
+/** For messages to people, and short: it may be the game's own data, or a stranger's. @param {unknown} value @returns {string} */
+function shown(value) {
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+const Wire = Object.freeze({ varint: 0, fixed64: 1, bytes: 2, group: 3, fixed32: 5 });
+/** 29 bits. */
+const FIELD_NUMBER_MAX = 0x1f_ff_ff_ff;
+/** Messages within one another, the outermost counted: as the server has it. */
+const DEPTH_MAX = 32;
+/** What one body may become: items, and each message with its fields. Beyond that, some 200 MB, it is no message of a game. */
+const VALUES_MAX = 1 << 22;
+/** More than a field: an empty array or object. */
+const COLLECTION_CHARGE = 3;
+/** A key, its text, a value, and their place in a hash table. */
+const ENTRY_CHARGE = 4;
+/** For what is made once with the schema. */
+const FREE = new Reader(NOTHING);
+const INT32 = /** @type {const} */ ([-(2 ** 31), 2 ** 31 - 1]);
+const UINT32 = /** @type {const} */ ([0, 2 ** 32 - 1]);
+const INT64 = /** @type {const} */ ([-(2n ** 63n), 2n ** 63n - 1n]);
+const UINT64 = /** @type {const} */ ([0n, 2n ** 64n - 1n]);
+
+/** @type {Map<string, Kind>} By their names in the document. */
+const SCALARS = new Map([
+  float('f64', Wire.fixed64, Number, (reader) => reader.double(), (writer, number) => writer.double(number)),
+  float('f32', Wire.fixed32, Math.fround, (reader) => reader.float(), (writer, number) => writer.float(number)),
+  int('i32', Wire.varint, INT32, (reader) => reader.low(), (writer, number) => writer.int32(number)),
+  int('u32', Wire.varint, UINT32, (reader) => reader.low() >>> 0, (writer, number) => writer.varint(number)),
+  int('s32', Wire.varint, INT32, (reader) => reader.zigzag32(), (writer, number) => writer.zigzag32(number)),
+  int('fixed32', Wire.fixed32, UINT32, (reader) => reader.fixed32(), (writer, number) => writer.fixed32(number)),
+  int('sfixed32', Wire.fixed32, INT32, (reader) => reader.fixed32() | 0, (writer, number) => writer.fixed32(number)),
+  long('i64', Wire.varint, INT64, (reader) => BigInt.asIntN(64, reader.long()), (writer, number) => writer.long(number)),
+  long('u64', Wire.varint, UINT64, (reader) => reader.long(), (writer, number) => writer.long(number)),
+  long('s64', Wire.varint, INT64, (reader) => reader.zigzag64(), (writer, number) => writer.zigzag64(number)),
+  long('fixed64', Wire.fixed64, UINT64, (reader) => reader.fixed64(), (writer, number) => writer.fixed64(number)),
+  long('sfixed64', Wire.fixed64, INT64, (reader) => BigInt.asIntN(64, reader.fixed64()), (writer, number) => writer.fixed64(number)),
+  scalar({
+    name: 'bool',
+    wire: Wire.varint,
+    isKey: true,
+    blank: () => false,
+    check(value) {
+      if (typeof value !== 'boolean') throw new Misfit(`${shown(value)} is no bool`);
+      return value;
+    },
+    isZero: (value) => !value,
+    write: (writer, value) => writer.varint(value ? 1 : 0),
+    read: (reader) => reader.bool(),
+  }),
+  scalar({
+    name: 'str',
+    wire: Wire.bytes,
+    isKey: true,
+    blank: () => '',
+    check(value) {
+      if (typeof value !== 'string') throw new Misfit(`${shown(value)} is no str`);
+      return value;
+    },
+    isZero: (value) => value === '',
+    write: (writer, value) => writer.text(value),
+    read: (reader) => reader.text(),
+  }),
+  scalar({
+    name: 'bytes',
+    wire: Wire.bytes,
+    blank: () => NOTHING,
+    check(value) {
+      if (value instanceof ArrayBuffer) return new Uint8Array(value);
+      if (!(value instanceof Uint8Array)) throw new Misfit(`${shown(value)} is no bytes: a Uint8Array`);
+      return value;
+    },
+    isZero: (value) => value.length === 0,
+    write: (writer, value) => writer.bytes(value),
+    read: (reader) => reader.bytes(),
+  }),
+]);
+
+/** What the body of an error is in protobuf. */
+const ERROR = new Schema({ digest: '-', messages: { Error: [[1, 'code', 'str'], [2, 'msg', 'str'], [3, 'metadata', 'str', 'map', 'str']] } });

@@ -8,9 +8,34 @@
 """
 
 from gameserver._app import App, Clock
+from gameserver._batch import Batch
 from gameserver._core import Session
 from gameserver._group import Group, User
-from gameserver._handlers import Handler, Router
+from gameserver._handlers import Router
+from gameserver._message import Message
+from gameserver._protos import Protos, load_protos
+from gameserver._scalars import (
+    Field,
+    MaxLen,
+    Range,
+    f32,
+    f64,
+    fixed32,
+    fixed64,
+    i8,
+    i16,
+    i32,
+    i64,
+    s32,
+    s64,
+    sfixed32,
+    sfixed64,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from gameserver._signature import Handler
 from gameserver._timer import Timer
 from gameserver._types import Left
 from gameserver.errors import (
@@ -26,13 +51,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
     "Clock",
     "ConfigError",
+    "Field",
     "GameServerError",
     "Group",
     "Handler",
     "Left",
+    "MaxLen",
+    "Message",
     "ProtocolError",
+    "Protos",
+    "Range",
     "Refuse",
     "Router",
     "SchemaError",
@@ -40,6 +71,23 @@ __all__ = [
     "SessionClosed",
     "Timer",
     "User",
+    "f32",
+    "f64",
+    "fixed32",
+    "fixed64",
+    "i16",
+    "i32",
+    "i64",
+    "i8",
+    "load_protos",
+    "s32",
+    "s64",
+    "sfixed32",
+    "sfixed64",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
 ]
 
 for _name in __all__:

@@ -1,9 +1,11 @@
 """What the Rust core offers; the face for games is `gameserver` itself."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final, overload
 
 from typing_extensions import disjoint_base
+
+from gameserver._types import Pushable
 
 @disjoint_base
 class Session:
@@ -67,13 +69,16 @@ class Session:
     @property
     def messages_out(self) -> int:
         """Messages sent or queued."""
+    @overload
+    def push(self, message: Pushable, /) -> None: ...
+    @overload
     def push(self, route: str, body: Any = None) -> None:
-        """Pushes a message: bytes as they are, None as an empty body (``{}`` where JSON was agreed), anything
-        else as JSON.
+        """Pushes a message, to the route of its class's name; or a body to a route: bytes as they are, None as an empty
+        body (``{}`` where JSON was agreed), a message, anything else as JSON.
 
         Raises:
             SessionClosed: it is gone.
-            ValueError: the route is empty or longer than 255 bytes.
+            TypeError, ValueError: a field has a value that it can't have, or the route is empty or longer than 255 bytes.
         """
     def kick(self, reason: str = "") -> None:
         """Sends a Kick with this reason, then closes; the session leaves with `Left.KICKED`."""
@@ -92,6 +97,8 @@ class Core:
         fire: Callable[[int], None],
     ) -> Core: ...
     def bind(self, handlers: Sequence[Any], rust_echo: bool) -> None: ...
+    def set_schema(self, document: tuple[str, str] | None) -> None: ...
+    def set_learn(self, learn: Callable[[type], str]) -> None: ...
     def set_http(self, host: Any) -> None: ...
     def set_on_failure(self, on_failure: Callable[[str], object]) -> None: ...
     def set_loop(self, event_loop: Any, keys: dict[int, Any]) -> None: ...
@@ -110,10 +117,10 @@ class Core:
     def record(self, path: str, note: bytes) -> None: ...
     def close(self) -> None: ...
     def now(self) -> float: ...
-    def broadcast(self, route: str, body: Any, skip: Session | None) -> int: ...
+    def broadcast(self, route: Any, body: Any, skip: Session | None) -> int: ...
     def group_add(self, name: str, session: Session) -> bool: ...
     def group_remove(self, name: str, session: Session) -> bool: ...
-    def group_push(self, name: str, route: str, body: Any, skip: Session | None) -> int: ...
+    def group_push(self, name: str, route: Any, body: Any, skip: Session | None) -> int: ...
     def group_has(self, name: str, session: Session) -> bool: ...
     def group_len(self, name: str) -> int: ...
     def group_members(self, name: str) -> list[Session]: ...
@@ -129,6 +136,105 @@ class Core:
     def forked(self) -> None: ...
     def micro(self, route: str, body: bytes, depth: int, rounds: int) -> float: ...
     def stats(self) -> dict[str, Any]: ...
+
+# Messages; `gameserver.Message` is their face.
+
+class MessageType(type):
+    """The metaclass: its objects have room for what the core keeps of a class."""
+
+@disjoint_base
+class MessageBase:
+    """What an instance of a message class can do."""
+
+    def __new__(cls, *_arguments: Any, **_named: Any) -> Self: ...
+    def __init__(self, *arguments: Any, **named: Any) -> None: ...
+    def encode(self) -> bytes:
+        """The message as protobuf: the bytes of google's deterministic serialization.
+
+        Raises:
+            TypeError: a field has a value of another type.
+            ValueError: a value is out of range, too long, or not finite; or the message contains itself.
+
+        >>> from gameserver import Message, u32
+        >>> class Score(Message):
+        ...     points: u32
+        >>> Score(300).encode()
+        b'\\x08\\xac\\x02'
+        """
+    @classmethod
+    def decode(cls, data: bytes | bytearray, /) -> Self:
+        """A message from protobuf. Fields that the class does not know are skipped.
+
+        Raises:
+            ProtocolError: not protobuf, or not of these types; too deep or too large.
+            SchemaError: a value that the class does not allow, with the way to it: ``Move.path[3].x``.
+
+        >>> from gameserver import Message, u32
+        >>> class Score(Message):
+        ...     points: u32
+        >>> Score.decode(b"\\x08\\xac\\x02")
+        Score(points=300)
+        """
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as a dict: protobuf's JSON mapping, with the fields' names as they are declared.
+
+        Integers of 64 bits are strings, bytes are base64, enums the names that they have in the `.proto` file
+        (``"TEAM_RED"`` for ``Team.RED``). None is left out, all else is there.
+
+        Raises:
+            TypeError, ValueError: as `encode`.
+
+        >>> from gameserver import Message, u64
+        >>> class Score(Message):
+        ...     name: str
+        ...     points: u64 = 0
+        >>> Score("ann").to_dict()
+        {'name': 'ann', 'points': '0'}
+        """
+    def to_json(self) -> str:
+        """The message as JSON, see `to_dict`."""
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """A message from JSON: what `to_json` writes, and what protobuf's JSON mapping allows beside it.
+
+        Names may be in lowerCamelCase; integers may be strings or numbers; names that the class does not know are skipped. The
+        bounds of the class hold as they do on the wire.
+
+        Raises:
+            ProtocolError: not JSON.
+            SchemaError: a value does not fit the class, with the way to it.
+
+        >>> from gameserver import Message, u64
+        >>> class Score(Message):
+        ...     best_points: u64
+        >>> Score.from_json('{"bestPoints": "300"}')
+        Score(best_points=300)
+        """
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
+    def __replace__(self, **changes: Any) -> Self: ...
+
+_SchemaField = tuple[
+    str,
+    int,
+    str,
+    Literal["single", "optional", "repeated", "map"],
+    int | None,
+    str | None,
+    str | None,
+    bool,
+]
+_Schema = tuple[
+    list[tuple[str, list[_SchemaField]]],
+    list[tuple[str, list[tuple[str, int]], Literal["keep", "skip", "refuse"]]],
+]
+
+def message_install(cls: type, defaults: Mapping[str, Any], lenient: bool, collected: bool) -> None: ...
+def message_prepare(cls: type) -> None: ...
+def message_restore(cls: type, values: tuple[Any, ...]) -> Any: ...
+def message_micro(handler: Callable[[Any], Any], cls: type | None, body: bytes, rounds: int) -> float: ...
+def message_schema_of_files(files: Sequence[str], includes: Sequence[str]) -> _Schema: ...
+def message_schema_of_set(set: bytes) -> _Schema: ...
 
 # The codecs; `gameserver.wire` is their face.
 

@@ -190,6 +190,9 @@ class Settings:
     queue_bytes_max: int = _count(
         1048576, "What may wait for one client; a slower one is closed.", unit="bytes", low=1, high=1 << 32
     )
+    bad_messages_max: int = _count(
+        60, "Messages in a minute that are not what their route takes; a client that sends more is closed.", high=65534
+    )
     max_connections: int = _count(0, "Connections at a time; 0: no cap.", high=10_000_000)
     max_connections_per_address: int = _count(0, "Connections at a time from one address; 0: no cap.", high=10_000_000)
     log_level: str = _setting(

@@ -6,7 +6,23 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from gameserver import App, Clock, Group, Handler, Left, Refuse, Router, Session, Timer, User
+import numpy as np
+
+from gameserver import (
+    App,
+    Batch,
+    Clock,
+    Group,
+    Handler,
+    Left,
+    Message,
+    Refuse,
+    Router,
+    Session,
+    Timer,
+    User,
+    f32,
+)
 
 
 class Player(Session):
@@ -26,6 +42,40 @@ def echo(player: Player, body: bytes) -> bytes:
 @chat.on("say", concurrent=True)
 async def say(session: Session, body: dict[str, int]) -> None:
     raise Refuse("no", "not now", {"why": "test"})
+
+
+class Move(Message):
+    dx: f32
+
+
+class Moved(Message):
+    x: f32
+
+
+@app.on
+def move(player: Player, msg: Move) -> Moved | None:
+    assert_type(msg.dx, float)
+    assert_type(player.push(Moved(x=1)), None)
+    return Moved(x=msg.dx)
+
+
+@chat.on("chat", concurrent=True)
+async def chat_move(msg: Move) -> Moved:
+    return Moved(x=msg.dx)
+
+
+@app.on(keep="last")
+def moves(batch: Batch[Move]) -> None:
+    assert_type(batch.sessions, list[Session])
+    assert_type(batch.dx, np.ndarray[Any, Any])
+    assert_type(len(batch), int)
+
+
+assert_type(move(Player(), Move(dx=1)), Moved | None)
+assert_type(app.push(Moved(x=1), skip=Player()), int)
+assert_type(app.group("red").push(Moved(x=1)), int)
+assert_type(app.user("ann").push(Moved(x=1)), bool)
+assert_type(app.messages(Moved, Move), None)
 
 
 @app.authenticate

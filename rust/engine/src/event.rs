@@ -376,13 +376,15 @@ pub enum Close {
     HttpInvalid,
     /// Origin not on the list.
     OriginRefused,
+    /// Too many messages in a minute whose body is not what their route takes.
+    BadMessages,
     /// A defect of ours, contained.
     Panic,
 }
 
 impl Close {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Close; 24] = [
+    pub const ALL: [Close; 25] = [
         Close::Left,
         Close::Reset,
         Close::Silent,
@@ -406,6 +408,7 @@ impl Close {
         Close::WebSocketInvalid,
         Close::HttpInvalid,
         Close::OriginRefused,
+        Close::BadMessages,
         Close::Panic,
     ];
 
@@ -435,6 +438,7 @@ impl Close {
             Close::WebSocketInvalid => "websocket-invalid",
             Close::HttpInvalid => "http-invalid",
             Close::OriginRefused => "origin-refused",
+            Close::BadMessages => "bad-messages",
             Close::Panic => "panic",
         }
     }

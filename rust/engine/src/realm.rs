@@ -10,16 +10,17 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, Serializer, ServerHandshake};
+use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, SchemaAnswer, Serializer, ServerHandshake};
 use wire::json_text::escape_ascii;
 
 use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::route::RouteTable;
-use crate::session::{Session, Sessions, State};
+use crate::session::{SchemaWanted, Session, Sessions, State};
 use crate::timer::{Fired, Wheel};
 
+pub use self::send::Bodies;
 pub use crate::group::GroupKey;
 pub use crate::session::SessionKey;
 pub use crate::timer::TimerKey;
@@ -45,6 +46,8 @@ pub struct RealmConfig {
     pub down_bytes_max: usize,
     /// A new login of the same uid replaces the old session; else it is refused.
     pub replace: bool,
+    /// Messages that do not decode, in a minute, beyond which a client is closed.
+    pub bad_messages_max: u16,
 }
 
 impl Default for RealmConfig {
@@ -59,6 +62,7 @@ impl Default for RealmConfig {
             queue_bytes_max: 1 << 20,
             down_bytes_max: 64 << 20,
             replace: true,
+            bad_messages_max: 60,
         }
     }
 }
@@ -70,6 +74,17 @@ pub struct Admitted {
     pub session: SessionKey,
     /// Its [`Session::queued_bytes`].
     pub queued_bytes: u32,
+    /// Its [`Session::serializer`].
+    pub serializer: Serializer,
+}
+
+/// The messages of the game, told to clients that ask.
+#[derive(Clone, Debug)]
+pub struct SchemaDocument {
+    /// A client that has the document of this digest does not get it again.
+    pub digest: String,
+    /// JSON text; the digest is in it, too.
+    pub json: String,
 }
 
 /// What the game has to know.
@@ -178,6 +193,7 @@ pub struct Realm {
     config: RealmConfig,
     heartbeat: NonZeroU32,
     routes: Arc<RouteTable>,
+    schema: Option<SchemaDocument>,
     sessions: Sessions,
     /// Which session a link belongs to, by reactor and slot.
     links: Vec<Vec<Place>>,
@@ -209,6 +225,7 @@ impl Realm {
         Self {
             heartbeat: NonZeroU32::new(config.heartbeat_seconds).unwrap_or(NonZeroU32::MIN),
             routes,
+            schema: None,
             sessions: Sessions::default(),
             links: vec![Vec::new(); reactors],
             uids: HashMap::new(),
@@ -229,6 +246,17 @@ impl Realm {
     /// Another table of routes; the numbers of the old one stay.
     pub fn set_routes(&mut self, routes: Arc<RouteTable>) {
         self.routes = routes;
+    }
+
+    /// Another schema, for handshakes from now on.
+    pub fn set_schema(&mut self, schema: Option<SchemaDocument>) {
+        self.schema = schema;
+    }
+
+    /// Whether any client has this serializer.
+    #[inline]
+    pub fn speaks(&self, serializer: Serializer) -> bool {
+        self.sessions.speaks(serializer)
     }
 
     // -- from the links ----------------------------------------------------------------------------------------------
@@ -324,7 +352,24 @@ impl Realm {
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
             return None;
         }
-        Some(Admitted { session: key, queued_bytes: session.charge })
+        Some(Admitted { session: key, queued_bytes: session.charge, serializer: session.serializer })
+    }
+
+    /// A message of this session was not what its route takes. Beyond `bad_messages_max` in a minute its link is closed.
+    pub fn bad_message(&mut self, now: Nanos, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let minute = (now / MINUTE) as u16;
+        if session.bad_minute != minute {
+            (session.bad, session.bad_minute) = (0, minute);
+        }
+        session.bad = session.bad.saturating_add(1);
+        if session.bad > self.config.bad_messages_max
+            && !session.doomed
+            && let Some(link) = session.link
+        {
+            session.doomed = true;
+            self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::BadMessages });
+        }
     }
 
     /// The session of a link, if it has one.
@@ -385,10 +430,12 @@ impl Realm {
             self.wheel.cancel(timer);
         }
         let groups = guest.take_groups();
+        let serializer = guest.serializer;
         session.take_link_of(guest);
         if let Some(link) = session.link {
             self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
         }
+        self.sessions.set_serializer(key, serializer);
         for group in groups {
             self.groups.remove(group, newcomer);
         }
@@ -591,16 +638,23 @@ impl Realm {
         let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.rare_mut().timer = Some(timer);
-        let is_javascript = handshake.is_javascript();
+        let mut serializer = self.config.serializer;
         match &handshake.gs {
             Some(gs) => {
+                session.has_gs = true;
                 let rare = session.rare_mut();
-                (rare.has_gs, rare.wants_dict) = (true, gs.dict);
-                session.serializer = gs.serializer.unwrap_or(self.config.serializer);
+                rare.wants_dict = gs.dict;
+                rare.schema = match (&gs.schema, &self.schema) {
+                    (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,
+                    (Some(_), Some(_)) => SchemaWanted::Document,
+                    _ => SchemaWanted::No,
+                };
+                serializer = gs.serializer.unwrap_or(serializer);
             }
-            None if is_javascript => session.serializer = Serializer::Json,
+            None if handshake.is_javascript() => serializer = Serializer::Json,
             None => {}
         }
+        self.sessions.set_serializer(key, serializer);
         let user = handshake.user.unwrap_or_else(|| "{}".to_owned()).into_bytes();
         self.events.push_back(Event::Authenticate { session: key, user });
     }
@@ -621,15 +675,20 @@ impl Realm {
         }
         // Asked for by this link, and answered now.
         let rare = session.rare_mut();
-        let (wants_dict, has_gs) = (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.has_gs));
+        let (wants_dict, schema_wanted) = (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.schema));
         session.shed_rare();
         let codes = if wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();
+        let schema = match (&self.schema, schema_wanted) {
+            (Some(schema), SchemaWanted::Document) => Some(SchemaAnswer::Document(&schema.json)),
+            (Some(schema), SchemaWanted::Current) => Some(SchemaAnswer::Current(&schema.digest)),
+            _ => None,
+        };
         let body = ServerHandshake {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
+            gs: session.has_gs.then(|| GsAnswer { session: session.id, schema, ..GsAnswer::default() }),
             user: "{}",
         }
         .to_bytes();
@@ -667,13 +726,14 @@ impl Realm {
 
     fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
         self.stats.unknown_routes += 1;
-        let Some(id) = request else {
-            self.admit(now, link, None, 0);
-            return;
-        };
-        if let Some(Admitted { session: key, .. }) = self.admit(now, link, Some(id), 0) {
-            let text = format!("no handler for route {:?}", String::from_utf8_lossy(route));
-            self.respond_error(key, link, id, "GS-404", &text, &[]);
+        let Some(Admitted { session: key, .. }) = self.admit(now, link, request, 0) else { return };
+        let route = String::from_utf8_lossy(route);
+        let text = format!("no handler for route {route:?}");
+        match request {
+            Some(id) => self.respond_error(key, link, id, "GS-404", &text, &[]),
+            None => {
+                self.refuse_notify(key, link, "GS-404", &text, &[("route".to_owned(), route.into_owned())])
+            }
         }
     }
 
@@ -825,6 +885,7 @@ fn kick_body(reason: &str) -> Vec<u8> {
     escape_ascii(json.as_bytes()).into_owned()
 }
 
+const MINUTE: Nanos = 60_000_000_000;
 /// A place of a link that has no session.
 const NOBODY: u32 = u32::MAX;
 /// The payload of a timer that is the game's; a session's is its slot.

@@ -56,6 +56,16 @@ impl State {
     }
 }
 
+/// Whether a client asked for the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SchemaWanted {
+    #[default]
+    No,
+    /// And has the current one.
+    Current,
+    Document,
+}
+
 /// What is known of one person.
 #[derive(Debug)]
 pub struct Session {
@@ -73,9 +83,14 @@ pub struct Session {
     pub(crate) joined: bool,
     /// The link was told to close: nothing counts any more.
     pub(crate) doomed: bool,
+    /// Its handshake had a `sys.gs`: it knows what we add to the protocol.
+    pub(crate) has_gs: bool,
     /// So many requests of this link wait for their answer beyond the dispatch that brought them; [`Rare`] says which.
     in_flight: u32,
     pub(crate) charge: u32,
+    /// Messages that did not decode, in the minute of this number.
+    pub(crate) bad: u16,
+    pub(crate) bad_minute: u16,
     pub(crate) last_heard: Nanos,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
@@ -97,7 +112,7 @@ pub(crate) struct Rare {
     pub timer: Option<TimerKey>,
     /// What its client's handshake asked for.
     pub wants_dict: bool,
-    pub has_gs: bool,
+    pub schema: SchemaWanted,
     pub groups: Vec<GroupKey>,
     /// Bytes in and out, of the links before this one.
     pub bytes_before: [u64; 2],
@@ -127,8 +142,11 @@ impl Session {
             acked: false,
             joined: false,
             doomed: false,
+            has_gs: false,
             in_flight: 0,
             charge: 0,
+            bad: 0,
+            bad_minute: 0,
             last_heard: now,
             messages_in: 0,
             messages_out: 0,
@@ -246,10 +264,10 @@ impl Session {
     /// Gives the memory of [`Rare`] back if there is nothing in it.
     pub(crate) fn shed_rare(&mut self) {
         self.rare.take_if(|rare| {
-            let Rare { timer, wants_dict, has_gs, groups, bytes_before, in_flight, address } = &**rare;
+            let Rare { timer, wants_dict, schema, groups, bytes_before, in_flight, address } = &**rare;
             timer.is_none()
                 && !wants_dict
-                && !has_gs
+                && *schema == SchemaWanted::No
                 && groups.is_empty()
                 && *bytes_before == [0; 2]
                 && in_flight.capacity() == 0 // who deferred answers once will do so again
@@ -270,10 +288,10 @@ impl Session {
         let (bytes_in, bytes_out) = (self.bytes_in, self.bytes_out);
         let theirs = std::mem::take(guest.rare_mut());
         let rare = self.rare_mut();
-        (rare.wants_dict, rare.has_gs, rare.address) = (theirs.wants_dict, theirs.has_gs, theirs.address);
+        (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
         rare.bytes_before = [bytes_in, bytes_out];
+        self.has_gs = guest.has_gs;
         self.link = guest.link;
-        self.serializer = guest.serializer;
         self.transport = guest.transport;
         self.tls = guest.tls;
         self.address = guest.address;
@@ -323,6 +341,8 @@ impl Session {
 pub(crate) struct Sessions {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// How many have each serializer, in the order of [`Serializer`].
+    speaking: [u32; 2],
 }
 
 struct Slot {
@@ -338,6 +358,7 @@ impl Sessions {
         });
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
+        self.speaking[session.serializer as usize] += 1;
         place.session = Some(session);
         SessionKey { slot, generation: place.generation }
     }
@@ -346,7 +367,22 @@ impl Sessions {
         let slot = self.slots.get_mut(key.slot as usize)?;
         let session = slot.session.take_if(|_| slot.generation == key.generation)?;
         self.free.push(key.slot);
+        self.speaking[session.serializer as usize] -= 1;
         Some(session)
+    }
+
+    /// Sets how a client wants bodies written.
+    pub fn set_serializer(&mut self, key: SessionKey, serializer: Serializer) {
+        let Some(session) = self.get_mut(key) else { return };
+        let old = std::mem::replace(&mut session.serializer, serializer);
+        self.speaking[old as usize] -= 1;
+        self.speaking[serializer as usize] += 1;
+    }
+
+    /// Whether any client has this serializer.
+    #[inline]
+    pub fn speaks(&self, serializer: Serializer) -> bool {
+        self.speaking[serializer as usize] > 0
     }
 
     #[inline]

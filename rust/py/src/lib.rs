@@ -3,13 +3,16 @@
 //! Conversion, errors, dispatch, the entry guard; nothing else in the house knows Python.
 
 mod app;
+mod batch;
 mod carrier;
 mod cell;
 mod dispatch;
 mod error;
 mod guest;
 mod handler;
+mod message;
 mod micro;
+mod push;
 mod replay;
 mod scope;
 mod seat;
@@ -17,6 +20,7 @@ mod session;
 mod state;
 mod stats;
 mod task;
+mod typed;
 mod value;
 mod wire;
 
@@ -33,6 +37,7 @@ mod core_module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::message::register(module)?;
         crate::wire::register(module)
     }
 }

@@ -23,7 +23,13 @@ pub fn read<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, PyDi
     messages.set_item("out", realm.messages_out)?;
     messages.set_item("unknown_route", realm.unknown_routes)?;
     messages.set_item("ignored", realm.ignored)?;
-    messages.set_item("bodies_refused", state.bodies_refused)?;
+    messages.set_item("bodies_refused", state.bodies_refused.values().sum::<u64>())?;
+    let refused = PyDict::new(py);
+    for (&route, count) in &state.bodies_refused {
+        refused.set_item(state.server.routes().name(route), count)?;
+    }
+    messages.set_item("bodies_refused_by_route", refused)?;
+    messages.set_item("batch_dropped", state.batch_dropped)?;
     messages.set_item("tasks", state.tasks.len())?;
     dict.set_item("messages", messages)?;
     let pool = state.server.pool().stats();
