@@ -675,7 +675,8 @@ impl Realm {
         }
         // Asked for by this link, and answered now.
         let rare = session.rare_mut();
-        let (wants_dict, schema_wanted) = (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.schema));
+        let (wants_dict, schema_wanted) =
+            (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.schema));
         session.shed_rare();
         let codes = if wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();

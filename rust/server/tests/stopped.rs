@@ -110,7 +110,7 @@ fn a_thread_that_stands_still_holds_up_nobody_else_and_loses_nothing() {
             client.send(&request(round, "echo", b"kept"));
         }
         // The realm goes on speaking to everybody.
-        assert!(game.server.realm.push_all(None, Class::Reliable, 0, "p", &[round]) >= 8);
+        assert!(game.server.realm.push_all(None, Class::Reliable, 0, "p", &[round][..]) >= 8);
         for (client, _) in &mut free {
             let mut seen = Vec::new();
             game.until(|_| {
