@@ -435,6 +435,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         println!("session: {} bytes", size_of::<Slot>());
-        assert!(size_of::<Slot>() <= 136, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 144, "{}", size_of::<Slot>());
     }
 }
