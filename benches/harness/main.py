@@ -57,7 +57,12 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benches/bench.py", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter windows, fewer rounds: two minutes, more noise")
-    parser.add_argument("--only", default="", metavar="REGEX", help="only scenarios whose name matches; 'micro' and 'typed messages' are two")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="REGEX",
+        help="only scenarios whose name matches; 'micro' and 'typed messages' are two",
+    )
     parser.add_argument(
         "--self-check", action="store_true", help="the reference in our place: what differs from 1 is noise"
     )
