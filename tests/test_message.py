@@ -85,17 +85,19 @@ FULL = Move(7, 0.5, "abc", ["a", "b"], Point(1, 2), {"k": Point(3)}, Team.BLUE)
 
 def test_instances_are_constructed_as_the_checker_says() -> None:
     assert Move(1, dx=0.5) == Move(seq=1, dx=0.5, name="?", tags=[], at=None, by_name={}, team=Team.NONE)
-    for arguments, named, text in [
+    wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
         ((1,), {}, r"Move\(\) needs 'dx'"),
         ((), {"name": "x"}, r"Move\(\) needs 'seq', 'dx'"),
         ((1, 2), {"dy": 1}, r"Move\(\) got an unexpected keyword argument 'dy'"),
         ((1, 2), {"dx": 1}, r"Move\(\) got multiple values for argument 'dx'"),
         (tuple(range(8)), {}, r"Move\(\) takes at most 7 positional arguments \(8 given\)"),
-    ]:
+    ]
+    for arguments, named, text in wrong:
         with pytest.raises(TypeError, match=text):
             Move(*arguments, **named)
     name = "".join(["d", "x"])  # not the interned one
-    assert Move(1, **{name: 0.5}).dx == 0.5
+    named = {name: 0.5}
+    assert Move(1, **named).dx == 0.5
 
 
 def test_lists_dicts_and_messages_of_defaults_are_each_instances_own() -> None:
@@ -117,9 +119,9 @@ def test_instances_compare_show_copy_pickle_and_match() -> None:
         "Move(seq=7, dx=0.5, name='abc', tags=['a', 'b'], at=Point(x=1, y=2), by_name={'k': Point(x=3, y=0.0)}, "
         "team=<Team.BLUE: 2>)"
     )
-    assert FULL != Move(7, 0.5)
+    assert Move(7, 0.5) != FULL
     assert Point(1, 2) != Hero(1, 2)
-    assert Point(1, 2) != (1, 2)
+    assert Point(1, 2) != (1, 2)  # type: ignore[comparison-overlap]
     shallow, deep = copy.copy(FULL), copy.deepcopy(FULL)
     assert shallow == deep == FULL
     assert shallow.tags is FULL.tags
@@ -172,7 +174,7 @@ def test_defaults_come_last() -> None:
 
         class Late(Message):
             a: u32 = 1
-            b: u32
+            b: u32  # type: ignore[misc]
 
 
 def test_bodies_of_strangers_are_refused_with_the_field() -> None:
@@ -182,7 +184,7 @@ def test_bodies_of_strangers_are_refused_with_the_field() -> None:
     body = b""
     for _ in range(40):
         body = b"\x12" + bytes([len(body)]) + body
-    for cls, data, error, text in [
+    cases: list[tuple[type[Message], bytes, type[Exception], str]] = [
         (Move, b"\x15\x00\x00\xc0\x7f", SchemaError, "Move.dx: NaN is not a finite number"),
         (Move, b"\x15\x00\x00\x00\x40", SchemaError, "Move.dx: 2 is not in -1 to 1"),
         (Move, b"\x1a\x06abcdef", SchemaError, "Move.name: more than 5 characters"),
@@ -193,7 +195,8 @@ def test_bodies_of_strangers_are_refused_with_the_field() -> None:
         (Move, b"\x08", ProtocolError, "Move.seq"),
         (Input, b"", SchemaError, "Input.action: one of its messages is needed"),
         (Tree, body, ProtocolError, "more than 32 deep"),
-    ]:
+    ]
+    for cls, data, error, text in cases:
         with pytest.raises(error, match=text):
             cls.decode(data)
     with pytest.raises(ValueError, match="more than 32 deep"):

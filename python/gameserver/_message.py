@@ -232,12 +232,13 @@ def describe(*classes: type[Message]) -> Description:
                 assert field.of is not None
                 enums[field.of] = enum_shape(field.of)
     names: dict[str, MessageShape | EnumShape] = {}
-    for shape in (*found.values(), *enums.values()):
+    shapes: list[MessageShape | EnumShape] = [*found.values(), *enums.values()]
+    for shape in shapes:
         other = names.setdefault(shape.name, shape)
         if other is not shape:
             raise SchemaError(f"{shape.name} is the name of {_where(other)} and of {_where(shape)}: rename one")
-    for shape in found.values():
-        _check_that_it_ends(shape, found, ())
+    for message in found.values():
+        _check_that_it_ends(message, found, ())
     return Description(tuple(found.values()), tuple(enums.values()))
 
 
@@ -251,7 +252,7 @@ def _check_that_it_ends(shape: MessageShape, found: Mapping[type, MessageShape],
             continue
         assert field.of is not None
         if field.of in (*path, shape.cls):
-            raise shape.cls.__source__.mistake(  # type: ignore[attr-defined]
+            raise shape.cls.__source__.mistake(
                 shape.cls.__qualname__, field.attribute, f"contains {field.of.__name__} without end: add `| None`"
             )
         _check_that_it_ends(found[field.of], found, (*path, shape.cls))

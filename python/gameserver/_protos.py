@@ -102,7 +102,13 @@ def _classes(schema: _core._Schema, module: str, finite: bool) -> dict[str, type
     enum_classes = [_enum(full, values, unknown, names, module) for full, values, unknown in enums]
     reachable = _reachable(messages)
     classes = [
-        proto_class(full.rpartition(".")[2], _qualname(full, names), module, [field[0] for field in fields], index in reachable[index])
+        proto_class(
+            full.rpartition(".")[2],
+            _qualname(full, names),
+            module,
+            [field[0] for field in fields],
+            index in reachable[index],
+        )
         for index, (full, fields) in enumerate(messages)
     ]
     for cls, (full, fields) in zip(classes, messages, strict=True):
@@ -138,10 +144,12 @@ def _field(
     )
 
 
-def _enum(full: str, values: list[tuple[str, int]], unknown: Any, messages: set[str], module: str) -> type[enum.IntEnum]:
+def _enum(
+    full: str, values: list[tuple[str, int]], unknown: Any, messages: set[str], module: str
+) -> type[enum.IntEnum]:
     name = full.rpartition(".")[2]
     try:
-        cls = enum.IntEnum(name, values, module=module, qualname=_qualname(full, messages))
+        cls = enum.IntEnum(name, values, module=module, qualname=_qualname(full, messages))  # type: ignore[misc]
     except (ValueError, TypeError) as error:
         raise SchemaError(f"enum {full}: {error}") from None
     PROTO_ENUMS[cls] = EnumShape(full, tuple(values), tuple((member, member.value) for member in cls), cls, unknown)
@@ -156,7 +164,9 @@ def _qualname(full: str, messages: set[str]) -> str:
 
 def _reachable(messages: Sequence[tuple[str, list[_core._SchemaField]]]) -> list[set[int]]:
     """Which messages can be within each: the garbage collector has to know those that can be within themselves."""
-    direct = [{of for _, _, kind, _, of, *_ in fields if kind == "message" and of is not None} for _, fields in messages]
+    direct = [
+        {of for _, _, kind, _, of, *_ in fields if kind == "message" and of is not None} for _, fields in messages
+    ]
     found = []
     for start in direct:
         seen: set[int] = set()
@@ -173,7 +183,9 @@ def _reachable(messages: Sequence[tuple[str, list[_core._SchemaField]]]) -> list
 def is_pb2(cls: object) -> TypeGuard[type[Any]]:
     """Whether it is a class that protoc has generated (a module ``..._pb2``). Imports nothing."""
     google = sys.modules.get("google.protobuf.message")
-    return google is not None and isinstance(cls, type) and issubclass(cls, google.Message) and cls is not google.Message
+    return (
+        google is not None and isinstance(cls, type) and issubclass(cls, google.Message) and cls is not google.Message
+    )
 
 
 def pb2_decode(cls: type[Any], body: bytes) -> Any:
