@@ -276,7 +276,7 @@ export class Client {
     const Socket = given ?? globalThis.WebSocket;
     if (!Socket) throw new GameServerError('unreachable', 'no WebSocket here; give a class: connect(url, {WebSocket})');
     const began = performance.now();
-    const told = typeof user === 'function' ? await within(timeout, 'user()', user()) : (user ?? {});
+    const told = typeof user === 'function' ? await withDeadline(timeout, 'user()', user()) : (user ?? {});
     if (this.#isClosed()) throw new GameServerError('closed', 'closed by this client');
     const left = Math.max(0, Math.ceil(timeout - (performance.now() - began)));
     const kept = serializer === 'protobuf' ? keptSchema(this.#url) : null;
@@ -721,7 +721,7 @@ function closeError(state, event) {
  * @param {T | Promise<T>} promise
  * @returns {Promise<T>}
  */
-async function within(timeout, what, promise) {
+async function withDeadline(timeout, what, promise) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const late = new Promise((_, reject) => {
