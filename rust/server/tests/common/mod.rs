@@ -22,7 +22,7 @@ use wire::websocket::frame::{OpCode, encode_frame};
 use wire::websocket::upgrade;
 
 /// Longer than anything here takes: a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Game {
     pub server: Server,
