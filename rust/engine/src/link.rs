@@ -427,6 +427,11 @@ impl Link {
         self.rare.as_ref().is_some_and(|rare| self.is_packet_next(rare.joined.rest()))
     }
 
+    /// Bytes of WebSocket frames that it keeps.
+    pub fn buffered(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.joined.rest().len())
+    }
+
     /// Whether the protocol is not known yet: the first bytes may be TLS.
     #[inline]
     pub fn is_detecting(&self) -> bool {
