@@ -6,6 +6,7 @@ use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::{ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Phase};
 use engine::route::RouteTable;
+use wire::message::ResponseHead;
 
 /// A peer's bytes: `how u8, size of the pieces u8, budget u8, stream`.
 ///
@@ -207,8 +208,10 @@ impl Run {
                 Up::Request { id, body, .. } => {
                     let body = ups.bytes(body).to_vec();
                     let mut downs = DownLog::default();
-                    let body = downs.store(&body);
-                    self.tell_with(Down::Response { link: self.id, id, error: false, body }, &downs);
+                    let mut packet = Vec::new();
+                    ResponseHead::new(id, false, false).append_packet(&body, &mut packet);
+                    let packets = downs.store(&packet);
+                    self.tell_with(Down::Answers { link: self.id, packets, count: 1 }, &downs);
                 }
                 _ => {}
             }
@@ -270,7 +273,7 @@ impl Outbox for Sink {
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.bytes += bytes.len();
         Ok(())
     }
