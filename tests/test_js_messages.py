@@ -98,7 +98,8 @@ def run(page: Page, port: int, script: str, **options: Any) -> Any:
 
 
 MOVE = """{
-    path: [{ x: 0.5 }, { y: -1 }], kind: 'KIND_RUN', target: { x: 2, y: 0 }, tags: { é: 7 }, far: -5n, data: new Uint8Array([1, 255])
+    path: [{ x: 0.5 }, { y: -1 }], kind: 'KIND_RUN', target: { x: 2, y: 0 }, tags: { é: 7 }, far: -5n,
+    data: new Uint8Array([1, 255]),
 }"""
 
 
