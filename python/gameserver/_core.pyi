@@ -132,10 +132,10 @@ class Core:
 
 # Messages; `gameserver.Message` is their face.
 
+@disjoint_base
 class MessageType(type):
     """The metaclass: its objects have room for what the core keeps of a class."""
 
-@disjoint_base
 class MessageBase:
     """What an instance of a message class can do."""
 
