@@ -1,7 +1,7 @@
 """What the Rust core offers; the face for games is `gameserver` itself."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, final, overload
+from typing import Any, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -69,10 +69,7 @@ class Session:
     @property
     def messages_out(self) -> int:
         """Messages sent or queued."""
-    @overload
-    def push(self, message: Pushable, /) -> None: ...
-    @overload
-    def push(self, route: str, body: Any = None) -> None:
+    def push(self, route: str | Pushable, body: Any = None) -> None:
         """Pushes a message, to the route of its class's name; or a body to a route: bytes as they are, None as an empty
         body (``{}`` where JSON was agreed), a message, anything else as JSON.
 

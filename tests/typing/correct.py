@@ -52,38 +52,38 @@ async def say(session: Session, body: dict[str, int]) -> None:
     raise Refuse("no", "not now", {"why": "test"})
 
 
-class Move(Message):
+class Walk(Message):
     dx: f32
 
 
-class Moved(Message):
+class Walked(Message):
     x: f32
 
 
 @app.on
-def move(player: Player, msg: Move) -> Moved | None:
+def walk(player: Player, msg: Walk) -> Walked | None:
     assert_type(msg.dx, float)
-    assert_type(player.push(Moved(x=1)), None)
-    return Moved(x=msg.dx)
+    assert_type(player.push(Walked(x=1)), None)
+    return Walked(x=msg.dx)
 
 
 @chat.on("chat", concurrent=True)
-async def chat_move(msg: Move) -> Moved:
-    return Moved(x=msg.dx)
+async def chat_walk(msg: Walk) -> Walked:
+    return Walked(x=msg.dx)
 
 
 @app.on(keep="last")
-def moves(batch: Batch[Move]) -> None:
+def walks(batch: Batch[Walk]) -> None:
     assert_type(batch.sessions, list[Session])
     assert_type(batch.dx, np.ndarray[Any, Any])
     assert_type(len(batch), int)
 
 
-assert_type(move(Player(), Move(dx=1)), Moved | None)
-assert_type(app.push(Moved(x=1), skip=Player()), int)
-assert_type(app.group("red").push(Moved(x=1)), int)
-assert_type(app.user("ann").push(Moved(x=1)), bool)
-assert_type(app.messages(Moved, Move), None)
+assert_type(walk(Player(), Walk(dx=1)), Walked | None)
+assert_type(app.push(Walked(x=1), skip=Player()), int)
+assert_type(app.group("red").push(Walked(x=1)), int)
+assert_type(app.user("ann").push(Walked(x=1)), bool)
+assert_type(app.messages(Walked, Walk), None)
 
 
 @app.authenticate
