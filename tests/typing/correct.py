@@ -150,7 +150,7 @@ class Point(Message):
     y: f32 = 0.0
 
 
-class Walk(Message):
+class Move(Message):
     seq: u32
     at: Point
     team: Team = Team.NONE
@@ -160,20 +160,20 @@ class Walk(Message):
     target: Point | None = None
 
 
-walk = Walk(1, Point(1, y=2), tags=["a"])
-assert_type(walk.seq, int)
-assert_type(walk.speed, float)
-assert_type(walk.at, Point)
-assert_type(walk.tags, list[str])
-assert_type(walk.by, dict[int, Point])
-assert_type(walk.target, Point | None)
-assert_type(walk.encode(), bytes)
-assert_type(Walk.decode(b""), Walk)
-assert_type(Walk.from_json("{}"), Walk)
-assert_type(walk.to_json(), str)
-assert_type(walk.to_dict(), dict[str, Any])
-match walk:
-    case Walk(seq, Point(x, y)):
+move = Move(1, Point(1, y=2), tags=["a"])
+assert_type(move.seq, int)
+assert_type(move.speed, float)
+assert_type(move.at, Point)
+assert_type(move.tags, list[str])
+assert_type(move.by, dict[int, Point])
+assert_type(move.target, Point | None)
+assert_type(move.encode(), bytes)
+assert_type(Move.decode(b""), Move)
+assert_type(Move.from_json("{}"), Move)
+assert_type(move.to_json(), str)
+assert_type(move.to_dict(), dict[str, Any])
+match move:
+    case Move(seq, Point(x, y)):
         assert_type(seq, int)
         assert_type(x, float)
 assert_type(load_protos("proto/"), Protos)

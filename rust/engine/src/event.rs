@@ -4,6 +4,7 @@
 //! log can be sent to a thread, written to a file and replayed, or put on another machine, and nothing is allocated
 //! per event once its two buffers have grown.
 
+use std::convert::Infallible;
 use std::num::NonZeroU64;
 
 /// Nanoseconds on a monotonic clock whose zero the caller chose.
@@ -122,9 +123,11 @@ impl<E> Log<E> {
     /// Keeps what `write` appends to the log's bytes.
     #[inline]
     pub(crate) fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        Span { start: start as u32, len: (self.bytes.len() - start) as u32 }
+        let Ok(span) = self.store_with(|bytes| {
+            write(bytes);
+            Ok::<_, Infallible>(())
+        });
+        span
     }
 
     /// Bytes stored, a measure of what the log holds.

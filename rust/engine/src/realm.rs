@@ -392,14 +392,14 @@ impl Realm {
     // -- the handshake's answer --------------------------------------------------------------------------------------
 
     /// Lets somebody in who knocked. Binds the uid: the old session of it is replaced.
-    pub fn accept(&mut self, now: Nanos, key: SessionKey, uid: Option<&str>) -> Result<(), AcceptError> {
+    pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) -> Result<(), AcceptError> {
         if !self.awaits_answer(key) {
             return Err(AcceptError::Closed);
         }
         if let Some(uid) = uid {
             if let Some(old) = self.user(uid) {
                 if !self.config.replace {
-                    self.refuse(now, key, "GS-409", "this user is online already");
+                    self.refuse(key, "GS-409", "this user is online already");
                     return Err(AcceptError::UidTaken);
                 }
                 self.end(old, Left::Replaced, Some((Close::Replaced, "replaced")));
@@ -413,8 +413,7 @@ impl Realm {
     }
 
     /// Turns somebody away who knocked.
-    pub fn refuse(&mut self, now: Nanos, key: SessionKey, code: &str, text: &str) {
-        let _ = now;
+    pub fn refuse(&mut self, key: SessionKey, code: &str, text: &str) {
         self.turn_away(key, Close::Refused, RefusalCode::Failed, code, text);
     }
 
@@ -447,12 +446,12 @@ impl Realm {
     // -- verbs -------------------------------------------------------------------------------------------------------
 
     /// Ends a session with a Kick packet that says why.
-    pub fn kick(&mut self, _now: Nanos, key: SessionKey, reason: &str) {
+    pub fn kick(&mut self, key: SessionKey, reason: &str) {
         self.end(key, Left::Kicked, Some((Close::Kicked, reason)));
     }
 
     /// Ends a session without a word.
-    pub fn close(&mut self, _now: Nanos, key: SessionKey) {
+    pub fn close(&mut self, key: SessionKey) {
         if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::Closed });
         }
@@ -474,7 +473,7 @@ impl Realm {
     }
 
     /// Kicks everybody.
-    pub fn shutdown(&mut self, _now: Nanos, reason: &str) {
+    pub fn shutdown(&mut self, reason: &str) {
         let everybody: Vec<_> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in everybody {
             self.end(key, Left::Shutdown, Some((Close::Shutdown, reason)));

@@ -189,7 +189,7 @@ impl Day {
             while let Some(event) = self.realm.poll_event() {
                 match event {
                     Event::Authenticate { session, .. } => {
-                        self.realm.accept(self.now, session, None).unwrap();
+                        self.realm.accept(session, None).unwrap();
                     }
                     Event::Joined { .. } => self.told[0] += 1,
                     Event::Dropped { .. } => self.told[1] += 1,

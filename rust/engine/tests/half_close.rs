@@ -99,7 +99,7 @@ fn who_does_not_wait_for_its_answers_has_left_all_the_same() {
 fn a_kick_ends_the_wait() {
     let (mut server, link, session) = joined();
     ends_behind(&mut server, link, &[request(1, "hold")]);
-    server.realm.kick(server.now, session, "kick");
+    server.realm.kick(session, "kick");
     server.settle();
     assert!(server.take(link).starts_with(&[5, 0, 0, 17]));
     assert_eq!((server.closed(link), server.left()), (Some(Close::Kicked), vec![Left::Kicked]));

@@ -65,7 +65,7 @@ fn the_flow_byte_by_byte() {
     server.realm.push(session, Class::Reliable, 0, "onMove", br#"{"x":1}"#).unwrap();
     server.settle();
     assert_eq!(spaced(&server.take(link)), "04 00 00 0f 06 06 6f 6e 4d 6f 76 65 7b 22 78 22 3a 31 7d");
-    server.realm.kick(server.now, session, "kick");
+    server.realm.kick(session, "kick");
     server.settle();
     assert_eq!(spaced(&server.take(link)), "05 00 00 11 7b 22 72 65 61 73 6f 6e 22 3a 22 6b 69 63 6b 22 7d");
     assert_eq!((server.closed(link), server.end(link).link.ending()), (Some(Close::Kicked), Ending::Drain));
@@ -96,7 +96,7 @@ fn handshake_ack_and_the_first_request_may_come_in_one_write() {
     // The rest waits until authenticate has answered, and nothing is read meanwhile.
     assert!(server.end(link).link.held());
     let session = server.realm.session_of(link).unwrap();
-    server.realm.accept(server.now, session, Some("ann")).unwrap();
+    server.realm.accept(session, Some("ann")).unwrap();
     server.settle();
     let said = server.take(link);
     assert!(said.ends_with(&hex("03 00 00 00  04 00 00 04 04 01 7b 7d")), "{}", spaced(&said));
@@ -383,7 +383,7 @@ fn a_paused_client_keeps_its_bytes_until_it_is_read_again() {
 fn a_closing_link_may_drain_for_a_while_and_then_goes() {
     let (mut server, link) = joined();
     let session = server.realm.session_of(link).unwrap();
-    server.realm.kick(server.now, session, "go");
+    server.realm.kick(session, "go");
     server.settle();
     let end = server.end(link);
     assert_eq!(
@@ -506,7 +506,7 @@ fn an_end_is_told_once_and_nothing_after_it_even_of_one_that_was_silent() {
     pair.client.mute();
     pair.advance(STALE);
     let session = pair.session();
-    pair.server.realm.close(pair.now(), session);
+    pair.server.realm.close(session);
     pair.server.settle();
     let now = pair.now();
     let end = pair.server.end(pair.link);
@@ -620,7 +620,7 @@ fn before_the_answer_nothing_else_is_said() {
     server.send(link, &HANDSHAKE.concat());
     let session = server.realm.session_of(link).unwrap();
     assert_eq!(server.realm.push(session, Class::Reliable, 0, "onMove", b"{}"), Err(PushError::Closed));
-    server.realm.kick(server.now, session, "go");
+    server.realm.kick(session, "go");
     server.settle();
     assert_eq!((server.take(link), server.closed(link)), (vec![], Some(Close::Kicked)));
 }
@@ -666,7 +666,7 @@ fn a_whole_conversation_however_the_stream_is_cut() {
             let session = pair.session();
             pair.server.realm.push(session, Class::Reliable, 0, "onMove", b"{}").unwrap();
             pair.server.realm.push_all(None, Class::Reliable, 0, "onAll", &b""[..]);
-            pair.server.realm.kick(pair.now(), session, "enough");
+            pair.server.realm.kick(session, "enough");
             pair.run();
             let e = "e".repeat(300);
             assert_eq!(pair.bodies(), ["one", e.as_str(), "{}", "{}"], "cut at {cut}");

@@ -290,9 +290,8 @@ impl Real {
                 model.advance(secs(*seconds));
             }
             Op::Accept => {
-                let is_accepted = self
-                    .session()
-                    .is_some_and(|session| self.server.realm.accept(now, session, None).is_ok());
+                let is_accepted =
+                    self.session().is_some_and(|session| self.server.realm.accept(session, None).is_ok());
                 assert_eq!(is_accepted, model.phase == Phase::Waiting && model.session.is_some());
                 if is_accepted {
                     model.answered();
@@ -300,7 +299,7 @@ impl Real {
             }
             Op::Refuse => {
                 if let Some(session) = self.session() {
-                    self.server.realm.refuse(now, session, "no", "no");
+                    self.server.realm.refuse(session, "no", "no");
                 }
                 if model.phase == Phase::Waiting {
                     model.ended_by_game(Close::Refused);
@@ -315,13 +314,13 @@ impl Real {
             }
             Op::Kick => {
                 if let Some(session) = self.session() {
-                    self.server.realm.kick(now, session, "go");
+                    self.server.realm.kick(session, "go");
                 }
                 model.ended_by_game(Close::Kicked);
             }
             Op::Close => {
                 if let Some(session) = self.session() {
-                    self.server.realm.close(now, session);
+                    self.server.realm.close(session);
                 }
                 model.ended_by_game(Close::Closed);
             }

@@ -76,9 +76,9 @@ fn a_session_leaves_once_whatever_ends_it() {
         end(&mut server, link, why);
         for _ in 0..2 {
             end(&mut server, link, Close::Reset);
-            server.realm.kick(server.now, session, "again");
-            server.realm.close(server.now, session);
-            server.realm.shutdown(server.now, "again");
+            server.realm.kick(session, "again");
+            server.realm.close(session);
+            server.realm.shutdown("again");
             server.advance(secs(100));
         }
         assert_eq!((server.story().as_str(), server.left()), (story, vec![left]), "{why:?}");
@@ -91,9 +91,9 @@ fn a_session_leaves_once_whatever_ends_it() {
 fn what_the_server_ends_leaves_at_once_and_once() {
     type End = fn(&mut Realm, SessionKey);
     let ends: [(End, Left, Close); 3] = [
-        (|realm, session| realm.kick(0, session, "go"), Left::Kicked, Close::Kicked),
-        (|realm, session| realm.close(0, session), Left::Kicked, Close::Closed),
-        (|realm, _| realm.shutdown(0, "bye"), Left::Shutdown, Close::Shutdown),
+        (|realm, session| realm.kick(session, "go"), Left::Kicked, Close::Kicked),
+        (|realm, session| realm.close(session), Left::Kicked, Close::Closed),
+        (|realm, _| realm.shutdown("bye"), Left::Shutdown, Close::Shutdown),
     ];
     for (end, left, why) in ends {
         let mut server = server();
@@ -115,7 +115,7 @@ fn what_the_server_ends_leaves_at_once_and_once() {
 fn a_session_can_be_asked_while_its_end_is_told_and_not_after() {
     let mut server = server();
     let (_, session) = join_as(&mut server, "ann");
-    server.realm.kick(server.now, session, "go");
+    server.realm.kick(session, "go");
     assert_eq!(server.realm.poll_event(), Some(Event::Left { session, why: Left::Kicked }));
     assert_eq!(server.realm.session(session).unwrap().uid(), Some("ann"));
     assert_eq!(server.realm.poll_event(), None);
@@ -130,14 +130,14 @@ fn a_session_can_be_asked_while_its_end_is_told_and_not_after() {
 fn who_does_not_join_leaves_nothing_behind() {
     let mut server = server();
     let (refused, session) = knock(&mut server);
-    server.realm.refuse(server.now, session, "no", "not you");
+    server.realm.refuse(session, "no", "not you");
     let (kicked, session) = knock(&mut server);
-    server.realm.kick(server.now, session, "go");
+    server.realm.kick(session, "go");
     let (cut, _) = knock(&mut server);
     end(&mut server, cut, Close::Reset);
     let (late, session) = knock(&mut server);
     server.advance(secs(11));
-    assert_eq!(server.realm.accept(server.now, session, None), Err(AcceptError::Closed));
+    assert_eq!(server.realm.accept(session, None), Err(AcceptError::Closed));
     assert_eq!(server.left(), []);
     assert_eq!(server.story().matches("gone").count(), 4);
     let whys = [refused, kicked, cut, late].map(|link| server.closed(link).unwrap());
@@ -151,7 +151,7 @@ fn shutdown_kicks_everybody_in_order() {
     let (ann, _) = server.join();
     let (bob, _) = server.join();
     let (knocking, _) = knock(&mut server);
-    server.realm.shutdown(server.now, "maintenance");
+    server.realm.shutdown("maintenance");
     server.settle();
     let kick = r#"{"reason":"maintenance"}"#;
     for link in [ann, bob] {
@@ -196,12 +196,12 @@ fn a_new_login_replaces_the_old_session() {
     assert!(server.take(old_link).starts_with(&hex("05 00 00 15")));
     // A late end of the old one, by whatever way, does not unbind the new.
     end(&mut server, old_link, Close::Reset);
-    server.realm.kick(server.now, old, "late");
-    server.realm.close(server.now, old);
+    server.realm.kick(old, "late");
+    server.realm.close(old);
     server.settle();
     assert_eq!((server.realm.user("ann"), state(&server, new)), (Some(new), Some(State::Active)));
     assert_eq!(server.story(), "knocked joined knocked left joined");
-    server.realm.kick(server.now, new, "go");
+    server.realm.kick(new, "go");
     assert_eq!(server.realm.user("ann"), None);
 }
 
@@ -212,7 +212,7 @@ fn or_it_is_refused_as_configured() {
     let mut server = Server::new(&setup);
     let (_, old) = join_as(&mut server, "ann");
     let (link, new) = knock(&mut server);
-    assert_eq!(server.realm.accept(server.now, new, Some("ann")), Err(AcceptError::UidTaken));
+    assert_eq!(server.realm.accept(new, Some("ann")), Err(AcceptError::UidTaken));
     server.settle();
     let said = String::from_utf8_lossy(&server.take(link)).into_owned();
     assert!(said.contains("GS-409"), "{said}");
@@ -224,9 +224,9 @@ fn or_it_is_refused_as_configured() {
 fn of_two_logins_at_once_the_later_answer_wins() {
     let mut server = server();
     let ((first, ann), (second, ann_again)) = (knock(&mut server), knock(&mut server));
-    server.realm.accept(server.now, ann_again, Some("ann")).unwrap();
-    server.realm.accept(server.now, ann, Some("ann")).unwrap();
-    assert_eq!(server.realm.accept(server.now, ann, Some("bob")), Err(AcceptError::Closed), "once");
+    server.realm.accept(ann_again, Some("ann")).unwrap();
+    server.realm.accept(ann, Some("ann")).unwrap();
+    assert_eq!(server.realm.accept(ann, Some("bob")), Err(AcceptError::Closed), "once");
     server.settle();
     assert_eq!(server.realm.user("ann"), Some(ann));
     assert_eq!((server.closed(first), server.closed(second)), (None, Some(Close::Replaced)));
@@ -266,7 +266,7 @@ fn while_its_end_is_told_a_session_is_in_no_group_and_joins_none() {
     let (_, ann) = server.join();
     let red = server.realm.group("red");
     server.realm.group_add(red, ann);
-    server.realm.kick(server.now, ann, "go");
+    server.realm.kick(ann, "go");
     assert!(matches!(server.realm.poll_event(), Some(Event::Left { .. })));
     assert_eq!((server.realm.group_len(red), server.realm.group_add(red, ann)), (0, false));
 }
@@ -286,7 +286,7 @@ fn a_broadcast_is_one_down_for_each_reactor() {
         realm.handle_up(START, &Up::Opened { link, transport: Transport::Tcp, tls: false, address }, &log);
         realm.handle_up(START, &Up::Handshake { link, body }, &log);
         let session = realm.session_of(link).unwrap();
-        realm.accept(START, session, None).unwrap();
+        realm.accept(session, None).unwrap();
         realm.handle_up(START, &Up::Ready { link }, &log);
     }
     (0..3).for_each(|reactor| realm.downs(reactor).clear());
@@ -326,7 +326,7 @@ fn who_has_not_joined_is_not_pushed_to() {
     let mut server = server();
     let (link, session) = knock(&mut server);
     assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
-    server.realm.accept(server.now, session, None).unwrap();
+    server.realm.accept(session, None).unwrap();
     assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
     assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"{}"[..]), 0);
     server.settle();
@@ -504,7 +504,7 @@ fn a_session_that_waits_can_be_kicked_and_replaced() {
     assert_eq!(state(&server, ann), None);
     let link = server.realm.session(again).unwrap().link().unwrap();
     end(&mut server, link, Close::Silent);
-    server.realm.kick(server.now, again, "go");
+    server.realm.kick(again, "go");
     server.settle();
     assert_eq!(server.left(), [Left::Replaced, Left::Kicked]);
     server.advance(secs(100));

@@ -132,7 +132,7 @@ fn what_a_frame_holds_behind_a_handshake_waits_for_the_answer() {
     assert!(server.end(link).link.held());
     server.send(link, &binary(&echo(2)));
     let session = server.realm.session_of(link).unwrap();
-    server.realm.accept(server.now, session, None).unwrap();
+    server.realm.accept(session, None).unwrap();
     server.settle();
     let said = server.take(link);
     let rest = [hex("82 04 03 00 00 00"), echoed(1), echoed(2)].concat();
@@ -226,7 +226,7 @@ fn a_close_is_answered_with_its_code_and_nothing_behind_it() {
         let now = server.now;
         server.end(link).feed(now, &bytes);
         // The game kicks whom it does not know to be gone yet.
-        server.realm.kick(server.now, session, "too late");
+        server.realm.kick(session, "too late");
         server.settle();
         let said = spaced(&server.take(link));
         assert_eq!((server.closed(link), said.as_str()), (Some(Close::Left), answer));
@@ -238,7 +238,7 @@ fn a_close_is_answered_with_its_code_and_nothing_behind_it() {
 fn a_kick_is_a_packet_and_then_a_close_frame() {
     let (mut server, link) = joined();
     let session = server.realm.session_of(link).unwrap();
-    server.realm.kick(server.now, session, "a");
+    server.realm.kick(session, "a");
     server.settle();
     let kick = "82 12 05 00 00 0e 7b 22 72 65 61 73 6f 6e 22 3a 22 61 22 7d";
     assert_eq!(spaced(&server.take(link)), format!("{kick} 88 02 03 e8"));
@@ -250,7 +250,7 @@ fn a_kick_is_a_packet_and_then_a_close_frame() {
 #[test]
 fn a_server_that_stops_is_going_away() {
     let (mut server, link) = joined();
-    server.realm.shutdown(server.now, "bye");
+    server.realm.shutdown("bye");
     server.settle();
     assert!(server.take(link).ends_with(&hex("88 02 03 e9")));
     assert_eq!(server.closed(link), Some(Close::Shutdown));

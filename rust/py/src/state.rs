@@ -130,13 +130,11 @@ impl State {
     }
 
     pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) {
-        let now = self.server.now();
-        let _ = self.server.realm.accept(now, key, uid); // gone meanwhile: nobody to answer
+        let _ = self.server.realm.accept(key, uid); // gone meanwhile: nobody to answer
     }
 
     pub fn refuse(&mut self, key: SessionKey, code: &str, text: &str) {
-        let now = self.server.now();
-        self.server.realm.refuse(now, key, code, text);
+        self.server.realm.refuse(key, code, text);
     }
 
     #[inline]
@@ -170,22 +168,19 @@ impl State {
     }
 
     pub fn kick(&mut self, key: SessionKey, reason: &str) {
-        let now = self.server.now();
-        self.server.realm.kick(now, key, reason);
+        self.server.realm.kick(key, reason);
     }
 
     pub fn close(&mut self, key: SessionKey) {
-        let now = self.server.now();
-        self.server.realm.close(now, key);
+        self.server.realm.close(key);
     }
 
     /// Kicks everybody, and closes what speaks plain HTTP.
     pub fn shut_down(&mut self, reason: &str) {
-        let now = self.server.now();
         for &link in &self.http_links {
             self.server.realm.downs(link.reactor()).push(Down::Close { link, why: Close::Shutdown });
         }
-        self.server.realm.shutdown(now, reason);
+        self.server.realm.shutdown(reason);
     }
 
     /// Everything of Python's that the server kept alive, to be dropped when the guard is.

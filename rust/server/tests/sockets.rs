@@ -52,7 +52,7 @@ fn what_a_closing_client_has_not_taken_yet_still_arrives() {
         client.send(&asked);
         game.until(|game| game.answered == 120);
         let key = game.server.realm.sessions().next().unwrap();
-        game.server.realm.close(game.server.now(), key);
+        game.server.realm.close(key);
         let mut got = 0;
         game.until(|_| {
             while client.packet(PacketKind::Data).is_some() {

@@ -171,17 +171,28 @@ impl Link {
         if let Some(message::Plain { id, name, body }) = message::plain(message)
             && let Some(route) = run.route(&self.config.routes, name)
         {
-            // Whoever sends much in a message has as much of the pass as who sends many.
-            *budget = budget.saturating_sub(body.len() / BYTES_PER_BUDGET);
-            let body = run.span(body);
-            self.owed = self.owed.saturating_add(u32::from(id.is_some()));
-            ups.push(match id {
-                Some(id) => Up::Request { link: self.id, id, route, body },
-                None => Up::Notify { link: self.id, route, body },
-            });
+            self.tell_message(id, route, run.span(body), budget, ups);
             return Ok(());
         }
         self.take_unusual(message, run, budget, ups)
+    }
+
+    #[inline]
+    fn tell_message(
+        &mut self,
+        request: Option<u32>,
+        route: RouteId,
+        body: Span,
+        budget: &mut usize,
+        ups: &mut UpLog,
+    ) {
+        // Whoever sends much in a message, or what inflates to much, has as much of the pass as who sends many.
+        *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
+        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
+        ups.push(match request {
+            Some(id) => Up::Request { link: self.id, id, route, body },
+            None => Up::Notify { link: self.id, route, body },
+        });
     }
 
     #[cold]
@@ -221,18 +232,11 @@ impl Link {
             run.store(ups);
             let body = self.inflate(message.body, ups)?;
             run.stored = ups.stored();
-            // What inflates to much more than it was is as much work as many messages.
-            *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
             body
         } else {
-            *budget = budget.saturating_sub(message.body.len() / BYTES_PER_BUDGET);
             run.span(message.body)
         };
-        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
-        ups.push(match request {
-            Some(id) => Up::Request { link: self.id, id, route, body },
-            None => Up::Notify { link: self.id, route, body },
-        });
+        self.tell_message(request, route, body, budget, ups);
         Ok(())
     }
 

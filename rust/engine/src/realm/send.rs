@@ -138,11 +138,7 @@ impl Realm {
         route: &str,
         bodies: impl Into<Bodies<'a>>,
     ) -> usize {
-        let bodies = bodies.into();
-        if fits(route, bodies.longest()).is_err() {
-            return 0;
-        }
-        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, bodies);
+        let Some(mut aim) = self.aim(class, route, bodies.into()) else { return 0 };
         for (key, session) in self.sessions.iter_mut() {
             if Some(key) != skip {
                 aim.add(session, &mut self.targets, &mut self.downs);
@@ -161,11 +157,7 @@ impl Realm {
         route: &str,
         bodies: impl Into<Bodies<'a>>,
     ) -> usize {
-        let bodies = bodies.into();
-        if fits(route, bodies.longest()).is_err() {
-            return 0;
-        }
-        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, bodies);
+        let Some(mut aim) = self.aim(class, route, bodies.into()) else { return 0 };
         for key in self.groups.members(group) {
             if Some(key) != skip
                 && let Some(session) = self.sessions.get_mut(key)
@@ -174,6 +166,13 @@ impl Realm {
             }
         }
         self.send_broadcast(&aim, latest_key, route)
+    }
+
+    /// None if it is longer than a packet can be.
+    fn aim<'a>(&self, class: Class, route: &str, bodies: Bodies<'a>) -> Option<Aim<'a>> {
+        fits(route, bodies.longest()).ok()?;
+        let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
+        Some(Aim { queue_bytes_max: self.config.queue_bytes_max, class, bodies, charges, count: 0 })
     }
 
     fn send_broadcast(&mut self, aim: &Aim<'_>, latest_key: u32, route: &str) -> usize {
@@ -243,12 +242,7 @@ struct Aim<'a> {
 /// Link ids as bytes, by reactor: those who get the plain body, and those who get another one because they agreed on JSON.
 pub(super) type Targets = [Vec<u8>; 2];
 
-impl<'a> Aim<'a> {
-    fn new(queue_bytes_max: u32, class: Class, route: &str, bodies: Bodies<'a>) -> Self {
-        let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
-        Self { queue_bytes_max, class, bodies, charges, count: 0 }
-    }
-
+impl Aim<'_> {
     #[inline]
     fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
         let Some(link) = session.reachable() else { return };

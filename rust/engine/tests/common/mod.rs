@@ -383,9 +383,9 @@ impl Server {
         while let Some(event) = self.realm.poll_event() {
             if let Event::Authenticate { session, .. } = event {
                 match &self.authenticate {
-                    Authenticate::Guest => _ = self.realm.accept(self.now, session, None),
-                    Authenticate::Uid(uid) => _ = self.realm.accept(self.now, session, Some(uid)),
-                    Authenticate::Refuse => self.realm.refuse(self.now, session, "no", "not you"),
+                    Authenticate::Guest => _ = self.realm.accept(session, None),
+                    Authenticate::Uid(uid) => _ = self.realm.accept(session, Some(uid)),
+                    Authenticate::Refuse => self.realm.refuse(session, "no", "not you"),
                     Authenticate::Wait => {}
                 }
             }

@@ -129,7 +129,7 @@ impl Game {
                 let realm = &mut self.server.realm;
                 while let Some(event) = realm.poll_event() {
                     match event {
-                        Event::Authenticate { session, .. } => realm.accept(now, session, None).unwrap(),
+                        Event::Authenticate { session, .. } => realm.accept(session, None).unwrap(),
                         Event::Joined { .. } => self.joined += 1,
                         _ => {}
                     }
@@ -219,7 +219,7 @@ impl Game {
     /// Everybody goes; nothing may be left.
     pub fn end(mut self) {
         self.server.stop_listening();
-        self.server.realm.shutdown(self.server.now(), "bye");
+        self.server.realm.shutdown("bye");
         self.server.flush(false);
         self.server.close();
         // Those that linger, for the kick to arrive, are the reactor's alone.
