@@ -22,6 +22,7 @@ from gameserver import (
     MaxLen,
     Message,
     Range,
+    _pb2,
     f32,
     f64,
     i8,
@@ -32,7 +33,6 @@ from gameserver import (
     u64,
 )
 from gameserver._message import describe, shape_of
-from gameserver._protos import is_pb2, pb2_decode, pb2_encode, pb2_schema
 from gameserver.errors import ProtocolError, SchemaError
 
 
@@ -582,19 +582,19 @@ def test_mistakes_in_proto_files_have_file_line_and_column(tmp_path: Path) -> No
 
 
 def test_generated_classes_are_known_and_read_by_google() -> None:
-    assert is_pb2(Timestamp)
-    assert not any(map(is_pb2, (Move, int, None, Timestamp())))
+    assert _pb2.is_pb2(Timestamp)
+    assert not any(map(_pb2.is_pb2, (Move, int, None, Timestamp())))
     stamp = Timestamp(seconds=5)
-    assert pb2_decode(Timestamp, pb2_encode(stamp)) == stamp
+    assert _pb2.decode(Timestamp, _pb2.encode(stamp)) == stamp
     with pytest.raises(ProtocolError, match="google.protobuf.Timestamp"):
-        pb2_decode(Timestamp, b"\x08")
-    messages, _ = pb2_schema(Timestamp, struct_pb2.Struct, descriptor_pb2.FileDescriptorProto)
+        _pb2.decode(Timestamp, b"\x08")
+    messages, _ = _pb2.schema_of(Timestamp, struct_pb2.Struct, descriptor_pb2.FileDescriptorProto)
     fields = dict(messages)
     assert [field[:4] for field in fields["google.protobuf.Timestamp"]] == [
         ("seconds", 1, "int64", "single"),
         ("nanos", 2, "int32", "single"),
     ]
-    program = "import sys, gameserver; from gameserver._protos import is_pb2; is_pb2(int); print('google.protobuf' in sys.modules)"
+    program = "import sys, gameserver; from gameserver._pb2 import is_pb2; is_pb2(int); print('google.protobuf' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gameserver._message import Message
-from gameserver._protos import is_pb2
+from gameserver._pb2 import is_pb2
 from gameserver.errors import ConfigError
 
 __all__ = ["Answer", "is_message", "is_own_message", "of", "route_of"]

@@ -1,4 +1,4 @@
-"""Message classes from `.proto` files, and generated `_pb2` classes in their place."""
+"""Message classes from `.proto` files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from gameserver import _core
 from gameserver._fields import PROTO_ENUMS, Bounds, EnumShape, FieldShape
 from gameserver._message import Message, MessageShape, proto_class
-from gameserver.errors import ProtocolError, SchemaError
+from gameserver.errors import SchemaError
 
-__all__ = ["Protos", "is_pb2", "load_protos", "pb2_decode", "pb2_encode", "pb2_schema"]
+__all__ = ["Protos", "load_protos"]
 
 
 class Protos(Mapping[str, type[Any]]):
@@ -179,62 +179,3 @@ def _reachable(messages: Sequence[tuple[str, list[_core._SchemaField]]]) -> list
                 waiting += direct[index]
         found.append(seen)
     return found
-
-
-def is_pb2(cls: object) -> TypeGuard[type[Any]]:
-    """Whether it is a class that protoc has generated (a module ``..._pb2``). Imports nothing."""
-    google = sys.modules.get("google.protobuf.message")
-    return (
-        google is not None and isinstance(cls, type) and issubclass(cls, google.Message) and cls is not google.Message
-    )
-
-
-def pb2_decode(cls: type[Any], body: bytes) -> Any:
-    """A generated class's message, read by google's own code.
-
-    Raises:
-        ProtocolError: not this message.
-    """
-    try:
-        return cls.FromString(body)
-    except sys.modules["google.protobuf.message"].DecodeError as error:
-        raise ProtocolError(f"{cls.DESCRIPTOR.full_name}: {error}") from None
-
-
-def pb2_encode(message: Any) -> bytes:
-    """The bytes of a generated class's message.
-
-    Raises:
-        ValueError: a required field is not there.
-    """
-    try:
-        return bytes(message.SerializeToString(deterministic=True))
-    except sys.modules["google.protobuf.message"].EncodeError as error:
-        raise ValueError(f"{message.DESCRIPTOR.full_name}: {error}") from None
-
-
-def pb2_schema(*classes: type[Any]) -> _core._Schema:
-    """What the files of generated classes declare: messages and enums as plain values.
-
-    Raises:
-        SchemaError: a descriptor holds what the wire here does not know.
-    """
-    files: dict[str, bytes] = {}
-
-    def add(file: Any) -> None:
-        if file.name not in files:
-            for dependency in file.dependencies:
-                add(dependency)
-            files[file.name] = file.serialized_pb
-
-    for cls in classes:
-        add(cls.DESCRIPTOR.file)
-    return _core.message_schema_of_set(b"".join(b"\x0a" + _varint(len(file)) + file for file in files.values()))
-
-
-def _varint(number: int) -> bytes:
-    parts = []
-    while number >= 0x80:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*parts, number])

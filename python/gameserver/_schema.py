@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from gameserver import _pb2
 from gameserver._answer import is_own_message, route_of
 from gameserver._fields import FieldShape, enum_shape
 from gameserver._message import Message, describe
-from gameserver._protos import pb2_schema
 from gameserver._signature import Handler
 from gameserver.errors import ConfigError
 
@@ -143,7 +143,7 @@ def _spell(
 
 def _add_generated(classes: Sequence[Any], messages: dict[str, list[Entry]], enums: dict[str, dict[str, int]]) -> None:
     """Messages that protoc generated, with all that they name, and nothing else of their files."""
-    known, known_enums = pb2_schema(*classes)
+    known, known_enums = _pb2.schema_of(*classes)
     places = {name: place for place, (name, _) in enumerate(known)}
     waiting = [places[cls.DESCRIPTOR.full_name] for cls in classes]
     while waiting:

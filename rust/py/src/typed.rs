@@ -47,7 +47,7 @@ impl Typed {
             }
             (false, Serializer::Protobuf) => {
                 static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-                let decode = DECODE.import(py, "gameserver._protos", "pb2_decode")?;
+                let decode = DECODE.import(py, "gameserver._pb2", "decode")?;
                 decode.call1((class, PyBytes::new(py, body)))
             }
             (false, Serializer::Json) => {
@@ -141,7 +141,7 @@ pub fn write(value: &Bound<'_, PyAny>, serializer: Serializer, out: &mut Vec<u8>
         }
         (false, Serializer::Protobuf) => {
             static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let encode = ENCODE.import(py, "gameserver._protos", "pb2_encode")?;
+            let encode = ENCODE.import(py, "gameserver._pb2", "encode")?;
             let bytes = encode.call1((value,))?.cast_into::<PyBytes>()?;
             out.extend_from_slice(bytes.as_bytes());
         }
