@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import wire_client
 from conftest import Serve, eventually
@@ -421,6 +423,13 @@ def test_a_batch_holds_every_message_in_order_as_columns(serve: Serve) -> None:
         assert got["ids"] == got["sessions"]
         assert set(got["dtypes"]) == {"uint32", "float32", "uint64"}
         assert server.stats()["errors"] == []
+
+
+def test_a_batch_can_be_copied_and_says_which_columns_it_has() -> None:
+    batch: Batch[Move] = Batch({"dx": np.array([0.5])}, np.array([1], "u8"), [Session()])
+    assert copy.copy(batch).dx.tolist() == [0.5]
+    with pytest.raises(AttributeError, match="dz is no column of this batch; columns are: dx"):
+        _ = batch.dz
 
 
 def test_a_batch_that_keeps_the_last_has_a_row_for_each_session(serve: Serve) -> None:

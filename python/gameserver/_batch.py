@@ -52,6 +52,8 @@ class Batch(Generic[M]):
         return self._ids
 
     def __getattr__(self, name: str) -> np.ndarray[Any, Any]:
+        if name in Batch.__slots__:
+            raise AttributeError(name)  # not filled yet: it is being copied
         try:
             return self._columns[name]
         except KeyError:
