@@ -16,7 +16,7 @@ from gameserver import App, Session
 async def swallows() -> None:
     while True:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # for ever
         except asyncio.CancelledError:
             pass
 
@@ -80,7 +80,7 @@ def test_what_obeys_is_waited_for_and_nothing_is_said(serve: Serve, caplog: pyte
 
     async def tidies_up(name: str) -> None:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # for ever
         finally:
             await asyncio.sleep(0.05)
             ended.append(name)
@@ -108,7 +108,7 @@ def test_an_on_stop_that_takes_too_long_is_told_and_cancelled(serve: Serve, capl
     @app.on_stop
     async def slow() -> None:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # for ever
         finally:
             story.append("cancelled")
 

@@ -72,7 +72,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads `gameserver._handlers.Handler` objects, and adds their routes to `names`.
+    /// Reads `gameserver._signature.Handler` objects, and adds their routes to `names`.
     pub fn new(
         py: Python<'_>,
         handlers: &[Bound<'_, PyAny>],
@@ -157,7 +157,7 @@ impl Handler {
         })
     }
 
-    /// Calls it for a message. The error of a body that does not decode is `Err(Call::Body)`.
+    /// Calls it for a message. The error of a body that does not decode is [`Failure::Body`].
     #[inline(always)] // once per message
     pub fn call_message<'py>(
         &self,
