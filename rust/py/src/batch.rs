@@ -15,8 +15,9 @@ use crate::dispatch::{self, Asker};
 use crate::handler::Table;
 use crate::message;
 use crate::scope::Scope;
+use crate::scratch::with_buffer;
 use crate::session::Session;
-use crate::typed::{self, Typed};
+use crate::typed::Typed;
 
 /// The messages of a batch handler that wait for the tick.
 pub struct Batch {
@@ -167,7 +168,7 @@ impl Batch {
         }
         match serializer {
             Serializer::Protobuf => self.read(py, body)?,
-            Serializer::Json => typed::with_buffer(|bytes| {
+            Serializer::Json => with_buffer(|bytes| {
                 message::encode_into(&self.typed.read(py, serializer, body)?, bytes)?;
                 self.read(py, bytes)
             })?,

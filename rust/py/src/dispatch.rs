@@ -14,11 +14,12 @@ use crate::batch;
 use crate::error::REFUSE;
 use crate::handler::{Failure, Handler, Table};
 use crate::scope::Scope;
+use crate::scratch::with_buffer;
 use crate::seat::Waiting;
 use crate::session::Session;
 use crate::state::Turn;
 use crate::task::{self, After};
-use crate::typed::{self, Answer};
+use crate::typed::Answer;
 use crate::value::Body;
 
 /// Who asked what, and how to answer: a session, on its link; `request` is the id, `None` for a notify.
@@ -253,7 +254,7 @@ pub fn answer(
         core.enter()?.respond(asker, id, bytes.as_bytes());
         return Ok(());
     }
-    let answered = typed::with_buffer(|buffer| {
+    let answered = with_buffer(|buffer| {
         match declared {
             Some(declared) => {
                 declared.write(result, asker.serializer, buffer)?;

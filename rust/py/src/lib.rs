@@ -15,6 +15,7 @@ mod micro;
 mod push;
 mod replay;
 mod scope;
+mod scratch;
 mod seat;
 mod session;
 mod state;

@@ -13,8 +13,6 @@ mod protos;
 mod sink;
 mod source;
 
-use std::cell::RefCell;
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -25,6 +23,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use self::codec::Codec;
 
 use crate::error::PROTOCOL_ERROR;
+use crate::scratch::with_buffer;
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -62,15 +61,10 @@ impl MessageBase {
 
     /// The message as protobuf.
     fn encode<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyBytes>> {
-        thread_local!(static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-        let mut out = SCRATCH.take(); // game code that runs meanwhile finds another one
-        out.clear();
-        encode_into(slf.as_any(), &mut out)?;
-        let bytes = PyBytes::new(slf.py(), &out);
-        if out.capacity() <= SCRATCH_BYTES_MAX {
-            SCRATCH.set(out);
-        }
-        Ok(bytes)
+        with_buffer(|out| {
+            encode_into(slf.as_any(), out)?;
+            Ok(PyBytes::new(slf.py(), out))
+        })
     }
 
     /// A message from protobuf.
@@ -189,9 +183,6 @@ impl MessageBase {
         PyTuple::new(py, [restore, PyTuple::new(py, [ty.into_any(), values.into_any()])?.into_any()])
     }
 }
-
-/// An encoder keeps no more than this between two messages.
-const SCRATCH_BYTES_MAX: usize = 1 << 16;
 
 /// An instance of `cls`, read from a body.
 ///

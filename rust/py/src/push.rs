@@ -9,6 +9,7 @@ use pyo3::types::{PyString, PyType};
 use wire::handshake::Serializer;
 
 use crate::app::Shared;
+use crate::scratch::with_buffer;
 use crate::state::State;
 use crate::typed;
 use crate::value::{self, Body};
@@ -70,7 +71,7 @@ impl<'a, 'py> Push<'a, 'py> {
         serializer: Serializer,
         send: impl FnOnce(&[u8]) -> PyResult<T>,
     ) -> PyResult<T> {
-        typed::with_buffer(|buffer| send(self.body.bytes(serializer, buffer)?))
+        with_buffer(|buffer| send(self.body.bytes(serializer, buffer)?))
     }
 
     /// Calls `send` with the server and with what goes to clients of either serializer; what nobody wants is not made.
@@ -86,8 +87,8 @@ impl<'a, 'py> Push<'a, 'py> {
         let [is_protobuf, is_json] =
             [Serializer::Protobuf, Serializer::Json].map(|one| state.realm().speaks(one));
         drop(state);
-        typed::with_buffer(|protobuf| {
-            typed::with_buffer(|json| {
+        with_buffer(|protobuf| {
+            with_buffer(|json| {
                 if is_protobuf {
                     typed::write(message, Serializer::Protobuf, protobuf)?;
                 }

@@ -1,8 +1,6 @@
 //! Bodies that are messages: instances of `Message` classes, read and written here, or of classes that protoc generated,
 //! which google's library reads and writes.
 
-use std::cell::RefCell;
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -154,22 +152,6 @@ pub fn write(value: &Bound<'_, PyAny>, serializer: Serializer, out: &mut Vec<u8>
     }
     Ok(())
 }
-
-/// Lends an empty buffer. Game code that runs meanwhile and wants one, too, gets another.
-#[inline]
-pub fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-    let mut buffer = BUFFER.take();
-    buffer.clear();
-    let result = run(&mut buffer);
-    if buffer.capacity() <= BUFFER_BYTES_MAX {
-        BUFFER.set(buffer);
-    }
-    result
-}
-
-/// The lent buffer keeps no more than this.
-const BUFFER_BYTES_MAX: usize = 1 << 16;
 
 /// Whether it is an instance of a class that protoc generated.
 fn is_generated(value: &Bound<'_, PyAny>) -> PyResult<bool> {
