@@ -396,7 +396,7 @@ class App(Registry):
 
         tasks: list[asyncio.Task[Any]] = []
         loop = self._loop = GameLoop(selectors.DefaultSelector())
-        core.set_loop(loop)
+        core.set_loop(loop, {})
         done = loop.create_future()
 
         def replay() -> None:  # as a callback: no task is current, as when the core's turn calls
@@ -451,9 +451,10 @@ class App(Registry):
         return self._folder or (Path(main_file).resolve().parent if main_file else Path.cwd())
 
     def _make_loop(self, core: Core) -> GameLoop:
-        loop = GameLoop(CoreSelector(core))
+        selector = CoreSelector(core)
+        loop = GameLoop(selector)
         loop.set_exception_handler(self._loop_failed)
-        core.set_loop(loop)
+        core.set_loop(loop, selector.keys)
         self._loop = loop
         return loop
 

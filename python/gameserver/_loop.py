@@ -1,6 +1,7 @@
 """The asyncio loop that waits in the core: asyncio is the guest, its descriptors wait beside ours.
 
-`select()` is where the core waits for sockets and deadlines and dispatches; it returns to asyncio after each batch.
+`select()` is where the core waits for sockets and deadlines and dispatches; it returns to asyncio after each batch
+that gave asyncio anything to do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class CoreSelector(selectors._BaseSelectorImpl):
     def __init__(self, core: Core) -> None:
         super().__init__()
         self._core = core
-        core.guest_keys(self._fd_to_key)  # type: ignore[attr-defined]
+        self.keys: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]
         self.select = core.select  # type: ignore[method-assign] # no Python frame between asyncio and the core
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -40,6 +41,12 @@ class CoreSelector(selectors._BaseSelectorImpl):
 
 class GameLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in which a task's first step can run at once: see `begin`."""
+
+    def stop(self) -> None:
+        """As asyncio's; from a handler too: the core returns to asyncio only when it has something to call."""
+        super().stop()
+        if not self.is_closed():
+            self.call_soon(lambda: None)
 
     if sys.version_info >= (3, 12):
 

@@ -116,6 +116,14 @@ impl<E> Log<E> {
         Ok(Span { start: start as u32, len: (self.bytes.len() - start) as u32 })
     }
 
+    /// Keeps what `write` appends to the log's bytes.
+    #[inline]
+    pub(crate) fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        Span { start: start as u32, len: (self.bytes.len() - start) as u32 }
+    }
+
     /// Bytes stored, a measure of what the log holds.
     pub fn stored(&self) -> usize {
         self.bytes.len()
@@ -144,8 +152,16 @@ pub(crate) fn charge(route_bytes: usize, body_bytes: usize) -> u32 {
     (route_bytes + body_bytes + FRAMING_BYTES_MAX) as u32
 }
 
-/// WebSocket frame header 10, packet header 4, flag 1, id 5, route's length 1.
-const FRAMING_BYTES_MAX: usize = 10 + 4 + 1 + 5 + 1;
+/// As [`charge`], of answers.
+#[inline]
+pub(crate) fn charge_answers(packets_bytes: usize, count: u32) -> u32 {
+    packets_bytes as u32 + count * FRAME_HEADER_BYTES_MAX as u32
+}
+
+/// A WebSocket frame's.
+const FRAME_HEADER_BYTES_MAX: usize = 10;
+/// Of a push: the frame's header, packet header 4, flag 1, route's length 1.
+const FRAMING_BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX + 4 + 1 + 1;
 
 /// A route's number in the [`crate::route::RouteTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -224,8 +240,8 @@ pub enum Down {
     Accept { link: LinkId, body: Span, codes: u16 },
     /// The handshake's refusal, JSON; closes.
     Refuse { link: LinkId, why: Close, body: Span },
-    /// The answer to a request.
-    Response { link: LinkId, id: u32, error: bool, body: Span },
+    /// Answers to requests, oldest first: `count` whole Data packets, one behind the other.
+    Answers { link: LinkId, packets: Span, count: u32 },
     /// A push to one.
     Push { link: LinkId, class: Class, key: u32, route: Span, body: Span },
     /// A push to many, encoded once. `targets` are 8 bytes each, [`LinkId::to_bits`], little-endian.
@@ -282,7 +298,7 @@ impl Down {
         match *self {
             Down::Accept { link, .. }
             | Down::Refuse { link, .. }
-            | Down::Response { link, .. }
+            | Down::Answers { link, .. }
             | Down::Push { link, .. }
             | Down::Kick { link, .. }
             | Down::Close { link, .. }

@@ -299,8 +299,8 @@ impl Link {
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<(), Close> {
-        let result = if let Down::Response { id, error, body, .. } = *down {
-            self.respond(id, error, log.bytes(body), out)
+        let result = if let Down::Answers { packets, count, .. } = *down {
+            self.answer(log.bytes(packets), count, out)
         } else {
             self.obey(now, down, log, ups, out)
         };

@@ -12,6 +12,17 @@ pub trait Outbox {
     /// Queues one whole packet, framing included, which `write` appends to a buffer that may hold others before it.
     fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full>;
 
+    /// Queues reliable packets that stand one behind the other, without frames.
+    ///
+    /// A stream takes them as they are; here each is queued by itself.
+    fn packets(&mut self, mut packets: &[u8]) -> Result<(), Full> {
+        while let Some((packet, rest)) = packet::first(packets) {
+            self.packet(Class::Reliable, 0, |bytes| bytes.extend_from_slice(packet))?;
+            packets = rest;
+        }
+        Ok(())
+    }
+
     /// Queues a packet that others queue too.
     fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full>;
 

@@ -63,6 +63,15 @@ impl Default for RealmConfig {
     }
 }
 
+/// Whom a message is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The session.
+    pub session: SessionKey,
+    /// Its [`Session::queued_bytes`].
+    pub queued_bytes: u32,
+}
+
 /// What the game has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the variants say what their fields are")]
@@ -275,8 +284,16 @@ impl Realm {
     }
 
     /// The session that a message of this link belongs to, if it may be handled. Counts the message.
+    ///
+    /// A `request` whose id is still in flight would make its answer ambiguous: the link is closed.
     #[inline]
-    pub fn admit(&mut self, now: Nanos, link: LinkId, body_len: usize) -> Option<SessionKey> {
+    pub fn admit(
+        &mut self,
+        now: Nanos,
+        link: LinkId,
+        request: Option<u32>,
+        body_len: usize,
+    ) -> Option<Admitted> {
         let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
         if place.generation != link.generation() {
             return None;
@@ -289,27 +306,15 @@ impl Realm {
         session.messages_in += 1;
         session.bytes_in += body_len as u64;
         self.stats.messages_in += 1;
-        Some(key)
-    }
-
-    /// As [`Realm::admit`], for a request. One whose id is still in flight would make its answer ambiguous: the link is
-    /// closed.
-    #[inline]
-    pub fn admit_request(
-        &mut self,
-        now: Nanos,
-        link: LinkId,
-        id: u32,
-        body_len: usize,
-    ) -> Option<SessionKey> {
-        let key = self.admit(now, link, body_len)?;
-        let session = self.sessions.get_mut(key)?;
-        if !session.in_flight.is_empty() && session.in_flight.contains(&id) {
+        if let Some(id) = request
+            && !session.in_flight.is_empty()
+            && session.in_flight.contains(&id)
+        {
             session.doomed = true;
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
             return None;
         }
-        Some(key)
+        Some(Admitted { session: key, queued_bytes: session.charge })
     }
 
     /// The session of a link, if it has one.
@@ -685,10 +690,10 @@ impl Realm {
     fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
         self.stats.unknown_routes += 1;
         let Some(id) = request else {
-            self.admit(now, link, 0);
+            self.admit(now, link, None, 0);
             return;
         };
-        if let Some(key) = self.admit_request(now, link, id, 0) {
+        if let Some(Admitted { session: key, .. }) = self.admit(now, link, Some(id), 0) {
             let text = format!("no handler for route {:?}", String::from_utf8_lossy(route));
             self.respond_error(key, link, id, "GS-404", &text, &[]);
         }

@@ -141,7 +141,7 @@ events!(Up {
 events!(Down {
     0 Accept { link, body, codes }
     1 Refuse { link, why, body }
-    2 Response { link, id, error, body }
+    2 Answers { link, packets, count }
     3 Push { link, class, key, route, body }
     4 Broadcast { targets, class, key, route, body }
     5 Kick { link, why, body }

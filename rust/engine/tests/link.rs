@@ -635,7 +635,7 @@ fn what_the_realm_asks_of_a_link_that_is_gone_is_nothing() {
     for down in [
         Down::Accept { link, body: text, codes: 0 },
         Down::Refuse { link, why: Close::Refused, body: text },
-        Down::Response { link, id: 1, error: false, body: text },
+        Down::Answers { link, packets: text, count: 1 },
         Down::Push { link, class: Class::Reliable, key: 0, route: text, body: text },
         Down::Kick { link, why: Close::Kicked, body: text },
         Down::Close { link, why: Close::Closed },

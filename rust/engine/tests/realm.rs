@@ -98,7 +98,7 @@ fn what_the_server_ends_leaves_at_once_and_once() {
         // Before its link knows of it, the session takes and gets nothing more.
         assert_eq!(state(&server, session), Some(State::Closed));
         assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
-        assert_eq!(server.realm.admit(server.now, link, 0), None);
+        assert_eq!(server.realm.admit(server.now, link, None, 0), None);
         end(&mut server.realm, session);
         server.settle();
         assert_eq!((server.story().as_str(), server.left()), ("knocked joined left", vec![left]));
@@ -342,7 +342,7 @@ fn bodies_toward_json_clients_are_never_empty_and_others_stay_as_they_are() {
         push(&mut server, session, b"").unwrap();
         server.realm.push_all(None, Class::Reliable, 0, "a", b"");
         let charged = server.realm.session(session).unwrap().queued_bytes();
-        assert_eq!(charged as usize, 2 * (21 + 1 + hex(push_body).len()));
+        assert_eq!(charged as usize, 2 * (16 + 1 + hex(push_body).len()));
         let said = spaced(&server.send(link, &hex("04 00 00 07 00 01 04 65 63 68 6f")));
         let push = format!("04 00 00 0{} 06 01 61 {push_body} ", 3 + hex(push_body).len()).replace("  ", " ");
         let answer = format!("04 00 00 0{} 04 01 {answer}", 2 + hex(answer).len());
@@ -514,7 +514,7 @@ fn a_slow_client_comes_back_with_an_empty_account() {
     let mut server = Server::new(&setup);
     let (link, session) = server.join();
     assert_eq!(push(&mut server, session, &[0; 200]), Err(PushError::Full));
-    assert_eq!(server.realm.admit(server.now, link, 0), None, "it is doomed");
+    assert_eq!(server.realm.admit(server.now, link, None, 0), None, "it is doomed");
     server.settle();
     assert_eq!((server.closed(link), server.story().as_str()), (Some(Close::Slow), "knocked joined dropped"));
     let (new, newcomer) = knock(&mut server);

@@ -22,6 +22,7 @@ use crate::carrier::Steps;
 use crate::cell::{Entered, Here, LogicCell};
 use crate::dispatch;
 use crate::error::CONFIG_ERROR;
+use crate::guest::Guest;
 use crate::handler::Table;
 use crate::replay;
 use crate::scope::Scope;
@@ -60,6 +61,46 @@ impl Core {
         self.shared.enter()
     }
 
+    fn turn(&self, py: Python<'_>, until: Option<Nanos>, may_hold: bool) -> PyResult<()> {
+        let core = &self.shared;
+        let mut state = core.enter()?;
+        let State { carriers, resting, .. } = &mut *state;
+        carriers.append(resting);
+        state.server.flush(may_hold);
+        let server = &mut state.server;
+        if until == Some(0) {
+            server.wait(until)?;
+        } else {
+            py.detach(|| server.wait(until))?;
+        }
+        let mut logs = std::mem::take(&mut state.logs);
+        let mut more = state.server.read(&mut logs);
+        drop(state);
+
+        let scope = Scope::open(py, core)?;
+        loop {
+            for log in &logs {
+                dispatch::log(py, &scope, log)?;
+            }
+            dispatch::due(py, &scope)?;
+            let mut state = core.enter()?;
+            state.server.flush(true);
+            state.server.recycle(&mut logs);
+            if !more {
+                state.logs = logs;
+                return Ok(());
+            }
+            more = state.server.read(&mut logs);
+        }
+    }
+
+    /// Whether nothing has happened that asyncio must be told at once.
+    fn may_stay(&self, until: Option<Nanos>) -> PyResult<bool> {
+        let state = self.enter()?;
+        let is_due = until.is_some_and(|until| until == 0 || net::sys::monotonic_now() >= until);
+        Ok(!is_due && !state.server.has_foreign() && !state.is_deserted())
+    }
+
     fn tell(&self, link: u64, down: impl FnOnce(LinkId) -> Down) -> PyResult<()> {
         let link = LinkId::from_bits(link);
         self.enter()?.server.realm.downs(link.reactor()).push(down(link));
@@ -79,7 +120,7 @@ impl Core {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
         let hooks =
-            Hooks { session_class, failed, fire, http: None, steps: None, keys: None, on_empty: None };
+            Hooks { session_class, failed, fire, http: None, steps: None, guest: None, on_empty: None };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -102,14 +143,13 @@ impl Core {
         Ok(())
     }
 
-    fn set_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// asyncio's loop, and its selector's keys by descriptor.
+    fn set_loop(&self, event_loop: &Bound<'_, PyAny>, keys: Py<PyDict>) -> PyResult<()> {
         let steps = Steps::new(event_loop)?;
-        self.enter()?.hooks.steps = Some(steps);
-        Ok(())
-    }
-
-    fn guest_keys(&self, keys: Py<PyDict>) -> PyResult<()> {
-        self.enter()?.hooks.keys = Some(keys);
+        let guest = Guest::new(event_loop, keys)?;
+        let mut state = self.enter()?;
+        state.hooks.steps = Some(steps);
+        state.hooks.guest = Some(guest);
         Ok(())
     }
 
@@ -182,71 +222,37 @@ impl Core {
 
     // -- a turn ------------------------------------------------------------------------------------------------------
 
-    /// One turn: see `server::turn`. Returns asyncio's descriptors that are ready, as its selector does.
+    /// Turns, see `server::turn`, until asyncio has something to do. Returns its descriptors that are ready, as its
+    /// selector does.
     #[pyo3(signature = (timeout = None))]
     fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
-        let core = &self.shared;
-        let mut state = core.enter()?;
-        let State { carriers, resting, .. } = &mut *state;
-        carriers.append(resting);
-        // While asyncio has something ready, answers may still come that go with those that are queued.
-        state.server.flush(timeout.is_some_and(|seconds| seconds <= 0.0));
-        let until = timeout.map(|seconds| {
-            if seconds <= 0.0 { 0 } else { net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos }
-        });
-        let server = &mut state.server;
-        if until == Some(0) {
-            server.wait(until)?;
-        } else {
-            py.detach(|| server.wait(until))?;
-        }
-        let mut logs = std::mem::take(&mut state.logs);
-        let mut more = state.server.read(&mut logs);
-        drop(state);
-
-        let scope = Scope::open(py, core)?;
-        loop {
-            for log in &logs {
-                dispatch::log(py, &scope, log)?;
-            }
-            dispatch::due(py, &scope)?;
-            let mut state = core.enter()?;
-            state.server.flush(true);
-            state.server.recycle(&mut logs);
-            if !more {
-                break;
-            }
-            more = state.server.read(&mut logs);
-        }
-        drop(scope);
-
-        let mut state = core.enter()?;
-        state.logs = logs;
-        let ready: Vec<_> = state.server.take_foreign().collect();
-        let on_empty = if state.is_empty() && state.server.connections() == 0 {
-            state.hooks.on_empty.take()
-        } else {
-            None
+        let is_busy = timeout.is_some_and(|seconds| seconds <= 0.0);
+        let until = match timeout {
+            None => None,
+            Some(_) if is_busy => Some(0),
+            Some(seconds) => Some(net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos),
         };
-        let keys =
-            if ready.is_empty() { None } else { state.hooks.keys.as_ref().map(|keys| keys.clone_ref(py)) };
+        let guest = self.enter()?.hooks.guest.clone();
+        let timers = guest.as_ref().map_or(Ok(0), |guest| guest.timers(py))?;
+        // While asyncio has something ready, answers may still come that go with those that are queued.
+        self.turn(py, until, is_busy)?;
+        if let Some(guest) = &guest {
+            while self.may_stay(until)? && guest.is_idle(py, timers)? {
+                py.check_signals()?;
+                self.turn(py, until, false)?;
+            }
+        }
+        let mut state = self.enter()?;
+        let ready: Vec<_> = state.server.take_foreign().collect();
+        let on_empty = if state.is_deserted() { state.hooks.on_empty.take() } else { None };
         drop(state);
-
         if let Some(on_empty) = on_empty {
             on_empty.call0(py)?;
         }
-        let list = PyList::empty(py);
-        if let Some(keys) = keys {
-            let keys = keys.bind(py);
-            for foreign in ready {
-                if let Some(key) = keys.get_item(foreign.fd)? {
-                    let wanted: i32 = key.getattr("events")?.extract()?;
-                    let mask = (i32::from(foreign.read) | i32::from(foreign.write) << 1) & wanted;
-                    list.append((key, mask))?;
-                }
-            }
+        match guest {
+            Some(guest) if !ready.is_empty() => guest.keys(py, &ready),
+            _ => Ok(PyList::empty(py)),
         }
-        Ok(list)
     }
 
     /// Nanoseconds per message from bytes in a receive buffer to bytes in a send buffer, without sockets.

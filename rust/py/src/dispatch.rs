@@ -14,6 +14,7 @@ use crate::handler::{Failure, Handler, Table};
 use crate::scope::Scope;
 use crate::seat::Waiting;
 use crate::session::Session;
+use crate::state::Turn;
 use crate::task::{self, After};
 use crate::value::Body;
 
@@ -30,11 +31,9 @@ pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     for up in &ups.events {
         match *up {
-            Up::Request { link, id, route, body } => {
-                message(py, core, &table, link, Some(id), route, ups.bytes(body))?
-            }
-            Up::Notify { link, route, body } => {
-                message(py, core, &table, link, None, route, ups.bytes(body))?
+            Up::Request { link, route, body, .. } | Up::Notify { link, route, body } => {
+                let request = if let Up::Request { id, .. } = *up { Some(id) } else { None };
+                message(py, core, &table, link, request, route, ups.bytes(body))?
             }
             Up::Opened { link, transport: Transport::Http, tls, address } => {
                 let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
@@ -149,7 +148,7 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     Ok(())
 }
 
-#[inline]
+#[inline(always)] // once per message, and from one place only
 fn message(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -160,24 +159,27 @@ fn message(
     body: &[u8],
 ) -> PyResult<()> {
     let mut state = core.enter()?;
-    let Some(key) = state.admit(link, request, body.len()) else { return Ok(()) };
-    let asker = Asker { key, link, request };
+    let Some(from) = state.admit(link, request, body.len()) else { return Ok(()) };
+    let asker = Asker { key: from.session, link, request };
     if state.rust_echo == Some(route) {
         if let Some(id) = request {
-            state.server.realm.respond(key, link, id, body);
+            state.respond(asker, id, body);
         }
         return Ok(());
     }
-    if state.must_wait(key) {
-        state.wait(asker, route, body);
-        return Ok(());
-    }
-    let Some(session) = state.session(py, key) else { return Ok(()) };
+    let session = match state.turn_of(py, from) {
+        Turn::Now(session) => session,
+        Turn::Later => {
+            state.wait(asker, route, body);
+            return Ok(());
+        }
+        Turn::Never => return Ok(()),
+    };
     drop(state);
     run(py, core, table, asker, &session, route, body)
 }
 
-#[inline]
+#[inline(always)] // as `message`
 fn run(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -239,6 +241,10 @@ pub fn answer(
     result: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let Some(id) = asker.request else { return Ok(()) };
+    if let Ok(bytes) = result.cast::<PyBytes>() {
+        core.enter()?.respond(asker, id, bytes.as_bytes());
+        return Ok(());
+    }
     match Body::new(result) {
         Ok(body) => {
             core.enter()?.respond(asker, id, body.as_bytes());

@@ -114,7 +114,7 @@ impl Handler {
     }
 
     /// Calls it for a message. The error of a body that does not decode is `Err(Call::Body)`.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn call_message<'py>(
         &self,
         py: Python<'py>,
@@ -132,7 +132,7 @@ impl Handler {
     }
 
     /// Calls it with a session and one more argument, as far as it takes them.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn call_with<'py>(
         &self,
         py: Python<'py>,

@@ -7,6 +7,7 @@ mod carrier;
 mod cell;
 mod dispatch;
 mod error;
+mod guest;
 mod handler;
 mod micro;
 mod replay;

@@ -29,6 +29,12 @@ impl Outbox for Sink {
         Ok(())
     }
 
+    #[inline]
+    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
+        self.0.extend_from_slice(packets);
+        Ok(())
+    }
+
     fn block(&mut self, _: Class, _: u32, bytes: &Bytes) -> Result<(), Full> {
         self.0.extend_from_slice(bytes);
         Ok(())

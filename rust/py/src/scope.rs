@@ -19,6 +19,7 @@ pub struct Scope<'a, 'py> {
     core: &'a Arc<Shared>,
     here: Here,
     clean: Bound<'py, PyAny>,
+    compare: ffi::richcmpfunc,
     /// Entered; empty only while it is being replaced.
     current: Cell<Option<Bound<'py, PyAny>>>,
 }
@@ -52,7 +53,10 @@ impl<'a, 'py> Scope<'a, 'py> {
             None => copy(&clean)?,
         };
         enter(&current)?;
-        Ok(Self { py, core, here, clean, current: Cell::new(Some(current)) })
+        // SAFETY: a type is read whose object is alive.
+        let compare = unsafe { (*ffi::Py_TYPE(clean.as_ptr())).tp_richcompare };
+        let compare = compare.unwrap_or(ffi::PyObject_RichCompare);
+        Ok(Self { py, core, here, clean, compare, current: Cell::new(Some(current)) })
     }
 
     /// The server's state; never held while Python runs. Who has a scope is on the right thread: asked once, not per message.
@@ -80,13 +84,18 @@ impl<'a, 'py> Scope<'a, 'py> {
     /// Whether a context is as it was before any call.
     #[inline]
     pub fn is_clean(&self, context: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: both are live objects and the interpreter is attached.
-        let same =
-            unsafe { ffi::PyObject_RichCompareBool(context.as_ptr(), self.clean.as_ptr(), ffi::Py_EQ) };
-        if same < 0 {
+        // SAFETY: both are live contexts, `compare` is their type's, and the interpreter is attached; it returns a new
+        // reference, or null with an exception.
+        let same = unsafe {
+            let same = (self.compare)(context.as_ptr(), self.clean.as_ptr(), ffi::Py_EQ);
+            Bound::from_owned_ptr_or_opt(self.py, same)
+        };
+        let Some(same) = same else {
             drop(PyErr::take(self.py)); // of a variable whose value can't be compared
-        }
-        same == 1
+            return false;
+        };
+        // SAFETY: it only tells the address of an object that always lives.
+        same.as_ptr() == unsafe { ffi::Py_True() }
     }
 
     /// A context of its own for a task.

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
-use engine::realm::{Event, PushError, Realm};
+use engine::realm::{Admitted, Event, PushError, Realm};
 use engine::session::SessionKey;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use server::turn::Server;
 use slab::Slab;
 
 use crate::carrier::{Carrier, Steps};
 use crate::dispatch::Asker;
+use crate::guest::Guest;
 use crate::handler::Table;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
@@ -45,6 +45,16 @@ pub struct State {
     seated: usize,
 }
 
+/// When a message is handled.
+pub enum Turn {
+    /// At once.
+    Now(Py<Session>),
+    /// Behind others of its session, or when its answers have left.
+    Later,
+    /// Its session has no object: it is gone.
+    Never,
+}
+
 /// What of Python the core calls.
 pub struct Hooks {
     pub session_class: Py<PyAny>,
@@ -52,7 +62,7 @@ pub struct Hooks {
     pub fire: Py<PyAny>,
     pub http: Option<Py<PyAny>>,
     pub steps: Option<Arc<Steps>>,
-    pub keys: Option<Py<PyDict>>,
+    pub guest: Option<Arc<Guest>>,
     pub on_empty: Option<Py<PyAny>>,
 }
 
@@ -99,12 +109,9 @@ impl State {
 
     /// The session that a message belongs to, if it may be handled.
     #[inline]
-    pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<SessionKey> {
+    pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<Admitted> {
         let now = self.server.now();
-        match request {
-            Some(id) => self.server.realm.admit_request(now, link, id, body_len),
-            None => self.server.realm.admit(now, link, body_len),
-        }
+        self.server.realm.admit(now, link, request, body_len)
     }
 
     pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) {
@@ -152,7 +159,7 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.keys.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
@@ -185,15 +192,30 @@ impl State {
         }
     }
 
+    /// Whether what waits for the last one to go is to be told.
+    pub fn is_deserted(&self) -> bool {
+        self.hooks.on_empty.is_some() && self.is_empty() && self.server.connections() == 0
+    }
+
     /// Whether any session is left, or what its end has to do.
     pub fn is_empty(&self) -> bool {
         self.seated == 0 && self.leaving == 0
     }
 
-    /// Whether a message of this session must queue: behind others, or until its answers have left.
+    /// Who handles a message now.
     #[inline]
-    pub fn must_wait(&mut self, key: SessionKey) -> bool {
-        self.queued(key) > ANSWERS_BYTES_MAX || self.is_busy(key)
+    pub fn turn_of(&self, py: Python<'_>, from: Admitted) -> Turn {
+        let key = from.session;
+        match self.seats.get(key.slot as usize) {
+            Some(Some(seat)) if seat.generation == key.generation => {
+                if from.queued_bytes as usize > ANSWERS_BYTES_MAX || seat.is_busy() {
+                    Turn::Later
+                } else {
+                    Turn::Now(seat.session.clone_ref(py))
+                }
+            }
+            _ => Turn::Never,
+        }
     }
 
     /// Whether a handler of this session is under way that others wait for.

@@ -191,16 +191,18 @@ impl Peers {
     /// Sends what is queued, once per connection, and ends those that have said all. With `may_hold`, those for whom more
     /// comes wait for it, as long as a player does not notice.
     pub fn flush(&mut self, may_hold: bool, ups: &mut UpLog) {
-        let now = if self.holding_since.is_some() || may_hold { net::sys::monotonic_now() } else { 0 };
-        let may_hold = may_hold && self.holding_since.is_none_or(|since| now - since < HOLD_NANOS);
+        let mut now = None; // asked for only if somebody holds
         let (mut held, dirty) = (0, self.dirty.len());
         for index in 0..dirty {
             let token = self.dirty[index];
             let Some(slot) = slot_of(&mut self.slots, token) else { continue };
             if may_hold && slot.more_comes {
-                self.dirty[held] = token;
-                held += 1;
-                continue;
+                let now = *now.get_or_insert_with(net::sys::monotonic_now);
+                if self.holding_since.is_none_or(|since| now - since < HOLD_NANOS) {
+                    self.dirty[held] = token;
+                    held += 1;
+                    continue;
+                }
             }
             slot.dirty = false;
             let before = match slot.choked {
@@ -224,7 +226,7 @@ impl Peers {
         }
         // `settle` marks those that have a last word to send: they come behind.
         self.dirty.drain(held..dirty);
-        self.holding_since = if held > 0 { self.holding_since.or(Some(now)) } else { None };
+        self.holding_since = if held > 0 { self.holding_since.or(now) } else { None };
     }
 
     /// No new connections; those that have not said yet what they speak are closed, since nobody else knows of them.
@@ -272,7 +274,12 @@ impl Peers {
         &mut self.reactor
     }
 
-    /// Foreign descriptors that the last wait found ready.
+    /// Whether any foreign descriptor was found ready.
+    pub fn has_foreign(&self) -> bool {
+        !self.foreign.is_empty()
+    }
+
+    /// Foreign descriptors that were found ready.
     pub fn take_foreign(&mut self) -> std::vec::Drain<'_, Foreign> {
         self.foreign.drain(..)
     }
@@ -524,6 +531,12 @@ impl Outbox for Out<'_> {
     #[inline]
     fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         self.queue.append(self.pool, net_class(class), key, write).map_err(|_| Full)
+    }
+
+    #[inline]
+    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
+        let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(packets);
+        self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
     }
 
     fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {

@@ -35,7 +35,7 @@ use crate::ticks::TickStats;
 
 /// What is read before it is dispatched and answered. Messages, answers and send buffers of a part this large stay in the
 /// processor's second cache together.
-const READ_BYTES: usize = 32 * 1024;
+const READ_BYTES: usize = 8 * 1024;
 
 /// Realm, sockets, ticks: all of a server but Python.
 pub struct Server {
@@ -325,6 +325,11 @@ impl Server {
     /// Forgets a descriptor.
     pub fn unwatch(&mut self, fd: i32) -> io::Result<()> {
         self.local.reactor().unwatch(fd)
+    }
+
+    /// Whether any of asyncio's descriptors was found ready.
+    pub fn has_foreign(&self) -> bool {
+        self.local.has_foreign()
     }
 
     /// Descriptors of asyncio's that the last wait found ready.

@@ -93,8 +93,8 @@ impl Game {
                 match *up {
                     Up::Request { link, id, route, body } => {
                         let body = log.bytes(body).to_vec();
-                        if let Some(key) = self.server.realm.admit_request(now, link, id, body.len()) {
-                            self.ask(key, Asked { link, id, route: route.0, body });
+                        if let Some(from) = self.server.realm.admit(now, link, Some(id), body.len()) {
+                            self.ask(from.session, Asked { link, id, route: route.0, body });
                         }
                     }
                     _ => self.server.realm.handle_up(now, up, log),

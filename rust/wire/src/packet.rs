@@ -91,6 +91,16 @@ pub fn decode(input: &[u8], body_bytes_max: usize) -> Result<Decoded<Packet<'_>>
     }
 }
 
+/// The first of whole packets that stand one behind the other, header included, and the others; none if that is not
+/// what the bytes are.
+#[inline]
+pub fn first(packets: &[u8]) -> Option<(&[u8], &[u8])> {
+    match decode(packets, BODY_BYTES_MAX) {
+        Ok(Decoded::Complete { consumed, .. }) => Some(packets.split_at(consumed)),
+        _ => None,
+    }
+}
+
 /// The header of a packet with a body of `body_bytes`.
 ///
 /// # Panics

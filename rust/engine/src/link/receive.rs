@@ -3,7 +3,7 @@
 use wire::detect::{Detected, detect};
 use wire::handshake::ServerAnswer;
 use wire::http::{parse_head, parse_response_head};
-use wire::message::{self, Message, MessageKind, RawRoute, Route};
+use wire::message::{self, MessageKind, RawRoute, Route};
 use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
 use wire::websocket::frame::{
     CLOSE_NO_CODE, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Frame, OpCode, Role, decode_close, decode_frame,
@@ -12,6 +12,7 @@ use wire::websocket::upgrade;
 
 use super::{Farewell, Fault, Link, Next, Outbox, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
+use crate::route::RouteTable;
 
 /// What one step of [`Link::take`] did.
 enum Step {
@@ -73,6 +74,9 @@ impl Link {
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<Taken, Fault> {
+        if self.phase == Phase::Ready && self.role == Role::Server {
+            return self.take_messages(bytes, budget, ups);
+        }
         let phase = self.phase;
         let mut consumed = 0;
         while *budget > 0 && self.phase == phase {
@@ -86,12 +90,45 @@ impl Link {
                 }
             };
             *budget -= 1;
-            let before = ups.stored();
             self.take_packet(now, packet, ups, out)?;
-            // What inflates to much more than it was is as much work as many messages.
-            *budget = budget.saturating_sub((ups.stored() - before) / BYTES_PER_BUDGET);
         }
         Ok(Taken { consumed, next: Next::Again })
+    }
+
+    /// Packets of a client that is let in: what they say is kept in one piece.
+    #[inline]
+    fn take_messages(
+        &mut self,
+        bytes: &[u8],
+        budget: &mut usize,
+        ups: &mut UpLog,
+    ) -> Result<Taken, Fault> {
+        let mut run = Run { bytes, taken: 0, start: 0, stored: ups.stored(), route: None };
+        let result = self.take_run(&mut run, budget, ups);
+        run.store(ups);
+        Ok(Taken { consumed: run.taken, next: result? })
+    }
+
+    #[inline]
+    fn take_run(&mut self, run: &mut Run<'_>, budget: &mut usize, ups: &mut UpLog) -> Result<Next, Fault> {
+        let max = self.config.body_bytes_max;
+        while *budget > 0 {
+            let packet = match packet::decode(&run.bytes[run.taken..], max)? {
+                Decoded::Complete { item, consumed } => {
+                    run.taken += consumed;
+                    item
+                }
+                Decoded::Incomplete { needed } => return Ok(Next::Bytes(needed)),
+            };
+            *budget -= 1;
+            match packet.kind {
+                PacketKind::Data => self.take_message(packet.body, run, budget, ups)?,
+                PacketKind::Heartbeat => {}
+                PacketKind::Kick => ups.push(Up::Ignored { link: self.id }),
+                PacketKind::Handshake | PacketKind::HandshakeAck => return Err(Close::HandshakeTwice.into()),
+            }
+        }
+        Ok(Next::Again)
     }
 
     #[inline]
@@ -103,7 +140,7 @@ impl Link {
         out: &mut impl Outbox,
     ) -> Result<(), Fault> {
         match (packet.kind, self.phase) {
-            (PacketKind::Data, Phase::Ready) => self.take_message(packet.body, ups),
+            (PacketKind::Data, Phase::Ready) => self.take_server_message(packet.body, ups),
             (PacketKind::Data, _) => Err(Close::DataBeforeAck.into()),
             (PacketKind::Heartbeat, _) => Ok(()),
             _ if self.role == Role::Client => self.take_server_packet(now, packet, ups, out),
@@ -129,25 +166,30 @@ impl Link {
     }
 
     #[inline]
-    fn take_message(&mut self, body: &[u8], ups: &mut UpLog) -> Result<(), Fault> {
-        let message = message::split(body)?;
-        let request = match (message.kind, self.role) {
-            (MessageKind::Request, Role::Server) => Some(message.id),
-            (MessageKind::Notify, Role::Server) => None,
-            (MessageKind::Response | MessageKind::Push, Role::Client) => {
-                return self.take_server_message(&message::decode(body)?, ups);
-            }
-            _ => {
-                message::decode(body)?;
+    fn take_message<'a>(
+        &mut self,
+        message: &'a [u8],
+        run: &mut Run<'a>,
+        budget: &mut usize,
+        ups: &mut UpLog,
+    ) -> Result<(), Fault> {
+        let message = message::split(message)?;
+        let request = match message.kind {
+            MessageKind::Request => Some(message.id),
+            MessageKind::Notify => None,
+            MessageKind::Response | MessageKind::Push => {
+                if let RawRoute::Name(name) = message.route {
+                    message::route_name(name)?;
+                }
                 ups.push(Up::Ignored { link: self.id });
                 return Ok(());
             }
         };
         let route = match message.route {
-            RawRoute::Name(name) => match self.config.routes.lookup(name) {
+            RawRoute::Name(name) => match run.route(&self.config.routes, name) {
                 Some(route) => route,
                 None => {
-                    let route = ups.store(message::route_name(name)?.as_bytes());
+                    let route = run.span(message::route_name(name)?.as_bytes());
                     ups.push(Up::UnknownRoute { link: self.id, request, route });
                     return Ok(());
                 }
@@ -155,7 +197,18 @@ impl Link {
             RawRoute::Code(code) if code > 0 && code <= self.codes => RouteId(u32::from(code) - 1),
             RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
-        let body = self.store_body(message.compressed, message.body, ups)?;
+        let body = if message.compressed {
+            run.store(ups);
+            let body = self.inflate(message.body, ups)?;
+            run.stored = ups.stored();
+            // What inflates to much more than it was is as much work as many messages.
+            *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
+            body
+        } else {
+            // Whoever sends much in a message has as much of the pass as who sends many.
+            *budget = budget.saturating_sub(message.body.len() / BYTES_PER_BUDGET);
+            run.span(message.body)
+        };
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, body },
             None => Up::Notify { link: self.id, route, body },
@@ -163,11 +216,7 @@ impl Link {
         Ok(())
     }
 
-    #[inline]
-    fn store_body(&mut self, is_compressed: bool, body: &[u8], ups: &mut UpLog) -> Result<Span, Fault> {
-        if !is_compressed {
-            return Ok(ups.store(body));
-        }
+    fn inflate(&mut self, body: &[u8], ups: &mut UpLog) -> Result<Span, Fault> {
         self.compresses = true;
         let max = self.config.inflate_bytes_max;
         Ok(ups.store_with(|bytes| message::inflate(body, max, bytes))?)
@@ -382,8 +431,16 @@ impl Link {
         }
     }
 
-    fn take_server_message(&mut self, message: &Message<'_>, ups: &mut UpLog) -> Result<(), Fault> {
-        let body = self.store_body(message.compressed, message.body, ups)?;
+    fn take_server_message(&mut self, message: &[u8], ups: &mut UpLog) -> Result<(), Fault> {
+        let message = message::decode(message)?;
+        if matches!(message.kind, MessageKind::Request | MessageKind::Notify) {
+            ups.push(Up::Ignored { link: self.id });
+            return Ok(());
+        }
+        let body = match message.compressed {
+            true => self.inflate(message.body, ups)?,
+            false => ups.store(message.body),
+        };
         if message.kind == MessageKind::Response {
             ups.push(Up::Response { link: self.id, id: message.id, error: message.error, body });
             return Ok(());
@@ -424,6 +481,51 @@ impl Link {
 
     fn rare_half(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+}
+
+/// Packets that stand one behind the other, and how much of them the log has. They are stored in one copy: spans of
+/// them are given out before.
+struct Run<'a> {
+    bytes: &'a [u8],
+    /// So many bytes are done with.
+    taken: usize,
+    /// From here on they are not stored yet.
+    start: usize,
+    /// Where in the log they will be.
+    stored: usize,
+    /// The route that was asked for last: often the next one's too.
+    route: Option<(&'a [u8], RouteId)>,
+}
+
+impl<'a> Run<'a> {
+    #[inline]
+    fn route(&mut self, routes: &RouteTable, name: &'a [u8]) -> Option<RouteId> {
+        if let Some((last, route)) = self.route
+            && last == name
+        {
+            return Some(route);
+        }
+        let route = routes.lookup(name)?;
+        self.route = Some((name, route));
+        Some(route)
+    }
+
+    /// The span of a part of what is not stored yet.
+    #[inline]
+    fn span(&self, part: &[u8]) -> Span {
+        let place = part.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        Span { start: (self.stored + place - self.start) as u32, len: part.len() as u32 }
+    }
+
+    /// Stores what has been taken.
+    #[inline]
+    fn store(&mut self, ups: &mut UpLog) {
+        debug_assert_eq!(self.stored, ups.stored());
+        if self.start < self.taken {
+            ups.store(&self.bytes[self.start..self.taken]);
+        }
+        (self.start, self.stored) = (self.taken, ups.stored());
     }
 }
 

@@ -7,36 +7,32 @@ use wire::websocket::frame::{
 };
 
 use super::{Ending, Fault, Full, Link, Outbox, Phase, SharedPush};
-use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge};
+use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge, charge_answers};
 use crate::outbox::push_head;
 
 impl Link {
+    /// Answers to requests: whole packets, one behind the other.
     #[inline]
-    pub(super) fn respond(
-        &mut self,
-        id: u32,
-        error: bool,
-        body: &[u8],
-        out: &mut impl Outbox,
-    ) -> Result<(), Fault> {
+    pub(super) fn answer(&mut self, packets: &[u8], count: u32, out: &mut impl Outbox) -> Result<(), Fault> {
         if self.phase != Phase::Ready {
             return Ok(());
         }
-        self.charged = self.charged.saturating_add(charge(0, body.len()));
-        let packed = self.compress(body);
-        let head = ResponseHead::new(id, error, packed.is_some());
-        let body = packed.as_deref().unwrap_or(body);
-        if self.is_websocket {
-            return Ok(self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), body], out)?);
+        self.charged = self.charged.saturating_add(charge_answers(packets.len(), count));
+        if !self.is_websocket && !self.compresses {
+            self.bytes_out += packets.len() as u64;
+            return Ok(out.packets(packets)?);
         }
-        let body_bytes = head.as_slice().len() + body.len();
-        let header = packet::header(PacketKind::Data, body_bytes);
-        self.bytes_out += (HEADER_BYTES + body_bytes) as u64;
-        Ok(out.packet(Class::Reliable, 0, |bytes| {
-            bytes.extend_from_slice(&header);
-            head.append_to(bytes);
-            bytes.extend_from_slice(body);
-        })?)
+        let mut rest = packets;
+        while let Some((packet, others)) = packet::first(rest) {
+            rest = others;
+            let message = &packet[HEADER_BYTES..];
+            if let Some((head, packed)) = self.compress_answer(message) {
+                self.send(Class::Reliable, 0, PacketKind::Data, [head.as_slice(), &packed], out)?;
+            } else {
+                self.send(Class::Reliable, 0, PacketKind::Data, [message], out)?;
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -245,6 +241,15 @@ impl Link {
         }
         let mut packed = Vec::new();
         deflate_if_smaller(body, &mut packed).then_some(packed)
+    }
+
+    #[inline]
+    fn compress_answer(&self, message: &[u8]) -> Option<(ResponseHead, Vec<u8>)> {
+        if !self.compresses {
+            return None;
+        }
+        let answer = message::decode(message).ok()?;
+        Some((ResponseHead::new(answer.id, answer.error, true), self.compress(answer.body)?))
     }
 
     fn is_ready_client(&self) -> bool {

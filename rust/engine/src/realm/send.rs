@@ -2,11 +2,11 @@
 
 use wire::error_body;
 use wire::handshake::Serializer;
-use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX};
-use wire::packet::BODY_BYTES_MAX;
+use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX, ResponseHead};
+use wire::packet::{BODY_BYTES_MAX, HEADER_BYTES};
 
 use super::{GroupKey, PushError, Realm, SessionKey};
-use crate::event::{Class, Down, DownLog, LinkId, charge};
+use crate::event::{Class, Down, DownLog, LinkId, charge, charge_answers};
 use crate::session::{Session, State};
 
 impl Realm {
@@ -24,10 +24,8 @@ impl Realm {
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, false, false), body, downs) {
             self.stats.messages_out += 1;
-            let body = downs.store(body);
-            downs.push(Down::Response { link, id, error: false, body });
         }
     }
 
@@ -61,10 +59,8 @@ impl Realm {
             );
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if session.take_charge(self.config.queue_bytes_max, charge(0, body.len()), link, downs) {
+        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, true, false), &body, downs) {
             self.stats.messages_out += 1;
-            let body = downs.store(&body);
-            downs.push(Down::Response { link, id, error: true, body });
         }
     }
 
@@ -210,6 +206,33 @@ impl Aim {
             self.count += 1;
         }
     }
+}
+
+/// Asks `link` to send an answer: behind the last one, if that goes there too.
+#[inline]
+fn send_answer(
+    session: &mut Session,
+    queue_bytes_max: u32,
+    link: LinkId,
+    head: ResponseHead,
+    body: &[u8],
+    downs: &mut DownLog,
+) -> bool {
+    let charge = charge_answers(HEADER_BYTES + head.as_slice().len() + body.len(), 1);
+    if !session.take_charge(queue_bytes_max, charge, link, downs) {
+        return false;
+    }
+    let packet = downs.append_with(|bytes| head.append_packet(body, bytes));
+    match downs.events.last_mut() {
+        Some(Down::Answers { link: last, packets, count })
+            if *last == link && packets.start + packets.len == packet.start =>
+        {
+            packets.len += packet.len;
+            *count += 1;
+        }
+        _ => downs.push(Down::Answers { link, packets: packet, count: 1 }),
+    }
+    true
 }
 
 fn fits(route: &str, body: &[u8]) -> Result<(), PushError> {

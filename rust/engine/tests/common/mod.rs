@@ -402,7 +402,8 @@ impl Server {
         match *up {
             Up::Request { link, id, route, body } => {
                 let body = log.bytes(body);
-                let Some(key) = self.realm.admit_request(self.now, link, id, body.len()) else { return };
+                let Some(from) = self.realm.admit(self.now, link, Some(id), body.len()) else { return };
+                let key = from.session;
                 let route = self.config.routes.name(route).to_owned();
                 match route.as_str() {
                     "hold" => self.realm.defer(key, id),
@@ -412,7 +413,7 @@ impl Server {
             }
             Up::Notify { link, route, body } => {
                 let body = log.bytes(body).to_vec();
-                if self.realm.admit(self.now, link, body.len()).is_some() {
+                if self.realm.admit(self.now, link, None, body.len()).is_some() {
                     let route = self.config.routes.name(route).to_owned();
                     self.got.push(Got::Notify { route, body });
                 }
