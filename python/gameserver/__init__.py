@@ -11,6 +11,28 @@ from gameserver._app import App, Clock
 from gameserver._core import Session
 from gameserver._group import Group, User
 from gameserver._handlers import Handler, Router
+from gameserver._message import Message
+from gameserver._scalars import (
+    Field,
+    MaxLen,
+    Range,
+    f32,
+    f64,
+    fixed32,
+    fixed64,
+    i8,
+    i16,
+    i32,
+    i64,
+    s32,
+    s64,
+    sfixed32,
+    sfixed64,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 from gameserver._timer import Timer
 from gameserver._types import Left
 from gameserver.errors import (
@@ -28,11 +50,15 @@ __all__ = [
     "App",
     "Clock",
     "ConfigError",
+    "Field",
     "GameServerError",
     "Group",
     "Handler",
     "Left",
+    "MaxLen",
+    "Message",
     "ProtocolError",
+    "Range",
     "Refuse",
     "Router",
     "SchemaError",
@@ -40,6 +66,22 @@ __all__ = [
     "SessionClosed",
     "Timer",
     "User",
+    "f32",
+    "f64",
+    "fixed32",
+    "fixed64",
+    "i16",
+    "i32",
+    "i64",
+    "i8",
+    "s32",
+    "s64",
+    "sfixed32",
+    "sfixed64",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
 ]
 
 for _name in __all__:

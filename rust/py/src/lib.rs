@@ -9,6 +9,7 @@ mod dispatch;
 mod error;
 mod guest;
 mod handler;
+mod message;
 mod micro;
 mod replay;
 mod scope;
@@ -33,6 +34,7 @@ mod core_module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::message::register(module)?;
         crate::wire::register(module)
     }
 }
