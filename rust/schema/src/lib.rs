@@ -12,6 +12,7 @@ mod steps;
 mod wire;
 
 pub mod bounds;
+pub mod descriptor;
 pub mod discard;
 pub mod error;
 pub mod plan;
