@@ -61,12 +61,15 @@ class _MessageMeta(_core.MessageType):
             root = super().__new__(meta, name, bases, namespace)  # Message itself
             _core.message_install(root, {}, False, False)
             return root
+        frame = sys._getframe(1)
+        namespace.setdefault("__qualname__", name)  # both are there but in a call of type()
+        namespace.setdefault("__module__", frame.f_globals.get("__name__", "builtins"))
         annotations = {
             attribute: annotation
             for attribute, annotation in namespace.get("__annotations__", {}).items()
             if not _is_class_variable(annotation)
         }
-        source = _Source(namespace, annotations, sys._getframe(1))
+        source = _Source(namespace, annotations, frame)
         cls = make_class(meta, name, bases, namespace, source)
         for other in _unread:
             if (other.__source__.module, other.__source__.scope) == (source.module, source.scope):

@@ -273,7 +273,6 @@ fn read_value<'py>(
     depth: u32,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
-    let is_number = value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>();
     let text = value.cast::<PyString>().ok();
     match kind {
         Kind::Message(id) => read_message(codec, codec.message(id), value, path, depth + 1),
@@ -301,21 +300,14 @@ fn read_value<'py>(
                 },
             }
         }
-        Kind::F64 | Kind::F32 => {
-            if is_number {
-                return value.extract::<f64>().map_err(|_| path.expected("a number", value))?.into_bound_py_any(py);
+        Kind::F64 => read_float(value, path)?.into_bound_py_any(py),
+        Kind::F32 => {
+            let wide = read_float(value, path)?;
+            let narrow = wide as f32; // what the wire would hold
+            if narrow.is_infinite() && wide.is_finite() {
+                return Err(path.expected("a float of 32 bits", value));
             }
-            let text = text.ok_or_else(|| path.expected("a number", value))?.to_cow()?;
-            let number = match &*text {
-                "NaN" => f64::NAN,
-                "Infinity" => f64::INFINITY,
-                "-Infinity" => f64::NEG_INFINITY,
-                text => match text.parse::<f64>() {
-                    Ok(number) if number.is_finite() && !text.contains(['n', 'N', 'i', 'I']) => number,
-                    _ => return Err(path.expected("a number", value)),
-                },
-            };
-            number.into_bound_py_any(py)
+            f64::from(narrow).into_bound_py_any(py)
         }
         _ => match text {
             Some(text) => {
@@ -329,6 +321,24 @@ fn read_value<'py>(
                     .into_bound_py_any(py)
             }
             None => whole(value).ok_or_else(|| path.expected("an integer", value)),
+        },
+    }
+}
+
+fn read_float(value: &Bound<'_, PyAny>, path: &Path<'_>) -> PyResult<f64> {
+    let refuse = || path.expected("a number", value);
+    if value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
+        return value.extract().map_err(|_| refuse());
+    }
+    let text = value.cast::<PyString>().map_err(|_| refuse())?.to_cow()?;
+    match &*text {
+        "NaN" => Ok(f64::NAN),
+        "Infinity" => Ok(f64::INFINITY),
+        "-Infinity" => Ok(f64::NEG_INFINITY),
+        // Rust reads "inf" and the like too.
+        number => match number.parse::<f64>() {
+            Ok(float) if float.is_finite() => Ok(float),
+            _ => Err(refuse()),
         },
     }
 }
