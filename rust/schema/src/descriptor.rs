@@ -5,6 +5,7 @@
 //! required (it is optional here).
 
 mod file;
+mod reserved;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,6 +17,8 @@ use protox::file::{ChainFileResolver, File as ProtoFile, FileResolver, GoogleFil
 use crate::shape::{
     EnumId, EnumShape, FieldShape, Kind, Label, MessageId, Schema, SchemaBuilder, SchemaError, UnknownNumber,
 };
+pub use reserved::{Reserved, reserved_of_set};
+
 use file::{Enum, Features, Field, FieldLabel, FieldType, File, FileSet, ListEncoding, MessageEncoding};
 use file::{Openness, Presence, Type};
 
