@@ -17,10 +17,10 @@ use protox::file::{ChainFileResolver, File as ProtoFile, FileResolver, GoogleFil
 use crate::shape::{
     EnumId, EnumShape, FieldShape, Kind, Label, MessageId, Schema, SchemaBuilder, SchemaError, UnknownNumber,
 };
-pub use reserved::{Reserved, reserved_of_set};
-
 use file::{Enum, Features, Field, FieldLabel, FieldType, File, FileSet, ListEncoding, MessageEncoding};
 use file::{Openness, Presence, Type};
+
+pub use reserved::{Reserved, reserved_of_set};
 
 /// Why descriptors or files were not taken.
 #[derive(Debug, thiserror::Error)]
