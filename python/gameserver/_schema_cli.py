@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gameserver import _schema, _stubs, _target, _typescript
-from gameserver._schema import Comparison
-from gameserver.errors import ConfigError
+from gameserver._schema import Comparison, Finding
 
-__all__ = ["make"]
+__all__ = ["make", "near"]
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="game.py, game.py:app or package.module:app")]
 File = Annotated[
@@ -27,7 +28,7 @@ Breaking = Annotated[
 Out = Annotated[
     str | None, typer.Argument(metavar="[FILE]", help="Where to; to standard output if left out.", show_default=False)
 ]
-Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="What load_protos() is given.")]
+Protos = Annotated[str, typer.Argument(metavar="PROTOS", help="The folder or file that load_protos() is given")]
 
 
 def make() -> typer.Typer:
@@ -45,38 +46,32 @@ def make() -> typer.Typer:
 def write(target: Target, file: File = None, breaking: Breaking = False) -> None:
     """Brings the lock up to date: what is new gets a number, what is gone is reserved.
 
-    The lock is a .proto file, for people, for clients in other languages, and for `gameserver schema check`. A change that breaks
-    clients which know the lock is refused.
+    The lock is a .proto file: for clients in other languages, and for `gameserver schema check`. A change that breaks clients which
+    know the lock is refused.
     """
-    lock_file, found = _compared(target, file, breaking)
-    lock = _near(lock_file)
-    if found is None:
-        return _say(f"{target} has no messages")
+    path, found = _compared(target, file, breaking)
     if found.breaking and not breaking:
-        _list(found)
-        _say(f"{lock} is as it was; --breaking writes it all the same")
+        _list(found.breaking)
+        _say(f"{near(path)} is as it was; --breaking writes it all the same")
         raise typer.Exit(1)
     if found.news:
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        lock_file.write_text(found.text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(found.text, encoding="utf-8")
         for news in found.news:
-            print(f"{lock}: {news}")
+            print(f"{near(path)}: {news}")
     if found.edits:
-        for finding in found.edits:
-            print(_shown(finding))
-        _say(f"the code and {lock} disagree until these lines are changed")
+        _list(found.edits)
+        _say(f"the code and {near(path)} disagree until these lines are changed")
         raise typer.Exit(1)
-    return None
 
 
 def check(target: Target, file: File = None) -> None:
-    """Fails if the messages break clients that know the lock, or if the lock is not up to date; for CI."""
-    lock_file, found = _compared(target, file, breaking=False)
-    if found is None:
-        return
-    _list(found)
-    for news in found.news:
-        print(f"{_near(lock_file)}: {news}; run `gameserver schema write {target}`")
+    """Fails if the messages break clients that know the lock, or if the lock is not up to date."""
+    path, found = _compared(target, file, breaking=False)
+    _list([*found.breaking, *found.edits])
+    if not found.breaking:
+        for news in found.news:
+            print(f"{near(path)}: {news}; run `gameserver schema write {target}`")
     if found.breaking or found.edits or found.news:
         raise typer.Exit(1)
 
@@ -84,37 +79,41 @@ def check(target: Target, file: File = None) -> None:
 def ts(target: Target, out: Out = None) -> None:
     """TypeScript declarations for the browser client: messages, enums, routes."""
     app = _target.load(target).app
-    _write(out, _typescript.typescript(app._schema_document(), app.name))
-
-
-def stubs(folder: Folder) -> None:
-    """Writes a .pyi file beside each .proto file, for type checkers and editors."""
-    for path, text in _stubs.stubs(Path(folder)):
-        path.write_text(text, encoding="utf-8")
-        print(_near(path))
-
-
-def _compared(target: str, file: str | None, breaking: bool) -> tuple[Path, Comparison | None]:
-    found = _target.load(target)
-    path = Path(file) if file is not None else found.folder / "proto" / f"{_file_name(found.app.name)}.proto"
-    lock = _schema.read_lock(path)
-    classes = _schema.classes_in(found.folder)
-    if not classes and not lock.text:
-        return path, None
-    return path, _schema.compare(classes, lock, _near(path), breaking=breaking)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower() or "game"
-
-
-def _list(found: Comparison) -> None:
-    for finding in (*found.breaking, *found.edits):
-        print(_shown(finding))
-
-
-def _write(out: str | None, text: str) -> None:
+    text = _typescript.typescript(app._schema_document(), app.name)
     if out is None:
         print(text, end="")
     else:
         Path(out).write_text(text, encoding="utf-8")
+
+
+def stubs(protos: Protos) -> None:
+    """Writes the stub file of a folder of .proto files, or of one file, for type checkers and editors."""
+    place = Path(protos)
+    text = _stubs.stub(place)
+    _stubs.stub_path(place).write_text(text, encoding="utf-8")
+    print(near(_stubs.stub_path(place)))
+
+
+def near(path: Path) -> str:
+    """As seen from here, if that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
+
+
+def _compared(target: str, file: str | None, breaking: bool) -> tuple[Path, Comparison]:
+    found = _target.load(target)
+    path = Path(file) if file is not None else found.folder / "proto" / f"{_file_name(found.app.name)}.proto"
+    lock = _schema.read_lock(path)
+    return path, _schema.compare(_schema.classes_in(found.folder), lock, near(path), breaking=breaking)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_") or "game"
+
+
+def _list(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        print(replace(finding, file=near(Path(finding.file))))
+
+
+def _say(text: str) -> None:
+    print(f"gameserver: {text}", file=sys.stderr)

@@ -34,7 +34,8 @@ fn of_message(scope: &str, shape: &Type, found: &mut Vec<(String, Reserved)>) {
         return;
     }
     let name = within(scope, &shape.name);
-    let numbers = shape.reserved_range.iter().map(|range| (range.start, range.end.saturating_sub(1))).collect();
+    let numbers =
+        shape.reserved_range.iter().map(|range| (range.start, range.end.saturating_sub(1))).collect();
     found.push((name.clone(), Reserved { numbers, names: shape.reserved_name.clone() }));
     shape.enum_type.iter().for_each(|nested| of_enum(&name, nested, found));
     shape.nested_type.iter().for_each(|nested| of_message(&name, nested, found));
@@ -74,10 +75,7 @@ mod tests {
         assert_eq!(
             reserved_of_set(&set, "a.proto").expect("a set"),
             [
-                (
-                    "arena.Move".to_owned(),
-                    reserved(&[(1, 1), (3, 5), (100, 536_870_911)], &["x", "y"])
-                ),
+                ("arena.Move".to_owned(), reserved(&[(1, 1), (3, 5), (100, 536_870_911)], &["x", "y"])),
                 ("arena.Move.Kind".to_owned(), reserved(&[(-3, -1), (9, 9)], &["OLD"])),
             ]
         );
