@@ -12,6 +12,7 @@ mod handler;
 mod message;
 mod micro;
 mod replay;
+mod schema;
 mod scope;
 mod seat;
 mod session;
@@ -35,6 +36,7 @@ mod core_module {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::message::register(module)?;
+        crate::schema::register(module)?;
         crate::wire::register(module)
     }
 }

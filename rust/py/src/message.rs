@@ -23,6 +23,8 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use crate::error::PROTOCOL_ERROR;
 
+pub use describe::Description;
+
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<MessageBase>()?;
@@ -98,7 +100,8 @@ impl MessageBase {
             if error.is_instance_of::<PyTypeError>(py) {
                 return error; // neither bytes nor str
             }
-            PROTOCOL_ERROR.err(py, format!("{}: not JSON: {}", codec.root().class().name(py), error.value(py)))
+            PROTOCOL_ERROR
+                .err(py, format!("{}: not JSON: {}", codec.root().class().name(py), error.value(py)))
         })?;
         json::from_dict(codec, &value)
     }
@@ -221,6 +224,9 @@ fn message_prepare(cls: &Bound<'_, PyType>) -> PyResult<()> {
 
 /// What pickle makes an instance with.
 #[pyfunction]
-fn message_restore<'py>(cls: &Bound<'py, PyType>, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+fn message_restore<'py>(
+    cls: &Bound<'py, PyType>,
+    values: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
     object::restore(cls, values)
 }

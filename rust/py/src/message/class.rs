@@ -122,7 +122,9 @@ pub fn install(
     // takes the collector's header from them: allocation and freeing go by the flag, which nothing has read yet.
     unsafe {
         if (*ty).tp_dictoffset != 0 || (*ty).tp_weaklistoffset != 0 {
-            return Err(SCHEMA_ERROR.err(py, "a base class has no __slots__ = (): instances would carry a dict"));
+            return Err(
+                SCHEMA_ERROR.err(py, "a base class has no __slots__ = (): instances would carry a dict")
+            );
         }
         if !collected {
             (*ty).tp_flags &= !ffi::Py_TPFLAGS_HAVE_GC;
@@ -281,7 +283,11 @@ fn offset(cls: &Bound<'_, PyType>, name: &Bound<'_, PyString>) -> PyResult<usize
     }
 }
 
-unsafe extern "C" fn meta_traverse(cls: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+unsafe extern "C" fn meta_traverse(
+    cls: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
     // SAFETY: the collector calls it with an object of the metaclass.
     unsafe {
         if let Some(class) = (*cls.cast::<ClassObject>()).class.as_ref() {

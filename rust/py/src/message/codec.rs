@@ -102,7 +102,8 @@ impl Codec {
         let messages =
             (0..description.messages.len()).map(|index| MessageCodec::new(py, &description, &schema, index));
         let messages = messages.collect::<PyResult<Vec<_>>>()?;
-        let enums = description.enums.iter().map(|shape| EnumCodec::new(py, shape)).collect::<PyResult<_>>()?;
+        let enums =
+            description.enums.iter().map(|shape| EnumCodec::new(py, shape)).collect::<PyResult<_>>()?;
         let codec = Self { plans: Plans::new(schema, Limits::default()), messages, enums };
         codec.check_defaults(py)?;
         Ok(codec)
@@ -157,10 +158,11 @@ impl Codec {
     /// Shows the collector what it holds.
     pub fn visit(&self, visit: &mut dyn FnMut(*mut ffi::PyObject) -> c_int) -> c_int {
         let classes = self.messages.iter().map(|message| message.cls.as_ptr());
-        let fills = self.messages.iter().flat_map(|message| &message.absent).filter_map(|(_, absent)| match absent {
-            Absent::Fill(Fill::Value(value) | Fill::Copy(value)) => Some(value.as_ptr()),
-            _ => None,
-        });
+        let fills =
+            self.messages.iter().flat_map(|message| &message.absent).filter_map(|(_, absent)| match absent {
+                Absent::Fill(Fill::Value(value) | Fill::Copy(value)) => Some(value.as_ptr()),
+                _ => None,
+            });
         let members = self.enums.iter().flat_map(EnumCodec::held);
         classes.chain(fills).chain(members).map(visit).find(|&answer| answer != 0).unwrap_or(0)
     }
@@ -171,7 +173,9 @@ impl Codec {
             let object = message.make(py)?;
             for (index, fill) in message.class().defaults.iter().enumerate() {
                 let value = match fill {
-                    Fill::Value(value) | Fill::Copy(value) if !value.is_none(py) => value.clone_ref(py).into_ptr(),
+                    Fill::Value(value) | Fill::Copy(value) if !value.is_none(py) => {
+                        value.clone_ref(py).into_ptr()
+                    }
                     _ => continue,
                 };
                 // SAFETY: an instance of the class, and an offset of it.
@@ -211,7 +215,8 @@ impl MessageCodec {
                 oneof: built.oneof.map(|oneof| oneof as u16),
             });
             if absent[at].is_none() {
-                absent[at] = Some(Absent::new(py, description, &shape.name, field, built, &class.defaults[at])?);
+                absent[at] =
+                    Some(Absent::new(py, description, &shape.name, field, built, &class.defaults[at])?);
             }
         }
         let mut oneofs: Vec<Oneof> =
@@ -223,7 +228,8 @@ impl MessageCodec {
             }
         }
         let nothing = || Absent::Fill(Fill::Value(py.None()));
-        let absent = class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
+        let absent =
+            class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
         let mut by_name = HashMap::new();
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(camel_case(&field.name), slot);
@@ -231,14 +237,7 @@ impl MessageCodec {
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(field.name.clone(), slot); // goes before another's lowerCamelCase
         }
-        Ok(Self {
-            class,
-            by_name,
-            cls: shape.cls.clone_ref(py),
-            absent: absent.collect(),
-            fields,
-            oneofs,
-        })
+        Ok(Self { class, by_name, cls: shape.cls.clone_ref(py), absent: absent.collect(), fields, oneofs })
     }
 
     /// The field of this name in JSON: as in the `.proto` file, or in lowerCamelCase.
@@ -301,7 +300,10 @@ impl Absent {
             (Fill::Copy(given), _) => return Ok(Absent::Fill(Fill::Copy(given.clone_ref(py)))),
             _ if field.nullable => return value(py.None()),
             _ if field.shared => {
-                return Ok(Absent::Refuse(format!("{message}.{}: one of its messages is needed", field.attribute)));
+                return Ok(Absent::Refuse(format!(
+                    "{message}.{}: one of its messages is needed",
+                    field.attribute
+                )));
             }
             _ => {}
         }
@@ -310,7 +312,11 @@ impl Absent {
             Kind::Enum(id) => {
                 let members = &description.enums[id.0 as usize].members;
                 value(members.iter().find(|(_, number)| *number == 0).map_or_else(
-                    || 0i32.into_pyobject(py).map(|zero| zero.into_any().unbind()).unwrap_or_else(|e| match e {}),
+                    || {
+                        0i32.into_pyobject(py)
+                            .map(|zero| zero.into_any().unbind())
+                            .unwrap_or_else(|e| match e {})
+                    },
                     |(member, _)| member.clone_ref(py),
                 ))
             }

@@ -176,7 +176,11 @@ impl FieldBounds {
     }
 }
 
-fn end<'py, T: for<'a> FromPyObject<'a, 'py>>(py: Python<'py>, end: Option<&'py Py<PyAny>>, open: T) -> PyResult<T> {
+fn end<'py, T: for<'a> FromPyObject<'a, 'py>>(
+    py: Python<'py>,
+    end: Option<&'py Py<PyAny>>,
+    open: T,
+) -> PyResult<T> {
     end.map_or(Ok(open), |end| end.bind(py).extract().map_err(Into::into))
 }
 

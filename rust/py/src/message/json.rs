@@ -90,9 +90,7 @@ fn shown_message<'py>(
     for (field, slot) in message.fields.iter().zip(0..) {
         let ty = field.kind.scalar_type();
         // A closure cannot pass on a PyErr through the traits of the plan: it sets the exception instead.
-        let show = |value: Scalar<'_>| {
-            shown(py, codec, field, value).map_err(|error| stop(py, error))
-        };
+        let show = |value: Scalar<'_>| shown(py, codec, field, value).map_err(|error| stop(py, error));
         let show_child = |id, child: ObjectSource<'_, 'py>| {
             let shown = shown_message(py, codec, codec.message(id), &child);
             shown.map(Bound::into_any).map_err(|error| stop(py, error))
@@ -132,9 +130,7 @@ fn shown_message<'py>(
                     (Kind::Message(id), _) => {
                         source.message_entries(slot, key_type, |key, child| put(key, show_child(id, child)?))
                     }
-                    (_, Some(ty)) => {
-                        source.entries(slot, key_type, ty, |key, value| put(key, show(value)?))
-                    }
+                    (_, Some(ty)) => source.entries(slot, key_type, ty, |key, value| put(key, show(value)?)),
                     _ => Ok(()),
                 }
                 .map_err(stopped)?;
@@ -161,7 +157,9 @@ fn shown<'py>(
     match value {
         Scalar::F64(value) => shown_float(py, value, value),
         // As short as 32 bits allow: 0.1, not 0.10000000149011612.
-        Scalar::F32(value) => shown_float(py, value.into(), value.to_string().parse().unwrap_or(value.into())),
+        Scalar::F32(value) => {
+            shown_float(py, value.into(), value.to_string().parse().unwrap_or(value.into()))
+        }
         // As text: JavaScript's numbers have 53 bits.
         Scalar::I64(value) => value.to_string().into_bound_py_any(py),
         Scalar::U64(value) => value.to_string().into_bound_py_any(py),
@@ -200,11 +198,14 @@ fn read_message<'py>(
     let py = value.py();
     let Ok(dict) = value.cast::<PyDict>() else { return Err(path.expected("an object", value)) };
     if depth > Limits::default().depth {
-        return Err(path.refuse(py, format!("more than {} objects within each other", Limits::default().depth)));
+        return Err(
+            path.refuse(py, format!("more than {} objects within each other", Limits::default().depth))
+        );
     }
     let made = message.make(py)?;
     for (key, value) in dict {
-        let key = key.cast::<PyString>().map_err(|_| path.expected("names as keys", &key))?.to_cow()?.into_owned();
+        let key =
+            key.cast::<PyString>().map_err(|_| path.expected("names as keys", &key))?.to_cow()?.into_owned();
         let Some(field) = message.field(&key) else { continue }; // as unknown fields on the wire
         if value.is_none() {
             continue; // as if it were not there
@@ -230,7 +231,9 @@ fn read_message<'py>(
                 list.into_any()
             }
             Label::Map { key: kind } => {
-                let Ok(entries) = value.cast::<PyDict>() else { return Err(path.expected("an object", &value)) };
+                let Ok(entries) = value.cast::<PyDict>() else {
+                    return Err(path.expected("an object", &value));
+                };
                 let dict = PyDict::new(py);
                 for (key, item) in entries {
                     let part = format!("[{key}]");
@@ -349,5 +352,6 @@ fn whole<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
         return Some(value.clone());
     }
     let float = value.cast_exact::<PyFloat>().ok()?.extract::<f64>().ok()?;
-    (float.fract() == 0.0 && float.abs() < 2f64.powi(64)).then(|| (float as i128).into_bound_py_any(value.py()).ok())?
+    (float.fract() == 0.0 && float.abs() < 2f64.powi(64))
+        .then(|| (float as i128).into_bound_py_any(value.py()).ok())?
 }

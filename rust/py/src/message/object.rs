@@ -228,7 +228,8 @@ unsafe fn missing(class: &Class, object: *mut ffi::PyObject) -> String {
     // SAFETY: offsets are the class's own; the interpreter is held by the caller's caller.
     unsafe {
         let is_missing = |index: &usize| {
-            matches!(class.defaults[*index], Fill::Nothing) && (*slot(object, class.offsets[*index])).is_null()
+            matches!(class.defaults[*index], Fill::Nothing)
+                && (*slot(object, class.offsets[*index])).is_null()
         };
         let names: Vec<String> = (0..class.names.len())
             .filter(is_missing)
@@ -319,7 +320,8 @@ fn deep_copy_within<'py>(value: &Bound<'py, PyAny>, depth: u32) -> PyResult<Boun
         for &offset in &class::of(&new.get_type())?.offsets {
             // SAFETY: `new` is of this class; the value is held while it is copied.
             unsafe {
-                let Some(old) = Bound::from_borrowed_ptr_or_opt(value.py(), *slot(new.as_ptr(), offset)) else {
+                let Some(old) = Bound::from_borrowed_ptr_or_opt(value.py(), *slot(new.as_ptr(), offset))
+                else {
                     continue;
                 };
                 store(new.as_ptr(), offset, deep_copy_within(&old, depth + 1)?.into_ptr());

@@ -70,7 +70,9 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
                 Scalar::U32(value) => ffi::PyLong_FromLong(value.into()),
                 Scalar::Bool(value) => ffi::Py_NewRef(if value { ffi::Py_True() } else { ffi::Py_False() }),
                 Scalar::Str(text) => new_str(text),
-                Scalar::Bytes(bytes) => ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize),
+                Scalar::Bytes(bytes) => {
+                    ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize)
+                }
                 Scalar::Enum(number) => self.member(field, number),
             }
         };

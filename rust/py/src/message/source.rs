@@ -200,7 +200,11 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
 
     /// 0 and 1, and NumPy's bool.
     #[cold]
-    fn foreign_bool(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Result<Scalar<'static>, Stopped> {
+    fn foreign_bool(
+        &self,
+        field: &FieldCodec,
+        value: *mut ffi::PyObject,
+    ) -> Result<Scalar<'static>, Stopped> {
         // SAFETY: a live object, the interpreter is held.
         let value = unsafe { Bound::from_borrowed_ptr(self.object.py(), value) };
         let name = value.get_type().fully_qualified_name().map(|name| name.to_string()).unwrap_or_default();
@@ -241,9 +245,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     fn is_another_member(&self, members: &[u16], ty: *mut ffi::PyTypeObject) -> bool {
         members.iter().any(|&slot| match self.field(slot).kind {
             // SAFETY: live types.
-            Kind::Message(id) => unsafe {
-                ffi::PyType_IsSubtype(ty, self.codec.message(id).class().ty) != 0
-            },
+            Kind::Message(id) => unsafe { ffi::PyType_IsSubtype(ty, self.codec.message(id).class().ty) != 0 },
             _ => false,
         })
     }
@@ -251,13 +253,18 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     /// Two members of a oneof have values.
     #[inline(always)]
     fn check_alone(&self, slot: u16, field: &FieldCodec) -> Result<(), Stopped> {
-        let Some(oneof) = field.oneof.map(|oneof| &self.message.oneofs[usize::from(oneof)]) else { return Ok(()) };
+        let Some(oneof) = field.oneof.map(|oneof| &self.message.oneofs[usize::from(oneof)]) else {
+            return Ok(());
+        };
         if oneof.shared {
             return Ok(());
         }
         for &other in oneof.members.iter().filter(|&&other| other != slot) {
             if !self.held(self.field(other))?.is_null() {
-                let text = format!("{} is set too: of a oneof only one can be, set the other to None", self.field(other).name);
+                let text = format!(
+                    "{} is set too: of a oneof only one can be, set the other to None",
+                    self.field(other).name
+                );
                 return Err(self.refuse::<PyValueError>(field, &text));
             }
         }
@@ -320,7 +327,9 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                 let value = Bound::from_borrowed_ptr(dict.py(), value);
                 each(&key, &value)?;
                 if ffi::PyDict_Size(dict.as_ptr()) != size {
-                    return Err(self.refuse::<PyRuntimeError>(field, "the dict was changed while it was encoded"));
+                    return Err(
+                        self.refuse::<PyRuntimeError>(field, "the dict was changed while it was encoded")
+                    );
                 }
             }
         }
