@@ -140,7 +140,7 @@ def _draw_class(
             annotations[name] = dict[key, inner]  # type: ignore[valid-type]
             strategies[name] = st.dictionaries(key_value, inner_value, max_size=3)
         else:
-            members = {cls: values for cls, values in draw(st.lists(st.sampled_from(known), min_size=2, max_size=3))}
+            members = dict(draw(st.lists(st.sampled_from(known), min_size=2, max_size=3)))
             union: Any = None
             for cls in members:
                 union = cls | union
@@ -162,8 +162,8 @@ def new_class(name: str, annotations: Mapping[str, Any], **defaults: Any) -> typ
 def google_class(cls: type[Message]) -> type[message.Message]:
     """The same message as google has it."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file_descriptor(describe(cls)))  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{cls.__name__}"))  # type: ignore[no-untyped-call]
+    pool.Add(file_descriptor(describe(cls)))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{cls.__name__}"))
 
 
 def file_descriptor(description: Description) -> descriptor_pb2.FileDescriptorProto:

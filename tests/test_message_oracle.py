@@ -9,7 +9,6 @@ import json
 import math
 from typing import Any
 
-import pytest
 from google.protobuf import json_format, message
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,12 @@ MEANT = {
     "is needed": "A | B without None has to be there",
 }
 """Why we refuse what google takes: a part of the error's text, and the reason."""
+
+MEANT_JSON = {
+    "expected": "google's Python reads numbers as Python's int() and float() do (' 1', '1_000', 'inf', true), takes 1.5 and "
+    "numbers of any size for enums, and hardly looks at base64; the JSON mapping has none of it",
+}
+"""The same of JSON; what we take, google takes."""
 
 thorough = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 
@@ -55,12 +60,16 @@ def test_of_arbitrary_and_mutated_bytes_both_take_the_same(data: st.DataObject) 
         assert theirs is None or too_deep(body), body.hex(" ")
         return
     except SchemaError as error:
-        assert any(part in str(error) for part in MEANT), error
+        check_meant(error, MEANT)
         return
     assert theirs is not None, (body.hex(" "), ours)
     theirs.DiscardUnknownFields()
     quiet(theirs)
     assert ours.encode() == theirs.SerializeToString(deterministic=True), body.hex(" ")
+
+
+def check_meant(error: SchemaError, meant: dict[str, str]) -> None:
+    assert any(part in str(error) for part in meant), error
 
 
 def mutated(case: Case) -> st.SearchStrategy[bytes]:
@@ -78,9 +87,7 @@ def mutated(case: Case) -> st.SearchStrategy[bytes]:
             body[:at] + body[at // 2 :],
         ][kind]
 
-    return st.builds(
-        change, case.values, case.values, st.integers(0, 5), st.integers(0, 2**16), st.integers(0, 255)
-    )
+    return st.builds(change, case.values, case.values, st.integers(0, 5), st.integers(0, 2**16), st.integers(0, 255))
 
 
 def too_deep(body: bytes) -> bool:
@@ -121,13 +128,15 @@ def test_json_is_googles(data: st.DataObject) -> None:
     assert ours == theirs
     assert json.loads(value.to_json()) == ours
     assert same(case.cls.from_json(value.to_json()), value)
-    camel = json_format.MessageToJson(to_google(value, case.google))
-    assert same(case.cls.from_json(camel), value)
-    assert json_format.Parse(value.to_json(), case.google()) == to_google(value, case.google) or has_nan(ours)
+    if not has_largest_f32(theirs):  # google's own parser does not take what its printer wrote
+        camel = json_format.MessageToJson(to_google(value, case.google))
+        assert same(case.cls.from_json(camel), value)
+        back = json_format.Parse(value.to_json(), case.google())
+        assert back.SerializeToString(deterministic=True) == value.encode()
 
 
-def has_nan(value: Any) -> bool:
-    return "NaN" in json.dumps(value)
+def has_largest_f32(shown: Any) -> bool:
+    return "3.4028235e+38" in json.dumps(shown)
 
 
 @thorough
@@ -141,7 +150,9 @@ def test_of_any_json_both_take_the_same(data: st.DataObject) -> None:
         st.one_of(
             st.integers(-(2**65), 2**65),
             st.floats(allow_nan=False, allow_infinity=False),
-            st.sampled_from(["", "1", "-1", "0x1", "1.5", "1e3", " 1", "NaN", "Infinity", "true", "COLOR_RED", "AA==", "-_8"]),
+            st.sampled_from(
+                ["", "1", "-1", "0x1", "1.5", "1e3", " 1", "NaN", "Infinity", "true", "COLOR_RED", "AA==", "-_8"]
+            ),
             st.text(max_size=4),
             st.booleans(),
             st.just([]),
@@ -157,18 +168,8 @@ def test_of_any_json_both_take_the_same(data: st.DataObject) -> None:
         ours = case.cls.from_json(text)
     except SchemaError as error:
         if theirs is not None:
-            assert any(part in str(error) for part in (*MEANT, *MEANT_JSON)), (error, text)
+            check_meant(error, MEANT | MEANT_JSON)
         return
     assert theirs is not None, (text, ours)
     quiet(theirs)
     assert ours.encode() == theirs.SerializeToString(deterministic=True)
-
-
-MEANT_JSON = {
-    "expected": "what google's Python takes beyond the JSON mapping: see the cases below",
-}
-
-
-@pytest.mark.parametrize("text", ['{"x": 1, "x": 2}'])
-def test_what_json_differs_in(text: str) -> None:
-    pass

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from benches.harness import processes, table
-from benches.harness.measures import IDLE_CONNECTIONS, PYTHON, ROWS, SCENARIOS, SERVERS, Kind, Scenario
+from benches.harness.measures import IDLE_CONNECTIONS, MESSAGES, PYTHON, ROWS, SCENARIOS, SERVERS, Kind, Scenario
 from benches.harness.processes import OUT, ROOT, Server, Unmeasured, running
 
 WARMUP_SECONDS = 0.4
@@ -36,8 +36,12 @@ def main() -> int:
     started = time.monotonic()
     for scenario in scenarios:
         _run(scenario, _stand_ins(scenario) if arguments.self_check else SERVERS, runs, failures)
-    micro = _micro() if re.search(arguments.only, "micro") and not arguments.self_check else {}
-    found = table.results(runs, failures, [scenario.name for scenario in scenarios])
+    names = [scenario.name for scenario in scenarios]
+    if re.search(arguments.only, MESSAGES) and not arguments.self_check:
+        _messages(runs)
+        names.append(MESSAGES)
+    micro = _without_sockets("micro") if re.search(arguments.only, "micro") and not arguments.self_check else {}
+    found = table.results(runs, failures, names)
     text = "\n\n".join(
         part
         for part in (_machine(), table.markdown(found), _micro_line(micro), _notes(runs, failures, started))
@@ -53,7 +57,12 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benches/bench.py", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter windows, fewer rounds: two minutes, more noise")
-    parser.add_argument("--only", default="", metavar="REGEX", help="only scenarios whose name matches; 'micro' is one")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="REGEX",
+        help="only scenarios whose name matches; 'micro' and 'typed messages' are two",
+    )
     parser.add_argument(
         "--self-check", action="store_true", help="the reference in our place: what differs from 1 is noise"
     )
@@ -108,16 +117,23 @@ def _run_once(server: Server, scenario: Scenario) -> table.Run:
     return run
 
 
-def _micro() -> dict[str, list[float]]:
-    """Nanoseconds per message without sockets, by depth, and of an empty call; a fresh process."""
-    print("micro", flush=True)
-    command = ["taskset", "-c", str(processes.SERVER_CORE), PYTHON, "-m", "benches.servers.micro"]
+def _messages(runs: table.Runs) -> None:
+    """Adds the rounds of `servers/messages.py`, as if each measure were a server."""
+    for name, figures in _without_sockets("messages").items():
+        for number, figure in enumerate(figures):
+            runs.setdefault((MESSAGES, name), {})[number] = {"server_cpu_ns": figure, "messages": 1, "stolen": 0.0}
+
+
+def _without_sockets(program: str) -> dict[str, list[float]]:
+    """Nanoseconds per message, by what is measured, of a program in `servers/`; a fresh process."""
+    print(program, flush=True)
+    command = ["taskset", "-c", str(processes.SERVER_CORE), PYTHON, "-m", f"benches.servers.{program}"]
     done = subprocess.run(
         command, cwd=ROOT, env=processes.environment(), capture_output=True, text=True, timeout=MICRO_SECONDS_MAX
     )
     if not done.stdout.startswith("{"):
         complaint = done.stderr.strip().splitlines()
-        print(f"micro: not measured: {complaint[-1] if complaint else 'it said nothing'}", file=sys.stderr)
+        print(f"{program}: not measured: {complaint[-1] if complaint else 'it said nothing'}", file=sys.stderr)
         return {}
     figures: dict[str, list[float]] = json.loads(done.stdout)
     return figures

@@ -101,6 +101,9 @@ SCENARIOS = (
     ),
 )
 
+MESSAGES = "typed messages"
+"""The scenario of `servers/messages.py`, which has no sockets: its measures stand where servers do."""
+
 
 class Value(Enum):
     """Which figure of a run a row compares, and which way round."""
@@ -158,4 +161,8 @@ ROWS = (
     Row("... under 20,000 messages a second, p99", 1.5, 1.2, SCENARIOS[-1].name, "tick", "epoll-tick", Value.LATE_P99),
     Row("bytes echo against asyncio, depth 16", 3, 4, "echo, depth 16", "echo", "asyncio"),
     Row("bytes echo against uvloop, depth 16", 3, 4, "echo, depth 16", "echo", "uvloop"),
+    Row("a typed message in, another out, against upb", 4, 6, MESSAGES, "message", "message-upb"),
+    Row("... decode alone, called from Python", None, None, MESSAGES, "decode", "decode-upb"),
+    Row("... encode alone, called from Python", None, None, MESSAGES, "encode", "encode-upb"),
+    Row("100 nested entities in, read, and out, against upb", 1.5, 3, MESSAGES, "entities", "entities-upb"),
 )

@@ -12,6 +12,7 @@ from gameserver._core import Session
 from gameserver._group import Group, User
 from gameserver._handlers import Handler, Router
 from gameserver._message import Message
+from gameserver._protos import Protos, load_protos
 from gameserver._scalars import (
     Field,
     MaxLen,
@@ -58,6 +59,7 @@ __all__ = [
     "MaxLen",
     "Message",
     "ProtocolError",
+    "Protos",
     "Range",
     "Refuse",
     "Router",
@@ -74,6 +76,7 @@ __all__ = [
     "i32",
     "i64",
     "i8",
+    "load_protos",
     "s32",
     "s64",
     "sfixed32",

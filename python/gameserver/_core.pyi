@@ -1,7 +1,7 @@
 """What the Rust core offers; the face for games is `gameserver` itself."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -128,6 +128,105 @@ class Core:
     def forked(self) -> None: ...
     def micro(self, route: str, body: bytes, depth: int, rounds: int) -> float: ...
     def stats(self) -> dict[str, Any]: ...
+
+# Messages; `gameserver.Message` is their face.
+
+class MessageType(type):
+    """The metaclass: its objects have room for what the core keeps of a class."""
+
+@disjoint_base
+class MessageBase:
+    """What an instance of a message class can do."""
+
+    def __new__(cls, *_arguments: Any, **_named: Any) -> Self: ...
+    def __init__(self, *arguments: Any, **named: Any) -> None: ...
+    def encode(self) -> bytes:
+        """The message as protobuf: the bytes of google's deterministic serialization.
+
+        Raises:
+            TypeError: a field has a value of another type.
+            ValueError: a value is out of range, too long, or not finite; or the message contains itself.
+
+        >>> from gameserver import Message, u32
+        >>> class Score(Message):
+        ...     points: u32
+        >>> Score(300).encode()
+        b'\\x08\\xac\\x02'
+        """
+    @classmethod
+    def decode(cls, data: bytes | bytearray, /) -> Self:
+        """A message from protobuf. Fields that the class does not know are skipped.
+
+        Raises:
+            ProtocolError: not protobuf, or not of these types; too deep or too large.
+            SchemaError: a value that the class does not allow, with the way to it: ``Move.path[3].x``.
+
+        >>> from gameserver import Message, u32
+        >>> class Score(Message):
+        ...     points: u32
+        >>> Score.decode(b"\\x08\\xac\\x02")
+        Score(points=300)
+        """
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as a dict: protobuf's JSON mapping, with the fields' names as they are declared.
+
+        Integers of 64 bits are strings, bytes are base64, enums the names that they have in the `.proto` file
+        (``"TEAM_RED"`` for ``Team.RED``). None is left out, all else is there.
+
+        Raises:
+            TypeError, ValueError: as `encode`.
+
+        >>> from gameserver import Message, u64
+        >>> class Score(Message):
+        ...     name: str
+        ...     points: u64 = 0
+        >>> Score("ann").to_dict()
+        {'name': 'ann', 'points': '0'}
+        """
+    def to_json(self) -> str:
+        """The message as JSON, see `to_dict`."""
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """A message from JSON: what `to_json` writes, and what protobuf's JSON mapping allows beside it.
+
+        Names may be in lowerCamelCase; integers may be strings or numbers; names that the class does not know are skipped. The
+        bounds of the class hold as they do on the wire.
+
+        Raises:
+            ProtocolError: not JSON.
+            SchemaError: a value does not fit the class, with the way to it.
+
+        >>> from gameserver import Message, u64
+        >>> class Score(Message):
+        ...     best_points: u64
+        >>> Score.from_json('{"bestPoints": "300"}')
+        Score(best_points=300)
+        """
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
+    def __replace__(self, **changes: Any) -> Self: ...
+
+_SchemaField = tuple[
+    str,
+    int,
+    str,
+    Literal["single", "optional", "repeated", "map"],
+    int | None,
+    str | None,
+    str | None,
+    bool,
+]
+_Schema = tuple[
+    list[tuple[str, list[_SchemaField]]],
+    list[tuple[str, list[tuple[str, int]], Literal["keep", "skip", "refuse"]]],
+]
+
+def message_install(cls: type, defaults: Mapping[str, Any], lenient: bool, collected: bool) -> None: ...
+def message_prepare(cls: type) -> None: ...
+def message_restore(cls: type, values: tuple[Any, ...]) -> Any: ...
+def message_micro(handler: Callable[[Any], Any], cls: type | None, body: bytes, rounds: int) -> float: ...
+def message_schema_of_files(files: Sequence[str], includes: Sequence[str]) -> _Schema: ...
+def message_schema_of_set(set: bytes) -> _Schema: ...
 
 # Messages and the `.proto` file that locks their numbers; `gameserver._schema` compares them.
 

@@ -83,8 +83,8 @@ class EnumShape:
     """As `.proto` files name them, 0 first: ``TEAM_RED`` for ``Team.RED``, since they share a scope there."""
     members: tuple[tuple[enum.Enum, int], ...]
     cls: type[enum.Enum]
-    open: bool = False
-    """Whether numbers without a name are taken."""
+    unknown: Literal["keep", "skip", "refuse"] = "refuse"
+    """What a number without a name does: it is taken, is as if the field was not there, or the message is refused."""
 
 
 PROTO_ENUMS: weakref.WeakKeyDictionary[type, EnumShape] = weakref.WeakKeyDictionary()
@@ -157,7 +157,9 @@ def fields_of(
             number = made.numbers[index] if made.numbers else number + 1
             fields.append(
                 FieldShape(
-                    name=_member_name(attribute, of, [*annotations, *(f.name for f in fields)]) if several else attribute,
+                    name=_member_name(attribute, of, [*annotations, *(f.name for f in fields)])
+                    if several
+                    else attribute,
                     attribute=attribute,
                     number=number,
                     kind=kind,
@@ -197,7 +199,8 @@ def _check_numbers(fields: Iterable[FieldShape]) -> None:
     for one in fields:
         if not 1 <= one.number <= NUMBER_MAX or one.number in RESERVED:
             raise Mistake(
-                one.attribute, f"number {one.number}: 1 to {NUMBER_MAX} are valid, except 19000 to 19999 (protobuf's own)"
+                one.attribute,
+                f"number {one.number}: 1 to {NUMBER_MAX} are valid, except 19000 to 19999 (protobuf's own)",
             )
         if one.number in taken:
             raise Mistake(one.attribute, f"number {one.number} is {taken[one.number]}'s already")
@@ -264,7 +267,9 @@ def _item(attribute: str, annotation: Any, message: type, label: Label) -> _Type
     item = _type(attribute, annotation, message)
     if item.label != "single" or item.optional or len(item.kinds) > 1:
         where = "list" if label == "repeated" else "dict"
-        raise Mistake(attribute, f"{_name(annotation)} in a {where}: make it a field of a message, and a {where} of those")
+        raise Mistake(
+            attribute, f"{_name(annotation)} in a {where}: make it a field of a message, and a {where} of those"
+        )
     item.label = label
     return item
 
@@ -281,7 +286,9 @@ def _plain(attribute: str, base: Any, marks: Sequence[Any], message: type) -> tu
         return "enum", base, Bounds()
     if isinstance(base, type) and issubclass(base, message) and base is not message:
         return "message", base, Bounds()
-    hint = HINTS.get(base, "a field is a scalar (u32, f32, bool, str, bytes, ...), an enum, a message, a list or a dict")
+    hint = HINTS.get(
+        base, "a field is a scalar (u32, f32, bool, str, bytes, ...), an enum, a message, a list or a dict"
+    )
     raise Mistake(attribute, f"{_name(base)} is not a field's type: {hint}")
 
 
@@ -293,7 +300,9 @@ def _check_enum(attribute: str, of: type[enum.Enum]) -> None:
     if issubclass(of, enum.Flag):
         raise Mistake(attribute, f"{of.__name__}: a set of flags is no enum on the wire, use u32")
     if all(member.value != 0 for member in of):
-        raise Mistake(attribute, f"{of.__name__} has no member of value 0, which is what a field without a value reads as")
+        raise Mistake(
+            attribute, f"{of.__name__} has no member of value 0, which is what a field without a value reads as"
+        )
 
 
 def _marked(attribute: str, made: _Type, marks: Sequence[Any]) -> _Type:
@@ -335,7 +344,9 @@ def _ranged(attribute: str, kind: str, bounds: Bounds, mark: Range) -> Bounds:
     least, most = INTEGERS[kind]
     for end in (mark.low, mark.high):
         if end is not None and (end != int(end) or not least <= end <= most):
-            raise Mistake(attribute, f"Range({mark.low!r}, {mark.high!r}): {kind} holds whole numbers, {least} to {most}")
+            raise Mistake(
+                attribute, f"Range({mark.low!r}, {mark.high!r}): {kind} holds whole numbers, {least} to {most}"
+            )
     low, high = (None if end is None else int(end) for end in (mark.low, mark.high))
     return replace(
         bounds,

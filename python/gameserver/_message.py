@@ -6,7 +6,7 @@ import sys
 import types
 import typing
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
@@ -114,6 +114,23 @@ def make_class(
     return type.__new__(meta, name, bases, namespace)
 
 
+def proto_class(name: str, qualname: str, module: str, fields: Sequence[str], collected: bool) -> type[Message]:
+    """A class for a message of a `.proto` file; its shape is set by who makes it.
+
+    Args:
+        fields: their names.
+        collected: whether the garbage collector has to walk its instances.
+    """
+    for field in fields:
+        if field.startswith("__"):
+            raise SchemaError(f"{qualname}.{field}: Python keeps names that begin with __ to itself")
+    namespace = {"__module__": module, "__qualname__": qualname}
+    source = _Source(namespace, dict.fromkeys(fields), sys._getframe(1))
+    cls = make_class(_MessageMeta, name, (Message,), namespace, source)
+    _finish(cls, collected, lenient=True)
+    return cls  # type: ignore[return-value]
+
+
 def _finish(cls: _MessageMeta, collected: bool, lenient: bool) -> None:
     """Tells the core where the slots are, and what a constructor without a value puts there."""
     defaults: dict[str, Any] = {}
@@ -211,12 +228,13 @@ def describe(*classes: type[Message]) -> Description:
                 assert field.of is not None
                 enums[field.of] = enum_shape(field.of)
     names: dict[str, MessageShape | EnumShape] = {}
-    for shape in (*found.values(), *enums.values()):
+    shapes: list[MessageShape | EnumShape] = [*found.values(), *enums.values()]
+    for shape in shapes:
         other = names.setdefault(shape.name, shape)
         if other is not shape:
             raise SchemaError(f"{shape.name} is the name of {_where(other)} and of {_where(shape)}: rename one")
-    for shape in found.values():
-        _check_that_it_ends(shape, found, ())
+    for message in found.values():
+        _check_that_it_ends(message, found, ())
     return Description(tuple(found.values()), tuple(enums.values()))
 
 
@@ -230,7 +248,7 @@ def _check_that_it_ends(shape: MessageShape, found: Mapping[type, MessageShape],
             continue
         assert field.of is not None
         if field.of in (*path, shape.cls):
-            raise shape.cls.__source__.mistake(  # type: ignore[attr-defined]
+            raise shape.cls.__source__.mistake(
                 shape.cls.__qualname__, field.attribute, f"contains {field.of.__name__} without end: add `| None`"
             )
         _check_that_it_ends(found[field.of], found, (*path, shape.cls))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from gameserver import _core
 from gameserver._fields import NUMBER_MAX, RESERVED, EnumShape, FieldShape, line_of
 from gameserver._message import Description, Message, MessageShape, describe
+from gameserver.errors import SchemaError
 
 __all__ = ["Comparison", "Finding", "Lock", "Locked", "Reserved", "classes_in", "compare", "read_lock"]
 
@@ -91,11 +92,13 @@ def read_lock(path: Path) -> Lock:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Lock()
-    return parse_lock(str(path), text)
+    try:
+        return _parsed(path.name, text)
+    except SchemaError as error:
+        raise SchemaError(str(error).replace(path.name, str(path), 1)) from None
 
 
-def parse_lock(name: str, text: str) -> Lock:
-    """The lock of this text; `name` is for errors."""
+def _parsed(name: str, text: str) -> Lock:
     messages, enums = (
         {
             full: Locked(
@@ -161,7 +164,7 @@ def compare(classes: Sequence[type[Message]], lock: Lock, file: str, *, breaking
         text,
         tuple(_breaking(description, settled, lock, file)),
         tuple(_edits(description, settled, lock, file)),
-        tuple(_news(lock, parse_lock(file, text))),
+        tuple(_news(lock, _parsed(NAME, text))),
     )
 
 
@@ -242,7 +245,7 @@ def _breaking(description: Description, settled: Description, lock: Lock, file: 
                     f"{file} had a field of this name once",
                     f"choose another name, or take this one out of {message.name}'s `reserved` if no client ever knew it",
                 )
-    for name, part, reason, help in _core.schema_changes(file, lock.text, settled) if lock.text else ():
+    for name, part, reason, help in _core.schema_changes(NAME, lock.text, settled) if lock.text else ():
         if name in shapes:
             yield _finding(shapes[name], part, reason, help)
         else:
@@ -346,6 +349,7 @@ def _news_of(name: str, old: Locked, new: Locked) -> Iterator[str]:
         yield f"{name} has other numbers or names reserved"
 
 
+NAME = "lock.proto"  # for the compiler, which has seen the text before
 HEADER = """\
 Written by `gameserver schema write`: the numbers here are what clients know, so keep this file with the code. Comments are
 not kept.

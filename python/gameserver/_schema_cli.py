@@ -102,7 +102,7 @@ def near(path: Path) -> str:
 def _compared(target: str, file: str | None, breaking: bool) -> tuple[Path, Comparison]:
     found = _target.load(target)
     path = Path(file) if file is not None else found.folder / "proto" / f"{_file_name(found.app.name)}.proto"
-    lock = _schema.read_lock(path)
+    lock = _schema.read_lock(Path(near(path)))
     return path, _schema.compare(_schema.classes_in(found.folder), lock, near(path), breaking=breaking)
 
 

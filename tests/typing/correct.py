@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, assert_type
+from enum import Enum
+from typing import Annotated, Any, assert_type
 
-from gameserver import App, Clock, Group, Handler, Left, Refuse, Router, Session, Timer, User
+from gameserver import (
+    App,
+    Clock,
+    Field,
+    Group,
+    Handler,
+    Left,
+    MaxLen,
+    Message,
+    Protos,
+    Range,
+    Refuse,
+    Router,
+    Session,
+    Timer,
+    User,
+    f32,
+    load_protos,
+    u8,
+    u32,
+)
 
 
 class Player(Session):
@@ -81,3 +102,41 @@ assert_type(Player().rtt, float | None)
 assert_type(Player().push("x", [1]), None)
 assert_type(Player().kick("enough"), None)
 assert_type(Player().close(), None)
+
+
+class Team(Enum):
+    NONE = 0
+
+
+class Point(Message):
+    x: f32
+    y: f32 = 0.0
+
+
+class Move(Message):
+    seq: u32
+    at: Point
+    team: Team = Team.NONE
+    tags: Annotated[list[str], MaxLen(3)] = []
+    by: dict[u8, Point] = {}
+    speed: Annotated[f32, Range(0, 1), Field(9)] = 0.5
+    target: Point | None = None
+
+
+move = Move(1, Point(1, y=2), tags=["a"])
+assert_type(move.seq, int)
+assert_type(move.speed, float)
+assert_type(move.at, Point)
+assert_type(move.tags, list[str])
+assert_type(move.by, dict[int, Point])
+assert_type(move.target, Point | None)
+assert_type(move.encode(), bytes)
+assert_type(Move.decode(b""), Move)
+assert_type(Move.from_json("{}"), Move)
+assert_type(move.to_json(), str)
+assert_type(move.to_dict(), dict[str, Any])
+match move:
+    case Move(seq, Point(x, y)):
+        assert_type(seq, int)
+        assert_type(x, float)
+assert_type(load_protos("proto/"), Protos)

@@ -5,7 +5,7 @@ Read by mypy in strict mode with unused ignores as errors, so a mistake that is 
 
 from __future__ import annotations
 
-from gameserver import App, Left, Refuse, Router, Session
+from gameserver import App, Left, MaxLen, Message, Range, Refuse, Router, Session, f32, load_protos, u32
 
 app = App("typed")
 
@@ -33,3 +33,28 @@ Session().kick(3)  # type: ignore[arg-type]
 Left.GONE  # type: ignore[attr-defined] # noqa: B018
 Refuse()  # type: ignore[call-arg]
 Refuse(404)  # type: ignore[arg-type]
+
+
+class Point(Message):
+    x: f32
+    y: f32 = 0.0
+    tags: list[str] = []
+
+
+class Late(Message):
+    a: u32 = 1
+    b: u32  # type: ignore[misc]
+
+
+Point()  # type: ignore[call-arg]
+Point("1")  # type: ignore[arg-type]
+Point(1, 2, [], 4)  # type: ignore[call-arg]
+Point(1, z=2)  # type: ignore[call-arg]
+Point(1, tags=[1])  # type: ignore[list-item]
+Point(1).z  # type: ignore[attr-defined] # noqa: B018
+Point(1).x = "1"  # type: ignore[assignment]
+Point.decode("text")  # type: ignore[arg-type]
+Point.from_json(3)  # type: ignore[arg-type]
+load_protos(3)  # type: ignore[arg-type]
+Range("a")  # type: ignore[arg-type]
+MaxLen("a")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ mod describe;
 mod json;
 mod micro;
 mod object;
+mod protos;
 mod sink;
 mod source;
 
@@ -30,6 +31,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<MessageBase>()?;
     class::register(module)?;
     module.add_function(wrap_pyfunction!(micro::message_micro, module)?)?;
+    module.add_function(wrap_pyfunction!(protos::message_schema_of_files, module)?)?;
+    module.add_function(wrap_pyfunction!(protos::message_schema_of_set, module)?)?;
     module.add_function(wrap_pyfunction!(message_install, module)?)?;
     module.add_function(wrap_pyfunction!(message_prepare, module)?)?;
     module.add_function(wrap_pyfunction!(message_restore, module)?)?;
@@ -72,8 +75,12 @@ impl MessageBase {
 
     /// A message from protobuf.
     #[classmethod]
-    fn decode<'py>(cls: &Bound<'py, PyType>, data: PyBackedBytes) -> PyResult<Bound<'py, PyAny>> {
-        decode_body(cls, &data)
+    #[pyo3(signature = (data, /))]
+    fn decode<'py>(cls: &Bound<'py, PyType>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match data.cast::<PyBytes>() {
+            Ok(bytes) => decode_body(cls, bytes.as_bytes()),
+            Err(_) => decode_body(cls, &data.extract::<PyBackedBytes>()?),
+        }
     }
 
     /// What `to_json` writes, as a dict.

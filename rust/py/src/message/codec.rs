@@ -43,8 +43,10 @@ pub struct MessageCodec {
 pub struct FieldCodec {
     /// Where in an instance its attribute is, in bytes.
     pub offset: usize,
-    /// Its name, for JSON and errors.
+    /// Its name in JSON.
     pub name: Py<PyString>,
+    /// The attribute's name, for errors.
+    pub attribute: Py<PyString>,
     /// The kind of its values.
     pub kind: Kind,
     /// How often it may be there.
@@ -209,6 +211,7 @@ impl MessageCodec {
             fields.push(FieldCodec {
                 offset: class.offsets[at],
                 name: PyString::intern(py, &field.name).unbind(),
+                attribute: PyString::intern(py, &field.attribute).unbind(),
                 kind: built.kind,
                 label: built.label,
                 nullable: field.nullable,
@@ -355,7 +358,7 @@ impl EnumCodec {
             by_member: HashMap::new(),
             numbers: HashMap::new(),
             names: HashMap::new(),
-            open: shape.open,
+            open: shape.unknown == "keep",
             name: shape.name.clone(),
         };
         for (name, number) in &shape.values {

@@ -34,7 +34,8 @@ pub struct Enum {
     pub values: Vec<(String, i32)>,
     pub members: Vec<(Py<PyAny>, i32)>,
     pub cls: Py<PyAny>,
-    pub open: bool,
+    /// What a number without a name does: `keep`, `skip`, `refuse`.
+    pub unknown: String,
 }
 
 /// `gameserver._fields.FieldShape`, which says what each is.
@@ -72,7 +73,11 @@ impl Description {
     pub fn schema(&self, py: Python<'_>) -> PyResult<Schema> {
         let mut builder = SchemaBuilder::new();
         for shape in &self.enums {
-            let unknown = if shape.open { UnknownNumber::Keep } else { UnknownNumber::Refuse };
+            let unknown = match shape.unknown.as_str() {
+                "keep" => UnknownNumber::Keep,
+                "skip" => UnknownNumber::Skip,
+                _ => UnknownNumber::Refuse,
+            };
             builder.enumeration(EnumShape {
                 name: shape.name.clone(),
                 values: shape.values.clone(),

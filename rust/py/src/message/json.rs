@@ -24,6 +24,9 @@ const LENIENT: GeneralPurposeConfig =
 const READ_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const READ_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
+/// Below it a float holds every integer.
+const EXACT: f64 = (1u64 << 53) as f64;
+
 /// Where a value is, for errors.
 struct Path<'a> {
     outer: Option<&'a Path<'a>>,
@@ -299,7 +302,10 @@ fn read_value<'py>(
                 Some((_, member)) => Ok(member.bind(py).clone()),
                 None => match number {
                     Some(number) if codec.open => number.into_bound_py_any(py),
-                    _ => Err(path.expected(&format!("a value of {}", codec.name), value)),
+                    Some(number) => {
+                        Err(path.refuse(py, format!("{number} is no value of enum {}", codec.name)))
+                    }
+                    None => Err(path.expected(&format!("a value of {}", codec.name), value)),
                 },
             }
         }
@@ -314,14 +320,13 @@ fn read_value<'py>(
         }
         _ => match text {
             Some(text) => {
-                let number = text.to_cow()?;
-                // At most the digits of 64 bits: Python's integers have no end.
-                number
-                    .parse::<i128>()
-                    .ok()
-                    .filter(|_| number.len() <= 20 && !number.starts_with('+'))
-                    .ok_or_else(|| path.expected("an integer", value))?
-                    .into_bound_py_any(py)
+                let text = text.to_cow()?;
+                // At most the digits of 64 bits: Python's integers have no end. "1e3" and "1.0" are integers too.
+                let plain = text.parse::<i128>().ok().filter(|_| text.len() <= 20 && !text.starts_with('+'));
+                let exact =
+                    || text.parse::<f64>().ok().filter(|float| float.fract() == 0.0 && float.abs() < EXACT);
+                let number = plain.or_else(|| exact().map(|float| float as i128));
+                number.ok_or_else(|| path.expected("an integer", value))?.into_bound_py_any(py)
             }
             None => whole(value).ok_or_else(|| path.expected("an integer", value)),
         },

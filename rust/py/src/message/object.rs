@@ -385,42 +385,46 @@ pub fn attributes<'a, 'py>(
 /// `tp_dealloc` of every message class.
 pub unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the interpreter calls this when the last reference is gone.
-    unsafe {
-        let ty = ffi::Py_TYPE(object);
-        if (*ty).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0 {
-            ffi::PyObject_GC_UnTrack(object.cast());
-        }
-        let depth = DEPTH.get();
-        if depth >= DEPTH_MAX && WAITING.try_with(|waiting| waiting.borrow_mut().push(object)).is_ok() {
-            return;
-        }
-        DEPTH.set(depth + 1);
-        free(object, ty);
-        if depth == 0 {
-            free_waiting();
-        }
-        DEPTH.set(depth);
-    }
+    unsafe { free(object) }
 }
 
-/// Frees what was too deep within others.
-#[inline]
-fn free_waiting() {
-    let next = || WAITING.try_with(|waiting| waiting.borrow_mut().pop()).ok().flatten();
-    while let Some(object) = next() {
-        // SAFETY: `dealloc` has put it there, with its last reference gone; the interpreter is held.
-        unsafe { free(object, ffi::Py_TYPE(object)) };
+/// Frees a message that was another one's value. Lists, dicts and what else can be deep in each other bound themselves.
+#[inline(never)]
+fn free_within(object: *mut ffi::PyObject) {
+    let depth = DEPTH.get();
+    if depth >= DEPTH_MAX && WAITING.try_with(|waiting| waiting.borrow_mut().push(object)).is_ok() {
+        // SAFETY: a live object, which the collector should not find meanwhile; one that it does not know has no flag.
+        unsafe {
+            if (*ffi::Py_TYPE(object)).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0 {
+                ffi::PyObject_GC_UnTrack(object.cast());
+            }
+        }
+        return;
+    }
+    DEPTH.set(depth + 1);
+    // SAFETY: the caller had the last reference; the interpreter is held.
+    unsafe { free(object) };
+    DEPTH.set(depth);
+    if depth == 0 {
+        let next = || WAITING.try_with(|waiting| waiting.borrow_mut().pop()).ok().flatten();
+        while let Some(object) = next() {
+            free_within(object);
+        }
     }
 }
 
 /// Releases the values, then the memory.
 ///
 /// # Safety
-/// Nobody else has the object.
+/// Nobody else has the object; the interpreter is held.
 #[inline]
-unsafe fn free(object: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) {
+unsafe fn free(object: *mut ffi::PyObject) {
     // SAFETY: the object holds its type until the last line, and the type its class.
     unsafe {
+        let ty = ffi::Py_TYPE(object);
+        if (*ty).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0 {
+            ffi::PyObject_GC_UnTrack(object.cast());
+        }
         let class = class::of_unchecked(ty);
         empty(class, object);
         if ty == class.ty && !class.collected && (*class.pool.get()).len() < POOL_MAX {
@@ -439,9 +443,29 @@ unsafe fn free(object: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) {
 #[inline]
 unsafe fn empty(class: &Class, object: *mut ffi::PyObject) {
     for &offset in &class.offsets {
-        // SAFETY: as the caller says.
-        unsafe { store(object, offset, ptr::null_mut()) };
+        // SAFETY: as the caller says. The slot is empty before anything is released: that can run code.
+        unsafe {
+            let value = ptr::replace(slot(object, offset), ptr::null_mut());
+            if value.is_null() {
+                continue;
+            }
+            if ffi::Py_REFCNT(value) == 1 && is_ours(ffi::Py_TYPE(value)) {
+                free_within(value);
+            } else {
+                ffi::Py_DECREF(value);
+            }
+        }
     }
+}
+
+/// Whether instances of this type are freed here.
+///
+/// # Safety
+/// `ty` is a live type.
+#[inline]
+unsafe fn is_ours(ty: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { (*ty).tp_dealloc.is_some_and(|function| function as *const () == dealloc as *const ()) }
 }
 
 /// The pointer, or `None` with the exception set.

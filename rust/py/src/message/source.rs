@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use schema::plan::{Scalar, ScalarType, Source, Stopped};
-use schema::shape::Kind;
+use schema::shape::{Kind, Label};
 
 use crate::message::codec::{Codec, FieldCodec, MessageCodec};
 use crate::message::object;
@@ -40,7 +40,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                 if field.nullable {
                     return Ok(std::ptr::null_mut());
                 }
-                return Err(self.wrong_type(field, held));
+                return Err(self.nothing(field, held));
             }
             Ok(held)
         }
@@ -89,7 +89,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                 }
                 ScalarType::Str => {
                     if ffi::PyUnicode_Check(value) == 0 {
-                        return Err(self.wrong_type(field, value));
+                        return Err(self.wrong_type(field, value, "a str"));
                     }
                     let mut length = 0;
                     let text = ffi::PyUnicode_AsUTF8AndSize(value, &raw mut length);
@@ -104,7 +104,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                 }
                 ScalarType::Bytes => {
                     if ffi::PyBytes_Check(value) == 0 {
-                        return Err(self.wrong_type(field, value));
+                        return Err(self.wrong_type(field, value, "bytes"));
                     }
                     let (start, length) = (ffi::PyBytes_AsString(value), ffi::PyBytes_Size(value));
                     // SAFETY: bytes never change.
@@ -125,7 +125,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
             let kept = Bound::from_borrowed_ptr(self.object.py(), value);
             let float = ffi::PyFloat_AsDouble(value);
             if float == -1.0 && !ffi::PyErr_Occurred().is_null() {
-                return Err(self.not_a_number(field, kept.as_ptr()));
+                return Err(self.not_a_number(field, kept.as_ptr(), "a number"));
             }
             Ok(float)
         }
@@ -176,7 +176,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
             let kept = Bound::from_borrowed_ptr(self.object.py(), value);
             match Bound::from_owned_ptr_or_opt(kept.py(), ffi::PyNumber_Index(value)) {
                 Some(number) => read(self, field, number.as_ptr()),
-                None => Err(self.not_a_number(field, value)),
+                None => Err(self.not_a_number(field, value, "an integer")),
             }
         }
     }
@@ -190,7 +190,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         }
         // SAFETY: a live object, the interpreter is held.
         if unsafe { ffi::PyLong_Check(value) } == 0 {
-            return Err(self.wrong_type(field, value));
+            return Err(self.wrong_type(field, value, &codec.name));
         }
         match i32::try_from(self.signed(field, value)?) {
             Ok(number) if codec.open || codec.member(number).is_some() => Ok(number),
@@ -213,7 +213,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         }
         match value.extract::<u8>() {
             Ok(number @ 0..=1) => Ok(Scalar::Bool(number == 1)),
-            _ => Err(self.wrong_type(field, value.as_ptr())),
+            _ => Err(self.wrong_type(field, value.as_ptr(), "a bool")),
         }
     }
 
@@ -236,7 +236,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                 {
                     return Ok(None);
                 }
-                return Err(self.wrong_type(field, value));
+                return Err(self.wrong_type(field, value, &self.names_of_messages(field)));
             }
             Ok(Some(Self::new(self.codec, message, Bound::from_borrowed_ptr(self.object.py(), value))))
         }
@@ -297,7 +297,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
                     each(&Bound::from_borrowed_ptr(list.py(), ffi::PyTuple_GET_ITEM(pointer, index)))?;
                 }
             } else {
-                return Err(self.wrong_type(field, pointer));
+                return Err(self.wrong_type(field, pointer, "a list"));
             }
         }
         Ok(())
@@ -318,7 +318,7 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         unsafe {
             let dict = Bound::from_borrowed_ptr(self.object.py(), dict);
             if ffi::PyDict_Check(dict.as_ptr()) == 0 {
-                return Err(self.wrong_type(field, dict.as_ptr()));
+                return Err(self.wrong_type(field, dict.as_ptr(), "a dict"));
             }
             let size = ffi::PyDict_Size(dict.as_ptr());
             let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
@@ -346,13 +346,25 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
     fn refuse<E: pyo3::type_object::PyTypeInfo>(&self, field: &FieldCodec, text: &str) -> Stopped {
         let py = self.object.py();
         let name = self.message.class().name(py);
-        self.stop(PyErr::new::<E, _>(format!("{name}.{}: {text}", field.name.bind(py))))
+        self.stop(PyErr::new::<E, _>(format!("{name}.{}: {text}", field.attribute.bind(py))))
     }
 
     #[cold]
-    fn wrong_type(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Stopped {
-        let text = format!("expected {}, not {}", self.expected(field), self.shown(value));
+    fn wrong_type(&self, field: &FieldCodec, value: *mut ffi::PyObject, expected: &str) -> Stopped {
+        let text = format!("expected {expected}, not {}", self.shown(value));
         self.refuse::<PyTypeError>(field, &text)
+    }
+
+    /// None where the field has to have a value.
+    #[cold]
+    fn nothing(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Stopped {
+        let expected = match (field.label, field.kind.scalar_type()) {
+            (Label::Repeated { .. }, _) => "a list".to_owned(),
+            (Label::Map { .. }, _) => "a dict".to_owned(),
+            (_, Some(ty)) => self.name_of(ty),
+            (_, None) => self.names_of_messages(field),
+        };
+        self.wrong_type(field, value, &expected)
     }
 
     #[cold]
@@ -363,11 +375,11 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
 
     /// An exception of `__float__` or `__index__` is set: TypeError means that there is none.
     #[cold]
-    fn not_a_number(&self, field: &FieldCodec, value: *mut ffi::PyObject) -> Stopped {
+    fn not_a_number(&self, field: &FieldCodec, value: *mut ffi::PyObject, expected: &str) -> Stopped {
         let py = self.object.py();
         let error = PyErr::fetch(py);
         if error.is_instance_of::<PyTypeError>(py) {
-            return self.wrong_type(field, value);
+            return self.wrong_type(field, value, expected);
         }
         if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) {
             return self.out_of_range(field, value, "a float");
@@ -382,22 +394,30 @@ impl<'a, 'py> ObjectSource<'a, 'py> {
         self.refuse::<PyValueError>(field, &text)
     }
 
-    fn expected(&self, field: &FieldCodec) -> String {
-        use schema::shape::Label;
-        let one = match field.kind {
-            Kind::F64 | Kind::F32 => "a number".to_owned(),
-            Kind::Bool => "a bool".to_owned(),
-            Kind::Str => "a str".to_owned(),
-            Kind::Bytes => "bytes".to_owned(),
-            Kind::Enum(id) => format!("a {}", self.codec.enumeration(id).name),
-            Kind::Message(id) => format!("a {}", self.codec.message(id).class().name(self.object.py())),
-            _ => "an integer".to_owned(),
-        };
-        match field.label {
-            Label::Single | Label::Optional => one,
-            Label::Repeated { .. } => format!("a list (each item {one})"),
-            Label::Map { .. } => format!("a dict (each value {one})"),
+    fn name_of(&self, ty: ScalarType) -> String {
+        match ty {
+            ScalarType::F64 | ScalarType::F32 => "a number",
+            ScalarType::Bool => "a bool",
+            ScalarType::Str => "a str",
+            ScalarType::Bytes => "bytes",
+            ScalarType::Enum(id) => &self.codec.enumeration(id).name,
+            _ => "an integer",
         }
+        .to_owned()
+    }
+
+    /// The class of the field, or all classes that its attribute may hold.
+    fn names_of_messages(&self, field: &FieldCodec) -> String {
+        let oneof = field.oneof.map(|oneof| &self.message.oneofs[usize::from(oneof)]);
+        let shared = oneof.filter(|oneof| oneof.shared).into_iter();
+        let members: Vec<&FieldCodec> =
+            shared.flat_map(|oneof| &oneof.members).map(|&slot| self.field(slot)).collect();
+        let fields = if members.is_empty() { vec![field] } else { members };
+        let names = fields.into_iter().filter_map(|field| match field.kind {
+            Kind::Message(id) => Some(self.codec.message(id).class().name(self.object.py())),
+            _ => None,
+        });
+        names.collect::<Vec<_>>().join(" or ")
     }
 
     /// A value and its type, short.
