@@ -162,7 +162,7 @@ def test_what_is_gone_is_reserved_and_stays_so(game: Game) -> None:
     # By its place the next one has a number that was taken once.
     e = last_two_gone + "    e: f32\n"
     assert game.check(e)[0] == (
-        "game.py:9: M.e: number 3 was taken once in proto/my_arena.proto; write Annotated[..., Field(5)]"
+        "game.py:10: M.e: number 3 was taken once in proto/my_arena.proto; write Annotated[..., Field(5)]"
     )
     status, lines, err = game.write(e)
     assert (status, lines[0]) == (1, "proto/my_arena.proto: M.e = 5 is new")
@@ -171,7 +171,7 @@ def test_what_is_gone_is_reserved_and_stays_so(game: Game) -> None:
 
     # And a name is not used again.
     (line,) = game.check(last_two_gone + "    e: Annotated[f32, Field(5)]\n    c: f32\n")
-    assert line.startswith("game.py:10: M.c: proto/my_arena.proto had a field of this name once; choose another name, or")
+    assert line.startswith("game.py:11: M.c: proto/my_arena.proto had a field of this name once; choose another name, or")
 
 
 def test_the_lock_wins_over_the_order(game: Game) -> None:
@@ -245,9 +245,9 @@ def test_breaking_writes_what_python_says(game: Game) -> None:
     [
         ("class M(Message):\n    a: f64\n    b: E\n", "game.py:11: M.a: was float and is double; keep it, and add "),
         ("class M(Message):\n    a: list[f32]\n    b: E\n", "game.py:11: M.a: was float and is repeated float; "),
-        ("class M(Message):\n    a: f32 = 1.0\n    b: E\n", "game.py:11: M.a: was float and is optional float; "),
+        ("class M(Message):\n    a: f32 = 1.0\n    b: E = E.Z\n", "game.py:11: M.a: was float and is optional float; "),
         ("class M(Message):\n    a: f32\n    b: s32\n", "game.py:12: M.b: was E and is sint32; "),
-        ("class N(Message):\n    b: E\n", "proto/my_arena.proto:12: M: the message is gone; keep it "),
+        ("class N(Message):\n    b: E\n", "proto/my_arena.proto:10: M: the message is gone; keep it "),
     ],
 )
 def test_a_breaking_change_is_one_line_with_place_and_reason(game: Game, new: str, line: str) -> None:
@@ -279,7 +279,18 @@ def test_a_game_without_messages_has_no_lock(game: Game) -> None:
     assert game.write("") == (0, [], "")
     assert not game.file.parent.exists()
     game.locked(POINT)
-    assert game.check("") == ["proto/my_arena.proto:6: Point: the message is gone; keep it as long as a client may send it or wait for it"]
+    assert game.check("") == ["proto/my_arena.proto:5: Point: the message is gone; keep it as long as a client may send it or wait for it"]
+
+
+def test_messages_of_proto_files_need_no_lock(game: Game) -> None:
+    game.file.parent.mkdir()
+    (game.folder / "proto" / "own.proto").write_text('syntax = "proto3"; message Move { float dx = 1; }')
+    loaded = "from gameserver import load_protos\nMove = load_protos('proto/own.proto').Move\n"
+    assert game.check(loaded) == []
+    assert game.write(loaded + POINT)[1] == ["proto/my_arena.proto: Point is new"]
+    status, lines, err = game("check", "game.py", code=loaded + "class Path(Message):\n    steps: list[Move]\n")
+    assert (status, lines) == (1, [])
+    assert re.search(r"game.py:10: Path.steps: Move is from a .proto file, which the lock cannot import; declare Path in ", err)
 
 
 def test_another_file(game: Game) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gameserver import _core
-from gameserver._fields import NUMBER_MAX, RESERVED, EnumShape, FieldShape, line_of
-from gameserver._message import Description, Message, MessageShape, describe
+from gameserver._fields import NUMBER_MAX, PROTO_ENUMS, RESERVED, EnumShape, FieldShape, line_of
+from gameserver._message import PROTO_CLASSES, Description, Message, MessageShape, describe
 from gameserver.errors import SchemaError
 
 __all__ = ["Comparison", "Finding", "Lock", "Locked", "Reserved", "classes_in", "compare", "read_lock"]
@@ -114,7 +114,7 @@ def _parsed(name: str, text: str) -> Lock:
 
 
 def classes_in(folder: Path) -> list[type[Message]]:
-    """All message classes that the imported modules of this folder define, in order."""
+    """All message classes that the imported modules of this folder define, in order; those from `.proto` files need no lock."""
     found: dict[type[Message], None] = {}
     for name in sorted(sys.modules):
         module = sys.modules[name]
@@ -133,7 +133,7 @@ def _is_in(folder: Path, file: Path) -> bool:
 def _collect(namespace: Mapping[str, object], module: str, found: dict[type[Message], None]) -> None:
     for value in list(namespace.values()):
         if isinstance(value, type) and value.__module__ == module and value not in found:
-            if issubclass(value, Message):
+            if issubclass(value, Message) and value not in PROTO_CLASSES:
                 found[value] = None
             _collect(vars(value), module, found)
 
@@ -151,9 +151,15 @@ def compare(classes: Sequence[type[Message]], lock: Lock, file: str, *, breaking
         breaking: take Python's numbers, whatever breaks.
 
     Raises:
-        SchemaError: these classes are no schema.
+        SchemaError: these classes are no schema, or name a class from a `.proto` file.
     """
     description = describe(*classes)
+    for shape in description.messages:
+        for one in shape.fields:
+            if one.of in PROTO_CLASSES or one.of in PROTO_ENUMS:
+                reason = f"{getattr(one.of, '__name__', '')} is from a .proto file, which the lock cannot import"
+                help = f"declare {shape.name} in the .proto file too, or its own class in Python"
+                raise SchemaError(str(_finding(shape, one.name, reason, help)))
     settled = description if breaking else _settled(description, lock)
     reserved = {
         shape.name: _reserved(lock.messages.get(shape.name), {field.name: field.number for field in shape.fields})
@@ -351,6 +357,5 @@ def _news_of(name: str, old: Locked, new: Locked) -> Iterator[str]:
 
 NAME = "lock.proto"  # for the compiler, which has seen the text before
 HEADER = """\
-Written by `gameserver schema write`: the numbers here are what clients know, so keep this file with the code. Comments are
-not kept.
+Written by `gameserver schema write`, which keeps no comments. Clients know these numbers: keep this file with the code.
 """

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -55,8 +55,7 @@ def write(target: Target, file: File = None, breaking: Breaking = False) -> None
         _say(f"{near(path)} is as it was; --breaking writes it all the same")
         raise typer.Exit(1)
     if found.news:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(found.text, encoding="utf-8")
+        _save(path, found.text)
         for news in found.news:
             print(f"{near(path)}: {news}")
     if found.edits:
@@ -83,15 +82,15 @@ def ts(target: Target, out: Out = None) -> None:
     if out is None:
         print(text, end="")
     else:
-        Path(out).write_text(text, encoding="utf-8")
+        _save(Path(out), text)
 
 
 def stubs(protos: Protos) -> None:
     """Writes the stub file of a folder of .proto files, or of one file, for type checkers and editors."""
     place = Path(protos)
-    text = _stubs.stub(place)
-    _stubs.stub_path(place).write_text(text, encoding="utf-8")
-    print(near(_stubs.stub_path(place)))
+    path = _stubs.stub_path(place)
+    _save(path, _stubs.stub(place))
+    print(near(path))
 
 
 def near(path: Path) -> str:
@@ -102,8 +101,24 @@ def near(path: Path) -> str:
 def _compared(target: str, file: str | None, breaking: bool) -> tuple[Path, Comparison]:
     found = _target.load(target)
     path = Path(file) if file is not None else found.folder / "proto" / f"{_file_name(found.app.name)}.proto"
-    lock = _schema.read_lock(Path(near(path)))
+    try:
+        lock = _schema.read_lock(Path(near(path)))
+    except (OSError, UnicodeError) as error:
+        _fail(path, error)
     return path, _schema.compare(_schema.classes_in(found.folder), lock, near(path), breaking=breaking)
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        _fail(path, error)
+
+
+def _fail(path: Path, error: Exception) -> NoReturn:
+    _say(f"{near(path)}: {getattr(error, 'strerror', None) or error}")
+    raise typer.Exit(1) from None
 
 
 def _file_name(name: str) -> str:
