@@ -142,9 +142,14 @@ def test_new_fields_and_messages_are_appended(game: Game) -> None:
     game.locked(POINT)
     more = POINT + "    z: f32 = 0.0\nclass Stop(Message):\n    pass\n"
     assert game.check(more) == [
-        f"proto/my_arena.proto: {news}; run `gameserver schema write game.py`" for news in ("Point.z = 3 is new", "Stop is new")
+        f"proto/my_arena.proto: {news}; run `gameserver schema write game.py`"
+        for news in ("Point.z = 3 is new", "Stop is new")
     ]
-    assert game.write(more) == (0, ["proto/my_arena.proto: Point.z = 3 is new", "proto/my_arena.proto: Stop is new"], "")
+    assert game.write(more) == (
+        0,
+        ["proto/my_arena.proto: Point.z = 3 is new", "proto/my_arena.proto: Stop is new"],
+        "",
+    )
     assert game.check(more) == []
 
 
@@ -171,7 +176,9 @@ def test_what_is_gone_is_reserved_and_stays_so(game: Game) -> None:
 
     # And a name is not used again.
     (line,) = game.check(last_two_gone + "    e: Annotated[f32, Field(5)]\n    c: f32\n")
-    assert line.startswith("game.py:11: M.c: proto/my_arena.proto had a field of this name once; choose another name, or")
+    assert line.startswith(
+        "game.py:11: M.c: proto/my_arena.proto had a field of this name once; choose another name, or"
+    )
 
 
 def test_the_lock_wins_over_the_order(game: Game) -> None:
@@ -207,7 +214,10 @@ def test_a_union_has_a_number_for_each_type(game: Game) -> None:
     classes = "class A(Message):\n    pass\nclass B(Message):\n    pass\nclass M(Message):\n"
     game.locked(classes + "    what: A | B\n    x: f32\n")
     lines = game.check(classes + "    x: f32\n    what: A | B\n")
-    assert [line.split("; ")[1] for line in lines] == ["write Annotated[..., Field(3)]", "write Annotated[..., Field(1, 2)]"]
+    assert [line.split("; ")[1] for line in lines] == [
+        "write Annotated[..., Field(3)]",
+        "write Annotated[..., Field(1, 2)]",
+    ]
     assert game.check(classes + "    x: Annotated[f32, Field(3)]\n    what: Annotated[A | B, Field(1, 2)]\n") == []
 
 
@@ -217,9 +227,9 @@ def test_fields_of_a_base_are_named_where_they_are_written(game: Game) -> None:
     more = code.format("    c: f32 = 0.0\n")
     lines = game.check(more)
     assert "game.py:9: Move.c: number 2 is that of b in proto/my_arena.proto; write Annotated[..., Field(3)]" in lines
-    assert game.check(code.format("    c: Annotated[f32, Field(3)] = 0.0\n").replace("b: f32", "b: Annotated[f32, Field(2)]"))[
-        0
-    ].endswith("Base.c = 3 is new; run `gameserver schema write game.py`")
+    assert game.check(
+        code.format("    c: Annotated[f32, Field(3)] = 0.0\n").replace("b: f32", "b: Annotated[f32, Field(2)]")
+    )[0].endswith("Base.c = 3 is new; run `gameserver schema write game.py`")
 
 
 def test_breaking_writes_what_python_says(game: Game) -> None:
@@ -261,7 +271,9 @@ def test_values_of_an_enum(game: Game) -> None:
     code = "class E(IntEnum):\n    Z = 0\n{}class M(Message):\n    e: E\n"
     game.locked(code.format("    A = 1\n"))
     assert game.check(code.format("    A = 2\n"))[0] == "game.py:7: E.E_A: was 1 and is 2; give it 1 again"
-    assert game.check(code.format(""))[0].startswith("game.py:7: E.E_A: 1 is gone, and a message that holds it is refused; ")
+    assert game.check(code.format(""))[0].startswith(
+        "game.py:7: E.E_A: 1 is gone, and a message that holds it is refused; "
+    )
     assert game.write(code.format(""), "--breaking")[0] == 0
     assert 'enum E {\n  reserved 1;\n  reserved "E_A";\n  E_Z = 0;\n}' in game.file.read_text()
     assert game.check(code.format("")) == []
@@ -269,9 +281,9 @@ def test_values_of_an_enum(game: Game) -> None:
 
 def test_messages_of_all_modules_of_the_game(game: Game) -> None:
     (game.folder / "rules.py").write_text("from gameserver import *\nclass Rule(Message):\n    text: str\n")
-    assert game.write("import rules\nclass Move(Message):\n    class Inner(Message):\n        x: u32\n    x: u32\n")[1] == [
-        f"proto/my_arena.proto: {name} is new" for name in ("Move", "Inner", "Rule")
-    ]
+    assert game.write("import rules\nclass Move(Message):\n    class Inner(Message):\n        x: u32\n    x: u32\n")[
+        1
+    ] == [f"proto/my_arena.proto: {name} is new" for name in ("Move", "Inner", "Rule")]
 
 
 def test_a_game_without_messages_has_no_lock(game: Game) -> None:
@@ -279,7 +291,9 @@ def test_a_game_without_messages_has_no_lock(game: Game) -> None:
     assert game.write("") == (0, [], "")
     assert not game.file.parent.exists()
     game.locked(POINT)
-    assert game.check("") == ["proto/my_arena.proto:5: Point: the message is gone; keep it as long as a client may send it or wait for it"]
+    assert game.check("") == [
+        "proto/my_arena.proto:5: Point: the message is gone; keep it as long as a client may send it or wait for it"
+    ]
 
 
 def test_messages_of_proto_files_need_no_lock(game: Game) -> None:
@@ -290,7 +304,9 @@ def test_messages_of_proto_files_need_no_lock(game: Game) -> None:
     assert game.write(loaded + POINT)[1] == ["proto/my_arena.proto: Point is new"]
     status, lines, err = game("check", "game.py", code=loaded + "class Path(Message):\n    steps: list[Move]\n")
     assert (status, lines) == (1, [])
-    assert re.search(r"game.py:10: Path.steps: Move is from a .proto file, which the lock cannot import; declare Path in ", err)
+    assert re.search(
+        r"game.py:10: Path.steps: Move is from a .proto file, which the lock cannot import; declare Path in ", err
+    )
 
 
 def test_another_file(game: Game) -> None:

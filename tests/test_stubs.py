@@ -109,7 +109,9 @@ def test_it_is_what_load_protos_gives(protos: Path) -> None:
     """The stub, run as a module: the same classes, with fields of the same names in the same order."""
     messages = load_protos(protos)
     path = protos / "as_module.py"
-    path.write_text(stub(protos).replace("import builtins as _py", "from __future__ import annotations\nimport builtins as _py"))
+    path.write_text(
+        stub(protos).replace("import builtins as _py", "from __future__ import annotations\nimport builtins as _py")
+    )
     spec = importlib.util.spec_from_loader("as_module", SourceFileLoader("as_module", str(path)))
     assert spec is not None
     assert spec.loader is not None

@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_peers import prepared
 
+from gameserver import cli
 from gameserver._typescript import typescript
 
 ROOT = Path(__file__).parents[1]
@@ -54,9 +56,64 @@ def test_a_game_that_uses_the_declarations(tsc: Path, tmp_path: Path) -> None:
     assert compiled(tsc, tmp_path, typescript(example(), "plaza"), "use.ts") == ""
 
 
+def test_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    game = f"""
+class App:
+    name = "plaza"
+    def run(self): ...
+    def _describe_handlers(self): ...
+    def _schema_document(self):
+        return {example()!r}
+app = App()
+"""
+    Path("plaza_with_schema.py").write_text(game)
+
+    def typed(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["schema", "ts", "plaza_with_schema.py", *words])
+        out, err = capsys.readouterr()
+        assert (ended.value.code, err) == (0, "")
+        return out
+
+    try:
+        assert typed() == typescript(example(), "plaza")
+        assert typed("game/plaza.ts") == ""
+        assert Path("game/plaza.ts").read_text() == typescript(example(), "plaza")
+    finally:
+        sys.modules.pop("plaza_with_schema", None)
+
+
 def test_every_type_and_label(tsc: Path, tmp_path: Path) -> None:
-    types = "f64 f32 i64 u64 i32 u32 s32 s64 fixed32 fixed64 sfixed32 sfixed64 bool str bytes .a.E .a.M".split()
-    labels: list[list[str]] = [[], ["optional"], ["repeated"], ["unpacked"], ["map", "str"], ["map", "i64"], ["oneof", "x"]]
+    types = [
+        "f64",
+        "f32",
+        "i64",
+        "u64",
+        "i32",
+        "u32",
+        "s32",
+        "s64",
+        "fixed32",
+        "fixed64",
+        "sfixed32",
+        "sfixed64",
+        "bool",
+        "str",
+        "bytes",
+        ".a.E",
+        ".a.M",
+    ]
+    labels: list[list[str]] = [
+        [],
+        ["optional"],
+        ["repeated"],
+        ["unpacked"],
+        ["map", "str"],
+        ["map", "i64"],
+        ["oneof", "x"],
+    ]
     fields = [
         [number, f"f{number}", *combination]
         for number, combination in enumerate(([type_, *label] for type_ in types for label in labels), 1)

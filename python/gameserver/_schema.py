@@ -40,7 +40,7 @@ class Locked:
     """By the name of a field or of an enum's value."""
     types: Mapping[str, str] = field(default_factory=dict)
     """As `.proto` has them, label included: ``"repeated .Point"``."""
-    reserved: Reserved = Reserved()
+    reserved: Reserved = field(default_factory=Reserved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ __all__ = ["make", "near"]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="game.py, game.py:app or package.module:app")]
 File = Annotated[
     str | None,
-    typer.Option("--file", metavar="FILE", help="The lock. Default: proto/NAME.proto beside the game", show_default=False),
+    typer.Option(
+        "--file", metavar="FILE", help="The lock. Default: proto/NAME.proto beside the game", show_default=False
+    ),
 ]
 Breaking = Annotated[
     bool, typer.Option("--breaking", help="Take Python's numbers and types even if clients break that know the lock.")

@@ -74,9 +74,13 @@ class _Stub:
         self._outer = {full: full.rpartition(".")[0] for full in classes}
         tops = [full for full in classes if self._outer[full] not in classes]
         short = [self._last(full) for full in tops if not full.startswith("google.protobuf.")]
-        short += [self._last(full) for full in tops if full.startswith("google.protobuf.") and self._last(full) not in short]
+        short += [
+            self._last(full) for full in tops if full.startswith("google.protobuf.") and self._last(full) not in short
+        ]
         self._tops = {full: self._top_name(full, short.count(self._last(full))) for full in tops}
-        fields = {field.name for cls in classes.values() if not issubclass(cls, enum.Enum) for field in shape_of(cls).fields}
+        fields = {
+            field.name for cls in classes.values() if not issubclass(cls, enum.Enum) for field in shape_of(cls).fields
+        }
         self._hidden = {name for name in self._tops.values() if name in fields}
         self._names = {id(cls): self._path(full) for full, cls in classes.items()}
 

@@ -17,11 +17,90 @@ SCALARS = {
 }
 # What the file itself uses, and what TypeScript has made up its mind about.
 TAKEN = frozenset(
-    "Any BigInt64Array BigUint64Array Error Float32Array Float64Array GameClient Given Int16Array Int32Array Int8Array Map "
-    "NumberArray Promise PushOf Pushes Record Refused RequestOf ResponseOf RouteOf Routes Uint16Array Uint32Array Uint8Array "
-    "any as bigint boolean break case catch class const continue debugger default delete do else enum export extends false finally "
-    "for function if implements import in instanceof interface let never new null number object package private protected public "
-    "return static string super switch symbol this throw true try type typeof undefined unknown var void while with yield".split()
+    [
+        "Any",
+        "BigInt64Array",
+        "BigUint64Array",
+        "Error",
+        "Float32Array",
+        "Float64Array",
+        "GameClient",
+        "Given",
+        "Int16Array",
+        "Int32Array",
+        "Int8Array",
+        "Map",
+        "NumberArray",
+        "Promise",
+        "PushOf",
+        "Pushes",
+        "Record",
+        "Refused",
+        "RequestOf",
+        "ResponseOf",
+        "RouteOf",
+        "Routes",
+        "Uint16Array",
+        "Uint32Array",
+        "Uint8Array",
+        "any",
+        "as",
+        "bigint",
+        "boolean",
+        "break",
+        "case",
+        "catch",
+        "class",
+        "const",
+        "continue",
+        "debugger",
+        "default",
+        "delete",
+        "do",
+        "else",
+        "enum",
+        "export",
+        "extends",
+        "false",
+        "finally",
+        "for",
+        "function",
+        "if",
+        "implements",
+        "import",
+        "in",
+        "instanceof",
+        "interface",
+        "let",
+        "never",
+        "new",
+        "null",
+        "number",
+        "object",
+        "package",
+        "private",
+        "protected",
+        "public",
+        "return",
+        "static",
+        "string",
+        "super",
+        "switch",
+        "symbol",
+        "this",
+        "throw",
+        "true",
+        "try",
+        "type",
+        "typeof",
+        "undefined",
+        "unknown",
+        "var",
+        "void",
+        "while",
+        "with",
+        "yield",
+    ]
 )
 
 HEADER = """\
@@ -63,7 +142,11 @@ export interface Refused extends Error {
 /** The client of gameserver.js, with the types of this game. Routes without a message carry JSON, which is not checked. */
 export interface GameClient {
   request(route: string, body: Uint8Array, options?: { timeout?: number }): Promise<Uint8Array>;
-  request<Route extends string>(route: Route, body: RequestOf<Route>, options: { timeout?: number; raw: true }): Promise<Uint8Array>;
+  request<Route extends string>(
+    route: Route,
+    body: RequestOf<Route>,
+    options: { timeout?: number; raw: true },
+  ): Promise<Uint8Array>;
   request<Route extends string>(route: Route, body?: RequestOf<Route>, options?: { timeout?: number }): Promise<ResponseOf<Route>>;
   notify(route: string, body: Uint8Array): boolean;
   notify<Route extends string>(route: Route, body?: RequestOf<Route>): boolean;
