@@ -16,7 +16,7 @@ from processes import EXAMPLES
 
 from gameserver import cli
 from gameserver._fields import FieldShape
-from gameserver._schema import Locked, Reserved, _merged, _numbered, _without
+from gameserver._lock import Locked, Reserved, _merged, _numbered, _without
 
 HEAD = """
 from __future__ import annotations

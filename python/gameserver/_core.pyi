@@ -228,7 +228,7 @@ def message_micro(handler: Callable[[Any], Any], cls: type | None, body: bytes, 
 def message_schema_of_files(files: Sequence[str], includes: Sequence[str]) -> _Schema: ...
 def message_schema_of_set(set: bytes) -> _Schema: ...
 
-# Messages and the `.proto` file that locks their numbers; `gameserver._schema` compares them.
+# Messages and the `.proto` file that locks their numbers; `gameserver._lock` compares them.
 
 _Reserved = tuple[Sequence[tuple[int, int]], Sequence[str]]
 _Locked = tuple[str, list[tuple[str, int, str]], list[tuple[int, int]], list[str]]

@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gameserver import _schema, _stubs, _target, _typescript
-from gameserver._schema import Comparison, Finding
+from gameserver import _lock, _stubs, _target, _typescript
+from gameserver._lock import Comparison, Finding
 
 __all__ = ["make", "near"]
 
@@ -104,10 +104,10 @@ def _compared(target: str, file: str | None, breaking: bool) -> tuple[Path, Comp
     found = _target.load(target)
     path = Path(file) if file is not None else found.folder / "proto" / f"{_file_name(found.app.name)}.proto"
     try:
-        lock = _schema.read_lock(Path(near(path)))
+        lock = _lock.read_lock(Path(near(path)))
     except (OSError, UnicodeError) as error:
         _fail(path, error)
-    return path, _schema.compare(_schema.classes_in(found.folder), lock, near(path), breaking=breaking)
+    return path, _lock.compare(_lock.classes_in(found.folder), lock, near(path), breaking=breaking)
 
 
 def _save(path: Path, text: str) -> None:

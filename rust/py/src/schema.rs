@@ -1,4 +1,4 @@
-//! A game's messages and the `.proto` file that locks their numbers; `gameserver/_schema.py` compares them.
+//! A game's messages and the `.proto` file that locks their numbers; `gameserver/_lock.py` compares them.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Full name; fields or values with number and type; numbers and names that are reserved.
 type Locked = (String, Vec<(String, i64, String)>, Vec<(i32, i32)>, Vec<String>);
+/// By full name, numbers and names that are reserved.
+type Kept = BTreeMap<String, (Vec<(i32, i32)>, Vec<String>)>;
 /// Full name, part of it, what changed, what to do.
 type Change = (String, Option<String>, String, String);
 
@@ -33,12 +35,7 @@ fn schema_lock(py: Python<'_>, name: &str, text: &str) -> PyResult<(Vec<Locked>,
 
 /// The text of a `.proto` file with these messages.
 #[pyfunction]
-fn schema_text(
-    py: Python<'_>,
-    description: Description,
-    reserved: BTreeMap<String, (Vec<(i32, i32)>, Vec<String>)>,
-    header: &str,
-) -> PyResult<String> {
+fn schema_text(py: Python<'_>, description: Description, reserved: Kept, header: &str) -> PyResult<String> {
     let reserved =
         reserved.into_iter().map(|(name, (numbers, names))| (name, Reserved { numbers, names })).collect();
     proto_text(&description.schema(py)?, &reserved, header)
