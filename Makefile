@@ -9,7 +9,7 @@ RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml C
 PY_SOURCES := python tests examples benches
 CORE := $(VENV)/.core-installed
 FUZZ_SECONDS ?= 30
-FUZZ_TARGETS ?= packets messages upgrade websocket_frames
+FUZZ_TARGETS ?= packets messages upgrade websocket_frames link
 
 .PHONY: help demo test bench fuzz fmt lint docs clean
 
@@ -71,10 +71,14 @@ bench: $(CORE) ## Measure against references in the same run (ARGS=--quick: a fe
 
 fuzz: ## Fuzz each target FUZZ_SECONDS (30) seconds; needs a nightly toolchain and cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	@for target in $(FUZZ_TARGETS); do echo "== fuzz $$target"; cargo +nightly fuzz run $$target --fuzz-dir fuzz -- -max_total_time=$(FUZZ_SECONDS); done
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== fuzz $$target: begins with fuzz/corpus/$$target, keeps what it finds in fuzz/work/$$target"; \
+		mkdir -p fuzz/work/$$target; \
+		cargo +nightly fuzz run $$target --fuzz-dir fuzz fuzz/work/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS); \
+	done
 
 docs: ## Rust API documentation
 	@cargo doc --workspace --no-deps
 
 clean: ## Remove what was built
-	@rm -rf target $(VENV) benches/out tests/peers/*/node_modules tests/peers/pypomelo/.site tests/typing/ts/node_modules
+	@rm -rf target $(VENV) benches/out fuzz/work fuzz/target tests/peers/*/node_modules tests/peers/pypomelo/.site tests/typing/ts/node_modules

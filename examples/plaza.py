@@ -6,9 +6,9 @@ Run it with `python examples/plaza.py` or `make demo`, then open http://127.0.0.
 import math
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from gameserver import App, Left, Refuse, Session
+from gameserver import App, Left, MaxLen, Message, Range, Refuse, Session, f32, u16, u32
 
 TICK_RATE, BOTS = 30, 50
 WIDTH, HEIGHT, FOUNTAIN = 2000, 1300, (1000, 650, 120)  # nobody walks through the fountain: x, y, radius
@@ -16,6 +16,61 @@ RADIUS, SPEED = 14, 260.0  # of a dot, whose position is its centre, and a secon
 BOT_NAMES = ["Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Hedy", "Joan", "Katherine", "Linus"]
 BOT_LINES = ("hello!", "nice weather", "have you seen the fountain?", "just passing by", "hm?", "to the trees!")
 NAME_MAX, CHAT_MAX, CHAT_PAUSE = 16, 140, 0.7  # characters, and seconds between two lines of one person
+
+
+class About(Message):
+    id: u32
+    name: str
+    hue: u16
+    bot: bool
+    x: f32
+    y: f32
+
+
+class Welcome(Message):
+    you: u32
+    width: f32
+    height: f32
+    fountain: list[f32]
+    radius: f32
+    speed: f32
+    rate: u32
+    dots: list[About]
+
+
+class Joined(Message):
+    who: About
+
+
+class Gone(Message):
+    id: u32
+    why: str
+
+
+class Move(Message):
+    x: Annotated[f32, Range(-1, 1)]
+    y: Annotated[f32, Range(-1, 1)]
+
+
+class Say(Message):
+    text: Annotated[str, MaxLen(4 * CHAT_MAX)]
+
+
+class Said(Message):
+    id: u32
+    text: str
+
+
+class Look(Message):
+    name: Annotated[str, MaxLen(4 * NAME_MAX)] = ""
+    hue: u32 | None = None
+
+
+class At(Message):
+    tick: u32
+    ids: list[u32]  # of everybody, and where they are
+    x: list[f32]
+    y: list[f32]
 
 
 class Dot:
@@ -28,9 +83,8 @@ class Dot:
         self.x, self.y = FOUNTAIN[0] + math.cos(angle) * distance, FOUNTAIN[1] + math.sin(angle) * distance
         self.dx = self.dy = self.mood_lasts = 0.0  # where it walks to, at most 1 long; a bot's mood, in seconds
 
-    def about(self) -> dict[str, Any]:
-        at = round(self.x), round(self.y)
-        return {"id": self.id, "name": self.name, "hue": self.hue, "bot": self.bot, "at": at}
+    def about(self) -> About:
+        return About(self.id, self.name, self.hue, self.bot, self.x, self.y)
 
     def walk(self, dt: float) -> None:
         """One step; the walls and the fountain are where the page draws them."""
@@ -49,6 +103,7 @@ class Player(Session):
 
 
 app = App("plaza", tick_rate=TICK_RATE, session=Player, static=Path(__file__).with_name("plaza"))
+app.messages(Welcome, Joined, Gone, Said, At)
 dots: dict[int, Dot] = {}
 ids, ticks = count(1), count(1)
 
@@ -62,47 +117,49 @@ def open_plaza() -> None:
 
 @app.authenticate
 def introduce(player: Player, user: dict[str, Any]) -> None:
-    player.dot = Dot(*name_and_hue(user, "guest", app.random.randrange(360)), bot=False)
+    name, hue = clean(user.get("name"), NAME_MAX) or "guest", user.get("hue")
+    player.dot = Dot(name, hue % 360 if type(hue) is int else app.random.randrange(360), bot=False)
 
 
 @app.on_join
 def join(player: Player) -> None:
     dots[player.dot.id] = player.dot
-    app.push("joined", player.dot.about(), skip=player)
-    plaza = {"size": (WIDTH, HEIGHT), "fountain": FOUNTAIN, "radius": RADIUS, "speed": SPEED, "rate": TICK_RATE}
-    player.push("welcome", {"you": player.dot.id, "plaza": plaza, "dots": [each.about() for each in dots.values()]})
+    app.push(Joined(player.dot.about()), skip=player)
+    everybody = [dot.about() for dot in dots.values()]
+    player.push(Welcome(player.dot.id, WIDTH, HEIGHT, [*FOUNTAIN], RADIUS, SPEED, TICK_RATE, everybody))
 
 
 @app.on_leave
 def leave(player: Player, why: Left) -> None:
     del dots[player.dot.id]
-    app.push("left", {"id": player.dot.id, "why": why})
+    app.push(Gone(player.dot.id, why))
 
 
-@app.on("move")
-def move(player: Player, body: dict[str, float]) -> None:
-    dx, dy = (min(max(body.get(axis, 0.0), -1.0), 1.0) for axis in "xy")
-    length = max(1.0, math.hypot(dx, dy))  # nobody is faster than walking straight
-    player.dot.dx, player.dot.dy = dx / length, dy / length
+@app.on
+def move(player: Player, msg: Move) -> None:
+    length = max(1.0, math.hypot(msg.x, msg.y))  # nobody is faster than walking straight
+    player.dot.dx, player.dot.dy = msg.x / length, msg.y / length
 
 
-@app.on("say")
-def say(player: Player, body: dict[str, str]) -> None:
-    text = clean(body.get("text"), CHAT_MAX)
+@app.on
+def say(player: Player, msg: Say) -> None:
+    text = clean(msg.text, CHAT_MAX)
     if not text:
         raise Refuse("empty", "say something")
     if app.clock.now() - player.said_at < CHAT_PAUSE:
         raise Refuse("too-fast", "one line after the other, please")
     player.said_at = app.clock.now()
-    app.push("said", {"id": player.dot.id, "text": text})
+    app.push(Said(player.dot.id, text))
 
 
-@app.on("look")
-def look(player: Player, body: dict[str, Any]) -> dict[str, Any]:
-    """Another name, another colour."""
-    player.dot.name, player.dot.hue = name_and_hue(body, player.dot.name, player.dot.hue)
-    app.push("look", player.dot.about())
-    return player.dot.about()
+@app.on
+def look(player: Player, msg: Look) -> About:
+    """Another name, another colour: told to everybody, and to who asked."""
+    player.dot.name = clean(msg.name, NAME_MAX) or player.dot.name
+    player.dot.hue = player.dot.hue if msg.hue is None else msg.hue % 360
+    about = player.dot.about()
+    app.push(about)
+    return about
 
 
 @app.on("ping")
@@ -112,14 +169,12 @@ def ping() -> None:
 
 @app.tick
 def step(dt: float) -> None:
-    """Everybody walks, and everybody is told: a flat list of id, x, y, id, x, y, ..."""
-    positions: list[float] = []
+    """Everybody walks, and everybody is told."""
     for dot in dots.values():
         if dot.bot:
             wander(dot, dt)
         dot.walk(dt)
-        positions += (dot.id, round(dot.x, 1), round(dot.y, 1))
-    app.push("at", {"tick": next(ticks), "dots": positions})
+    app.push(At(next(ticks), [*dots], [dot.x for dot in dots.values()], [dot.y for dot in dots.values()]))
 
 
 def wander(bot: Dot, dt: float) -> None:
@@ -131,12 +186,7 @@ def wander(bot: Dot, dt: float) -> None:
     angle, pace = app.random.uniform(0, math.tau), app.random.choice((0.0, 0.6, 1.0))
     bot.dx, bot.dy = math.cos(angle) * pace, math.sin(angle) * pace
     if app.random.random() < 0.04:
-        app.push("said", {"id": bot.id, "text": app.random.choice(BOT_LINES)})
-
-
-def name_and_hue(given: dict[str, Any], name: str, hue: int) -> tuple[str, int]:
-    wanted = given.get("hue")
-    return clean(given.get("name"), NAME_MAX) or name, wanted % 360 if type(wanted) is int else hue
+        app.push(Said(bot.id, app.random.choice(BOT_LINES)))
 
 
 def clean(text: object, length_max: int) -> str:

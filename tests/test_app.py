@@ -607,7 +607,8 @@ def test_mistakes_fail_at_registration() -> None:
         bytes_fit=lambda: app.on("x" * 256)(fine),
         own=lambda: app.on("$x")(fine),
         float=lambda: app.tick(ticker),
-        as_a_string=lambda: app.on(fine),  # type: ignore[arg-type]
+        as_a_string=lambda: app.on(7),  # type: ignore[call-overload]
+        takes_the_route_from_the_message=lambda: app.on(fine),
         did_you_mean=lambda: App("x", tick_rat=3),
     )
     other = App("other")

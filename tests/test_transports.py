@@ -14,7 +14,18 @@ from conftest import Serve, eventually
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
-from wire_client import ACK, DATA, HANDSHAKE, HEARTBEAT, POMELO_HANDSHAKE, connected, packet, read_message, request
+from wire_client import (
+    ACK,
+    DATA,
+    HANDSHAKE,
+    HEARTBEAT,
+    POMELO_HANDSHAKE,
+    Client,
+    connected,
+    packet,
+    read_message,
+    request,
+)
 
 from gameserver import App, Session
 
@@ -122,6 +133,25 @@ def test_tls_for_packets_websocket_and_http(serve: Serve, certificate: tuple[Pat
             assert page.status == 200
         with connected(server.port) as plain:  # the same port still tells them apart
             assert json.loads(plain.request("transport").body)[:2] == ["tcp", False]
+
+
+def test_how_tls_ended_is_counted(serve: Serve, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    with serve(game(), tls_cert=str(cert), tls_key=str(key)) as server:
+        with connected(server.port, tls=trusting(cert)) as polite:
+            assert polite.request("echo", b"x").body == b"x"
+            assert isinstance(polite.socket, ssl.SSLSocket)
+            polite.socket.unwrap()  # TLS's own end, both ways
+        eventually(server, lambda stats: stats["closed"]["left"] == 1)
+        with connected(server.port, tls=trusting(cert)) as cut:
+            assert cut.request("echo", b"x").body == b"x"  # and the socket is closed without a word of TLS
+        eventually(server, lambda stats: stats["closed"]["reset"] == 1)
+        with Client(server.port) as hostile:
+            hostile.send(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
+            hostile.socket.recv(100)  # the alert
+        stats = eventually(server, lambda stats: stats["connections"]["open"] == 0)
+        counts = [stats["connections"][name] for name in ("tls", "tls_failed", "tls_truncated")]
+        assert counts == [3, 1, 1]
 
 
 def test_plain_http(serve: Serve, tmp_path: Path) -> None:

@@ -7,7 +7,12 @@
 
 enum { HEADER_BYTES = 4 };
 enum packet_type { HANDSHAKE = 1, HANDSHAKE_ACK, HEARTBEAT, DATA, KICK };
-enum { FLAG_REQUEST = 0x00, FLAG_RESPONSE = 0x04, FLAG_PUSH = 0x06 };
+enum { FLAG_REQUEST = 0x00, FLAG_NOTIFY = 0x02, FLAG_RESPONSE = 0x04, FLAG_PUSH = 0x06 };
+
+/* A typed request, Move {1: u32 seq = 150, 2: f32 x = 1.5, 3: f32 y = -2.25, 4: str note = "hello"} in protobuf, and its
+ * answer, Moved {1: u32 seq, 2: f32 x, 3: f32 y} of the same values. */
+static const uint8_t MOVE[] = "\x08\x96\x01\x15\0\0\xc0\x3f\x1d\0\0\x10\xc0\x22\x05hello";
+enum { MOVE_BYTES = sizeof MOVE - 1, MOVED_BYTES = 13 };
 
 static const uint8_t ACK_PACKET[HEADER_BYTES] = {HANDSHAKE_ACK, 0, 0, 0};
 static const uint8_t HEARTBEAT_PACKET[HEADER_BYTES] = {HEARTBEAT, 0, 0, 0};

@@ -1,6 +1,7 @@
 /* The load generator: one thread, epoll, N connections.
  *
  *   load echo     D requests in flight on each connection, always (closed loop); --rate R: R a second, evenly (open loop)
+ *   load notify   D notifies in each write, R writes' worth a second, evenly, round robin; counts what it has sent
  *   load receive  counts the pushes of a broadcast
  *   load connect  connect, handshake, ack, first heartbeat, close; over and over, with N of them at once
  *   load idle     opens N connections, says so, and holds them until its input ends
@@ -8,6 +9,7 @@
  * With --spin it polls instead of sleeping: a sleeping load generator would bill its wake-ups to the server's sends, which
  * on one machine are dear, and more of them the slower the server is; clients on other machines cost it nothing.
  *
+ * With --typed the body is the Move of wire.h, and an answer may be its Moved, too.
  * Answers are checked byte for byte. After --warmup seconds it counts for --seconds, and measures the CPU time of the
  * process --pid over the same window. The result is one line of JSON. A single connection with a depth of 1 is ping-pong.
  */
@@ -32,15 +34,15 @@ enum {
     DEPTH_MAX = 1024,
 };
 
-enum mode { ECHO, RECEIVE, CONNECT, IDLE };
-static const char *const MODES[] = {"echo", "receive", "connect", "idle", NULL};
+enum mode { ECHO, NOTIFY, RECEIVE, CONNECT, IDLE };
+static const char *const MODES[] = {"echo", "notify", "receive", "connect", "idle", NULL};
 
 static struct {
     enum mode mode;
     pid_t pid;
     size_t connections, depth, body_bytes;
     double warmup, seconds, rate;
-    bool spin;
+    bool spin, typed;
 } options = {.connections = 100, .depth = 1, .body_bytes = 64, .warmup = 0.3, .seconds = 1};
 
 static struct connection *connections;
@@ -57,13 +59,16 @@ static uint64_t *sent_ns;    /* connections x depth; 0: nothing in flight */
 static void prepare_requests(void) {
     uint8_t message[BODY_BYTES_MAX + 16];
     for (size_t i = 0; i < options.body_bytes; i++) body[i] = (uint8_t)(i * 7 + 1);
+    if (options.typed) memcpy(body, MOVE, options.body_bytes = MOVE_BYTES);
     requests = malloc(options.depth * (BODY_BYTES_MAX + 32));
     sent_ns = calloc(options.connections * options.depth, sizeof *sent_ns);
     if (!requests || !sent_ns) die("out of memory");
     uint8_t *to = requests;
     for (uint32_t slot = 0; slot < options.depth; slot++) {
-        message[0] = FLAG_REQUEST;
-        uint8_t *end = put_bytes(put_varint(message + 1, ID_FIRST + slot), "\4echo", 5);
+        message[0] = options.mode == NOTIFY ? FLAG_NOTIFY : FLAG_REQUEST;
+        uint8_t *end = message + 1;
+        if (options.mode == ECHO) end = put_varint(end, ID_FIRST + slot);
+        end = put_bytes(end, "\4echo", 5);
         end = put_bytes(end, body, options.body_bytes);
         to = put_packet(to, DATA, message, (size_t)(end - message));
     }
@@ -88,7 +93,8 @@ void on_ready(struct connection *c) {
 void on_response(struct connection *c, uint32_t id, const uint8_t *answer, size_t n) {
     size_t slot = id - ID_FIRST, index = (size_t)(c - connections) * options.depth + slot;
     if (slot >= options.depth || !sent_ns[index]) die("an answer to request %u, which nobody asked", id);
-    if (n != options.body_bytes || memcmp(answer, body, n)) die("a wrong answer: %zu bytes", n);
+    bool is_moved = options.typed && n == MOVED_BYTES;
+    if ((n != options.body_bytes && !is_moved) || memcmp(answer, body, n)) die("a wrong answer: %zu bytes", n);
     histogram_add(&latency, pass_ns - sent_ns[index]);
     messages++;
     sent_ns[index] = 0;
@@ -133,12 +139,23 @@ static void send_due(uint64_t start, uint64_t *n) {
     }
 }
 
+/* Writes what is due by now: a write is due when the last of its messages is. */
+static void notify_due(uint64_t start, uint64_t *n) {
+    uint64_t now = now_ns();
+    for (; start + (uint64_t)((double)(*n + 1) * (double)options.depth * 1e9 / options.rate) <= now; ++*n) {
+        out_bytes(requests, request_bytes * options.depth);
+        out_flush(&connections[*n % options.connections]);
+        messages += options.depth;
+    }
+}
+
 static void run_for(double seconds) {
     static uint64_t paced_from, paced;
     uint64_t now = now_ns(), end = now + (uint64_t)(seconds * 1e9);
     if (!paced_from) paced_from = now;
     for (; now < end; now = now_ns()) {
-        if (options.rate) send_due(paced_from, &paced);
+        if (options.mode == NOTIFY) notify_due(paced_from, &paced);
+        else if (options.rate) send_due(paced_from, &paced);
         if (options.mode == CONNECT) open_more();
         pass(options.spin || options.rate ? 0 : (int)((end - now) / 1000000 + 1));
     }
@@ -184,8 +201,8 @@ static void measure(void) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: load echo|receive|connect|idle --port PORT [--pid PID] [--connections N] [--depth D]\n"
-                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--spin] [--websocket]\n");
+    fprintf(stderr, "usage: load echo|notify|receive|connect|idle --port PORT [--pid PID] [--connections N] [--depth D]\n"
+                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--spin] [--websocket] [--typed]\n");
     exit(2);
 }
 
@@ -193,7 +210,7 @@ static void parse(int argc, char **argv) {
     static const struct option known[] = {
         {"port", 1, NULL, 'p'},   {"pid", 1, NULL, 'P'},     {"connections", 1, NULL, 'c'}, {"depth", 1, NULL, 'd'},
         {"body", 1, NULL, 'b'},   {"warmup", 1, NULL, 'w'},  {"seconds", 1, NULL, 's'},     {"rate", 1, NULL, 'r'},
-        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'},      {0}};
+        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'},  {"typed", 0, NULL, 'T'}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (option) {
         case 'p': target.port = (uint16_t)atoi(optarg); break;
@@ -205,6 +222,7 @@ static void parse(int argc, char **argv) {
         case 's': options.seconds = atof(optarg); break;
         case 'r': options.rate = atof(optarg); break;
         case 'S': options.spin = true; break;
+        case 'T': options.typed = true; break;
         case 'W': target.websocket = true; break;
         default: usage();
         }
@@ -231,10 +249,9 @@ int main(int argc, char **argv) {
         hold();
         return 0;
     }
-    if (options.mode == ECHO) {
-        prepare_requests();
-        if (!options.rate) fill_all();
-    }
+    if (options.mode == NOTIFY && !options.rate) usage();
+    if (options.mode == ECHO || options.mode == NOTIFY) prepare_requests();
+    if (options.mode == ECHO && !options.rate) fill_all();
     measure();
     return 0;
 }

@@ -2,7 +2,7 @@
  *
  * Speaks the same wire: handshake, ack, heartbeat, Data. One recv per readiness, one send per connection and pass, no
  * allocation per message. Requests to "echo" are answered with their own body. On demand it also pushes 100 bytes to
- * everybody (--broadcast HZ) or ticks (--tick HZ) and says at SIGTERM how late its ticks were.
+ * everybody (--broadcast HZ), parses the Move of wire.h in each notify and drops it (--drop), or ticks (--tick HZ) and says at SIGTERM how late its ticks were.
  *
  * It takes trusted clients only: there are no deadlines and no limits, and whatever is not understood is closed.
  */
@@ -53,6 +53,7 @@ static int epoll, listener, timer;
 static struct { uint64_t start, n, hz; } ticks;
 static struct histogram lateness;
 static volatile sig_atomic_t stopping;
+static bool drops;
 
 static const char HANDSHAKE_JSON[] =
     "{\"code\":200,\"sys\":{\"heartbeat\":15,\"dict\":{},\"serializer\":\"json\"},\"user\":{}}";
@@ -106,9 +107,54 @@ static bool send_unsent(int fd) {
     return true;
 }
 
+struct move {
+    uint32_t seq;
+    float x, y;
+    const uint8_t *note;
+    uint32_t note_bytes;
+};
+static struct { uint64_t count; double x, y; } dropped; /* so that nothing is optimised away */
+
+/* Any protobuf of a Move, whatever the order of its fields; unknown ones are refused. */
+static bool parse_move(const uint8_t *at, const uint8_t *end, struct move *move) {
+    while (at < end) {
+        uint32_t tag;
+        if (!take_varint(&at, end, &tag)) return false;
+        switch (tag) {
+        case 1 << 3:
+            if (!take_varint(&at, end, &move->seq)) return false;
+            break;
+        case 2 << 3 | 5:
+        case 3 << 3 | 5:
+            if (end - at < 4) return false;
+            memcpy(tag >> 3 == 2 ? &move->x : &move->y, at, 4);
+            at += 4;
+            break;
+        case 4 << 3 | 2:
+            if (!take_varint(&at, end, &move->note_bytes) || move->note_bytes > (size_t)(end - at)) return false;
+            move->note = at;
+            at += move->note_bytes;
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool drop(const uint8_t *at, const uint8_t *end) {
+    struct move move = {0};
+    if (end - at < 5 || memcmp(at, "\4echo", 5) || !parse_move(at + 5, end, &move)) return false;
+    dropped.count++;
+    dropped.x += move.x;
+    dropped.y += move.y;
+    return true;
+}
+
 /* Writes the answer to one Data body at `*to`. */
 static bool answer(const uint8_t *at, const uint8_t *end, uint8_t **to) {
     uint32_t id;
+    if (drops && at < end && *at == FLAG_NOTIFY) return drop(at + 1, end);
     if (at == end || *at++ != FLAG_REQUEST || !take_varint(&at, end, &id)) return false;
     if (end - at < 5 || memcmp(at, "\4echo", 5)) return false;
     at += 5;
@@ -267,8 +313,9 @@ static void stop(int signal) {
 int main(int argc, char **argv) {
     bool broadcasts = argc == 3 && !strcmp(argv[1], "--broadcast");
     bool tick_only = argc == 3 && !strcmp(argv[1], "--tick");
-    if (argc != 1 && !broadcasts && !tick_only) {
-        fprintf(stderr, "usage: %s [--broadcast HZ | --tick HZ]\n", argv[0]);
+    drops = argc == 2 && !strcmp(argv[1], "--drop");
+    if (argc != 1 && !broadcasts && !tick_only && !drops) {
+        fprintf(stderr, "usage: %s [--broadcast HZ | --tick HZ | --drop]\n", argv[0]);
         return 2;
     }
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = stop}, NULL);
@@ -294,6 +341,7 @@ int main(int argc, char **argv) {
                 serve_connection(fd, events[i].events);
         }
     }
+    if (drops) fprintf(stderr, "dropped %lu, sums %g %g\n", (unsigned long)dropped.count, dropped.x, dropped.y);
     printf("{\"ticks\":%lu,\"lateness_p50_ns\":%lu,\"lateness_p99_ns\":%lu}\n", (unsigned long)lateness.total,
            (unsigned long)histogram_percentile(&lateness, 0.50), (unsigned long)histogram_percentile(&lateness, 0.99));
     return 0;

@@ -24,7 +24,7 @@ export const VERSION = '0.1.0';
 /**
  * @typedef {object} ConnectOptions
  * @property {object | (() => object | Promise<object>)} [user] What the server's `authenticate` sees. A function is asked anew
- *     at each reconnect, so that it can fetch a fresh token.
+ *     at each reconnect, so that it can fetch a fresh token; within `timeout`.
  * @property {number} [timeout] ms for one attempt to connect, handshake included. Default 8000.
  * @property {number} [requestTimeout] ms for an answer. Default 10000.
  * @property {boolean | ReconnectOptions} [reconnect] Default true.
@@ -275,11 +275,13 @@ export class Client {
     this.#state = 'connecting';
     const Socket = given ?? globalThis.WebSocket;
     if (!Socket) throw new GameServerError('unreachable', 'no WebSocket here; give a class: connect(url, {WebSocket})');
-    const told = typeof user === 'function' ? await user() : (user ?? {});
+    const began = performance.now();
+    const told = typeof user === 'function' ? await withDeadline(timeout, 'user()', user()) : (user ?? {});
     if (this.#isClosed()) throw new GameServerError('closed', 'closed by this client');
+    const left = Math.max(0, Math.ceil(timeout - (performance.now() - began)));
     const kept = serializer === 'protobuf' ? keptSchema(this.#url) : null;
     const hello = encodeHandshake(told, serializer === 'protobuf' ? { serializer, schema: kept?.digest ?? '' } : { serializer });
-    const link = new Link(Socket, this.#url, hello, kept, timeout, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
+    const link = new Link(Socket, this.#url, hello, kept, left, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
       message: (message) => this.#handleMessage(link, message),
       kick: (reason) => this.#handleKick(reason),
       lost: (error) => this.#handleLost(link, error),
@@ -709,6 +711,27 @@ function closeError(state, event) {
   return state === 'open'
     ? new GameServerError('disconnected', `the connection was closed (${why})`)
     : new GameServerError('unreachable', `no connection (${why})`);
+}
+
+/**
+ * What `promise` gives, or the error that it did not in time.
+ * @template T
+ * @param {number} timeout ms
+ * @param {string} what
+ * @param {T | Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+async function withDeadline(timeout, what, promise) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new GameServerError('timeout', `no answer from ${what} within ${timeout} ms`)), timeout);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** @param {ServerHandshake} handshake */

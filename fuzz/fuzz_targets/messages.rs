@@ -1,5 +1,5 @@
-//! See `fuzz::messages`.
+//! See `fuzz::codecs::messages`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::messages(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::codecs::messages(data));

@@ -1,5 +1,5 @@
-//! See `fuzz::packets`.
+//! See `fuzz::codecs::packets`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::packets(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::codecs::packets(data));

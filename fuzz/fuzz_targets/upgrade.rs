@@ -1,5 +1,5 @@
-//! See `fuzz::upgrade`.
+//! See `fuzz::codecs::upgrade`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::upgrade(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::codecs::upgrade(data));

@@ -1,5 +1,5 @@
-//! See `fuzz::websocket_frames`.
+//! See `fuzz::codecs::websocket_frames`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::websocket_frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::codecs::websocket_frames(data));

@@ -8,9 +8,10 @@
 """
 
 from gameserver._app import App, Clock
+from gameserver._batch import Batch
 from gameserver._core import Session
 from gameserver._group import Group, User
-from gameserver._handlers import Handler, Router
+from gameserver._handlers import Router
 from gameserver._message import Message
 from gameserver._protos import Protos, load_protos
 from gameserver._scalars import (
@@ -34,6 +35,7 @@ from gameserver._scalars import (
     u32,
     u64,
 )
+from gameserver._signature import Handler
 from gameserver._timer import Timer
 from gameserver._types import Left
 from gameserver.errors import (
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
     "Clock",
     "ConfigError",
     "Field",

@@ -20,15 +20,19 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from gameserver import _banner, _logging, _settings
+from gameserver import _banner, _logging, _schema, _settings
+from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
+from gameserver._ending import Ending, within
 from gameserver._group import Group, User
-from gameserver._handlers import Handler, Kind, Registry, Router, check_sessions, here, suggest
+from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
 from gameserver._loop import CoreSelector, GameLoop
+from gameserver._signature import Handler, Kind, here, suggest
 from gameserver._timer import Timer, call_name, check_delay
+from gameserver._types import Pushable
 from gameserver.errors import ConfigError, GameServerError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,10 +133,14 @@ class App(Registry):
         self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._tick_rate = 0
+        self._pushed: list[type] = []  # messages that the game has named
+        self._messages = _schema.Messages((), ())
         self._errors = _logging.ErrorLog(logging.getLogger("gameserver.handlers"))
         self._addresses: list[str] = []
         self._last_stats: dict[str, Any] = {}
         self._signals = 0
+        self._failure: str | None = None  # of the core, by which the server ended
 
     # -- what is registered ------------------------------------------------------------------------------------------
 
@@ -170,6 +178,26 @@ class App(Registry):
             self._add(handler)
         router._is_included = True
 
+    def messages(self, *classes: type) -> None:
+        """Names messages that are pushed, so that clients are told of them when they connect.
+
+        Those of handlers, what they take and what they answer, are known already. A class that is pushed first and named
+        nowhere is learned then, and a warning is logged: clients that are connected cannot read it.
+
+        Raises:
+            ConfigError: one is no message.
+
+        >>> from gameserver import App, Message, u32
+        >>> app = App("doc")
+        >>> class Joined(Message):
+        ...     who: u32
+        >>> app.messages(Joined)
+        """
+        for cls in classes:
+            if not is_message(cls):
+                raise ConfigError(f"{here(1)}app.messages({cls!r}): give subclasses of Message")
+        self._pushed += [cls for cls in classes if cls not in self._pushed]
+
     def _add(self, handler: Handler) -> None:
         if self._core is not None:
             raise ConfigError(f"{handler.where}: the server runs already; register handlers before app.run()")
@@ -180,12 +208,17 @@ class App(Registry):
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int:
-        """Pushes to every session but `skip`; the message is encoded once.
+    @overload
+    def push(self, message: Pushable, /, *, skip: Session | None = None) -> int: ...
+    @overload
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: Session | None = None) -> int:
+        """Pushes a message, or a body to a route, to every session but `skip`. It is encoded once, or twice if some clients
+        agreed on JSON and others on protobuf.
 
         Args:
-            route: 1 to 255 bytes of UTF-8.
-            body: bytes as they are; None for an empty body (``{}`` where JSON was agreed); anything else as JSON.
+            route: a message, which goes to the route of its class's name; or a route, 1 to 255 bytes of UTF-8.
+            body: bytes as they are; None for an empty body (``{}`` where JSON was agreed); a message; anything else as JSON.
 
         Returns:
             To how many.
@@ -261,10 +294,11 @@ class App(Registry):
     def stats(self) -> dict[str, Any]:
         """Counters of the running server, as plain numbers.
 
-        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, reads,
-        flushes, waits), ``sessions``, ``closed`` (a count for each reason), ``messages`` (in, out, unknown_route, ignored,
-        bodies_refused, tasks), ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns,
-        lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
+        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, tls,
+        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``closed`` (a count for each reason),
+        ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route, batch_dropped, tasks),
+        ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, lateness_p50_ns,
+        lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 
@@ -298,6 +332,7 @@ class App(Registry):
         Raises:
             ConfigError: a setting or a handler is wrong; says what, where, and what to do.
             OSError: the address can't be bound.
+            GameServerError: an I/O thread has ended by itself; the server was stopped, in order, for it.
         """
         if self._core is not None:
             self._core.now()  # in a forked child, or in another thread, it raises and says so
@@ -308,9 +343,15 @@ class App(Registry):
             code, command_line = self._code_settings, settings
         resolved = _settings.resolve(code, command_line=command_line, environ=os.environ, start=self._home())
         check_sessions(self._handlers, self._session_class)
+        self._tick_rate = resolved.settings.tick_rate
+        self._check_batches(self._handlers)
+        self._messages = _schema.Messages(self._handlers, self._pushed)
+        schema = self._messages.document()
         _logging.configure(resolved.settings.log_level)
         options = self._core_options(resolved.settings)
         core = Core(options, self._session_class, self._failed, self._fire)
+        core.set_schema(schema)
+        core.set_learn(self._learn)
         self._core = core
         _running.add(self)
         if record is not None:
@@ -329,14 +370,17 @@ class App(Registry):
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
                 core.close()
+        if self._failure is not None:
+            raise GameServerError(f"{self._failure}; the server was stopped")
 
     async def _main(self, core: Core, settings: _settings.Settings) -> None:
-        self._stopping, self._empty = asyncio.Event(), asyncio.Event()
+        self._stopping, self._empty, self._failure = asyncio.Event(), asyncio.Event(), None
         static = self._home() / self._static if self._static is not None else None
         host = HttpHost(core, app=self._http, static=static, errors=self._errors)
         with self._signal_handlers():
             core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
             core.set_http(host)
+            core.set_on_failure(self._core_failed)
             self._addresses = core.listen()
             await host.start()
             try:
@@ -355,10 +399,10 @@ class App(Registry):
             finally:
                 self._stopping.set()
                 gc.unfreeze()
-                for task in list(self._tasks):
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                ending = Ending(settings.drain_timeout)
+                await ending.end(self._tasks)
                 await host.stop()
+                await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
 
     def _replay(self, path: str) -> tuple[int, int, str | None]:
         """A recorded run once more, without sockets, in one step of an asyncio loop; see `gameserver.testing.replay`."""
@@ -378,6 +422,9 @@ class App(Registry):
             self.random.setstate(options["random"])
         except (KeyError, ValueError, TypeError):
             raise OSError(f"{path}: no recording of App.run(record=...), or one of another version") from None
+        self._messages = _schema.Messages(self._handlers, self._pushed)
+        core.set_schema(self._messages.document())
+        core.set_learn(self._learn)
         self._core = core
         core.bind(self._handlers, False)
 
@@ -428,8 +475,9 @@ class App(Registry):
         core.stamp("P")
         for handler in self._of(Kind.STOP):
             try:
-                async with asyncio.timeout(settings.drain_timeout):
-                    await self._call(handler)
+                result = handler.call()
+                if inspect.isawaitable(result):
+                    await within(settings.drain_timeout, asyncio.ensure_future(result))
             except Exception as error:
                 self._failed(handler.where, error)
         if core.shut_down("shutdown", self._empty.set):
@@ -480,7 +528,13 @@ class App(Registry):
     def _swap(self, other: App) -> None:
         """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
-        self._core_running().bind(other._handlers, False)
+        self._check_batches(other._handlers)
+        messages = _schema.Messages(other._handlers, other._pushed)
+        schema = messages.document()
+        core = self._core_running()
+        core.bind(other._handlers, False)
+        core.set_schema(schema)
+        self._messages, self._pushed = messages, other._pushed
         self._handlers = list(other._handlers)
         self._functions = {handler.qualname: handler.call for handler in other._handlers}
         every = {handler.qualname: handler for handler in self._of(Kind.EVERY)}
@@ -491,6 +545,27 @@ class App(Registry):
         for name, handler in every.items():
             if name not in self._every:
                 self._start_every(handler)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _learn(self, cls: type) -> str:
+        """A class is pushed for the first time; its route."""
+        if cls not in self._messages:
+            self._messages.add(cls)
+            self._core_running().set_schema(self._messages.document())
+            log.warning(
+                "%s is pushed, but named nowhere: clients that are connected can't read it; write app.messages(%s)",
+                cls.__qualname__,
+                cls.__qualname__,
+            )
+        return route_of(cls)
+
+    def _check_batches(self, handlers: Sequence[Handler]) -> None:
+        for handler in handlers:
+            if handler.is_batch and not self._tick_rate:
+                raise ConfigError(
+                    f"{handler.where}: a batch is handed over at each tick, and there is none; set tick_rate"
+                )
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -542,6 +617,13 @@ class App(Registry):
             self._failed(where, error)
 
     # -- errors ------------------------------------------------------------------------------------------------------
+
+    def _core_failed(self, why: str) -> None:
+        """The core can't go on as it should: with half of its threads it would serve half of its clients."""
+        log.critical("%s; the server stops", why)
+        self._failure = why
+        if self._stopping is not None:
+            self._stopping.set()
 
     def _task_done(self, where: str, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+from gameserver._types import Pushable
 
 if TYPE_CHECKING:
     from gameserver._app import App
@@ -40,8 +42,12 @@ class Group:
         """Takes a session out; False if it is not in."""
         return self._app._core_running().group_remove(self.name, session)
 
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int:
-        """Pushes to each member but `skip`; the message is encoded once.
+    @overload
+    def push(self, message: Pushable, /, *, skip: Session | None = None) -> int: ...
+    @overload
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: Session | None = None) -> int:
+        """Pushes a message, or a body to a route, to each member but `skip`; see `App.push`.
 
         Returns:
             To how many.
@@ -83,8 +89,12 @@ class User:
         """The session that is bound to this uid now, if there is one."""
         return self._app._core_running().user(self.uid)
 
-    def push(self, route: str, body: Any = None) -> bool:
-        """Pushes to the person's session; False if there is none."""
+    @overload
+    def push(self, message: Pushable, /) -> bool: ...
+    @overload
+    def push(self, route: str, body: Any = None) -> bool: ...
+    def push(self, route: Any, body: Any = None) -> bool:
+        """Pushes a message, or a body to a route, to the person's session; False if there is none."""
         session = self.session
         if session is None:
             return False

@@ -42,6 +42,10 @@ class _Source:
         self.locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
         self.line = frame.f_lineno
 
+    def place(self, qualname: str) -> tuple[str, int]:
+        """File and line, as well as the source tells."""
+        return line_of(self.module, qualname, None, self.line)
+
     def mistake(self, qualname: str, field: str | None, text: str) -> SchemaError:
         file, line = line_of(self.module, qualname, field, self.line)
         return SchemaError(f"{file}:{line}: {qualname}{'.' + field if field else ''}: {text}")
@@ -58,9 +62,9 @@ class _MessageMeta(_core.MessageType):
     __shape__: MessageShape | None
     __source__: _Source
 
-    def __new__(meta, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _MessageMeta:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _MessageMeta:
         if not any(isinstance(base, _MessageMeta) for base in bases):
-            root = super().__new__(meta, name, bases, namespace)  # Message itself
+            root = super().__new__(mcs, name, bases, namespace)  # Message itself
             _core.message_install(root, {}, False, False)
             return root
         frame = sys._getframe(1)
@@ -72,7 +76,7 @@ class _MessageMeta(_core.MessageType):
             if not _is_class_variable(annotation)
         }
         source = _Source(namespace, annotations, frame)
-        cls = make_class(meta, name, bases, namespace, source)
+        cls = make_class(mcs, name, bases, namespace, source)
         for other in _unread:
             if (other.__source__.module, other.__source__.scope) == (source.module, source.scope):
                 other.__source__.locals[name] = cls

@@ -148,8 +148,9 @@ def _enum(
     full: str, values: list[tuple[str, int]], unknown: Any, messages: set[str], module: str
 ) -> type[enum.IntEnum]:
     name = full.rpartition(".")[2]
+    make: Any = enum.IntEnum  # checkers know only enums that are written down
     try:
-        cls = enum.IntEnum(name, values, module=module, qualname=_qualname(full, messages))  # type: ignore[misc]
+        cls: type[enum.IntEnum] = make(name, values, module=module, qualname=_qualname(full, messages))
     except (ValueError, TypeError) as error:
         raise SchemaError(f"enum {full}: {error}") from None
     PROTO_ENUMS[cls] = EnumShape(full, tuple(values), tuple((member, member.value) for member in cls), cls, unknown)

@@ -178,7 +178,9 @@ class Settings:
     resume_grace: float = _seconds(0.0, "How long a dropped session may come back.", zero=True)
     handshake_timeout: float = _seconds(5.0, "From accept to the end of the handshake, TLS and HTTP included.")
     auth_timeout: float = _seconds(5.0, "How long `@app.authenticate` may take.")
-    drain_timeout: float = _seconds(5.0, "At shutdown, how long clients have to take what was sent.", zero=True)
+    drain_timeout: float = _seconds(
+        5.0, "At shutdown, how long clients have to take what was sent, and tasks to end.", zero=True
+    )
     auth_bytes_max: int = _count(
         4096, "The largest body before authentication.", unit="bytes", low=1, high=BODY_BYTES_MAX
     )
@@ -187,6 +189,9 @@ class Settings:
     )
     queue_bytes_max: int = _count(
         1048576, "What may wait for one client; a slower one is closed.", unit="bytes", low=1, high=1 << 32
+    )
+    bad_messages_max: int = _count(
+        60, "Messages in a minute that are not what their route takes; a client that sends more is closed.", high=65534
     )
     max_connections: int = _count(0, "Connections at a time; 0: no cap.", high=10_000_000)
     max_connections_per_address: int = _count(0, "Connections at a time from one address; 0: no cap.", high=10_000_000)

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol, TypeAlias
 
-__all__ = ["Left"]
+from gameserver._core import MessageBase
+
+__all__ = ["Generated", "Left", "Pushable"]
+
+
+class Generated(Protocol):
+    """An instance of a class that protoc generated."""
+
+    def SerializeToString(self) -> bytes: ...
+
+
+Pushable: TypeAlias = MessageBase | Generated
+"""A message: its class says the route."""
 
 
 class Left(StrEnum):

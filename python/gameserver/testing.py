@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from gameserver._app import App
-from gameserver._handlers import Kind, make_handler
+from gameserver._signature import Kind, make_handler
 
 __all__ = ["Replayed", "RunningServer", "replay", "running"]
 

@@ -237,6 +237,42 @@ test('a fresh token for each connection; one that can not be had counts as an at
   assert.deepEqual([asked, sockets(), client.state], [3, 2, 'open']);
 });
 
+test('a token that never comes times out, and what it took is taken from the time for the handshake', async () => {
+  let fetched;
+  const user = () => new Promise((resolve) => (fetched = resolve));
+  const never = assert.rejects(connect('ws://game/', { WebSocket: Socket, timeout: 3000, user }), {
+    code: 'timeout',
+    msg: 'no answer from user() within 3000 ms',
+  });
+  await clock.advance(3000);
+  await never;
+  assert.equal(sockets(), 0);
+  fetched({ token: 1 }); // too late, and nobody minds
+  await settle();
+  assert.equal(sockets(), 0);
+
+  const late = assert.rejects(connect('ws://game/', { WebSocket: Socket, timeout: 3000, user }), { code: 'timeout' });
+  await clock.advance(2000);
+  fetched({ token: 1 });
+  await settle();
+  Socket.made[0].accept();
+  await clock.advance(1000);
+  await late;
+});
+
+test('a token that never comes at a reconnect is an attempt like others', async () => {
+  let asked = 0;
+  const user = () => (++asked === 2 ? new Promise(() => {}) : { token: asked });
+  const [client, socket] = await connected({ user, timeout: 3000 });
+  socket.cut();
+  await clock.advance(200);
+  assert.deepEqual([asked, client.state], [2, 'connecting']);
+  await clock.advance(3000 + 400);
+  Socket.made.at(-1).shakeHands();
+  await settle();
+  assert.deepEqual([asked, sockets(), client.state], [3, 2, 'open']);
+});
+
 test('a handshake that never comes times out', async () => {
   const opening = assert.rejects(connect('ws://game/', { WebSocket: Socket, timeout: 3000 }), { code: 'timeout' });
   await settle();

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, assert_type
 
+import numpy as np
+
 from gameserver import (
     App,
+    Batch,
     Clock,
     Field,
     Group,
@@ -47,6 +50,40 @@ def echo(player: Player, body: bytes) -> bytes:
 @chat.on("say", concurrent=True)
 async def say(session: Session, body: dict[str, int]) -> None:
     raise Refuse("no", "not now", {"why": "test"})
+
+
+class Move(Message):
+    dx: f32
+
+
+class Moved(Message):
+    x: f32
+
+
+@app.on
+def move(player: Player, msg: Move) -> Moved | None:
+    assert_type(msg.dx, float)
+    assert_type(player.push(Moved(x=1)), None)
+    return Moved(x=msg.dx)
+
+
+@chat.on("chat", concurrent=True)
+async def chat_move(msg: Move) -> Moved:
+    return Moved(x=msg.dx)
+
+
+@app.on(keep="last")
+def moves(batch: Batch[Move]) -> None:
+    assert_type(batch.sessions, list[Session])
+    assert_type(batch.dx, np.ndarray[Any, Any])
+    assert_type(len(batch), int)
+
+
+assert_type(move(Player(), Move(dx=1)), Moved | None)
+assert_type(app.push(Moved(x=1), skip=Player()), int)
+assert_type(app.group("red").push(Moved(x=1)), int)
+assert_type(app.user("ann").push(Moved(x=1)), bool)
+assert_type(app.messages(Moved, Move), None)
 
 
 @app.authenticate
@@ -113,7 +150,7 @@ class Point(Message):
     y: f32 = 0.0
 
 
-class Move(Message):
+class Walk(Message):
     seq: u32
     at: Point
     team: Team = Team.NONE
@@ -123,20 +160,20 @@ class Move(Message):
     target: Point | None = None
 
 
-move = Move(1, Point(1, y=2), tags=["a"])
-assert_type(move.seq, int)
-assert_type(move.speed, float)
-assert_type(move.at, Point)
-assert_type(move.tags, list[str])
-assert_type(move.by, dict[int, Point])
-assert_type(move.target, Point | None)
-assert_type(move.encode(), bytes)
-assert_type(Move.decode(b""), Move)
-assert_type(Move.from_json("{}"), Move)
-assert_type(move.to_json(), str)
-assert_type(move.to_dict(), dict[str, Any])
-match move:
-    case Move(seq, Point(x, y)):
+walk = Walk(1, Point(1, y=2), tags=["a"])
+assert_type(walk.seq, int)
+assert_type(walk.speed, float)
+assert_type(walk.at, Point)
+assert_type(walk.tags, list[str])
+assert_type(walk.by, dict[int, Point])
+assert_type(walk.target, Point | None)
+assert_type(walk.encode(), bytes)
+assert_type(Walk.decode(b""), Walk)
+assert_type(Walk.from_json("{}"), Walk)
+assert_type(walk.to_json(), str)
+assert_type(walk.to_dict(), dict[str, Any])
+match walk:
+    case Walk(seq, Point(x, y)):
         assert_type(seq, int)
         assert_type(x, float)
 assert_type(load_protos("proto/"), Protos)

@@ -9,11 +9,16 @@ from gameserver import App, Left, MaxLen, Message, Range, Refuse, Router, Sessio
 
 app = App("typed")
 
+
+class Moved(Message):
+    x: u32
+
+
 App("typed", session=int)  # type: ignore[arg-type]
 App(session=Session())  # type: ignore[arg-type]
 Router(3)  # type: ignore[arg-type]
-app.on(7)  # type: ignore[arg-type]
-app.on("x", concurrent="yes")  # type: ignore[arg-type]
+app.on(7)  # type: ignore[call-overload]
+app.on("x", concurrent="yes")  # type: ignore[call-overload]
 app.on("x")(3)  # type: ignore[type-var]
 app.tick("x")  # type: ignore[type-var]
 app.every("often")  # type: ignore[arg-type]
@@ -21,8 +26,13 @@ app.after("soon", print)  # type: ignore[arg-type]
 app.after(1, None)  # type: ignore[arg-type]
 app.task(print)  # type: ignore[arg-type]
 app.include(app)  # type: ignore[arg-type]
-app.push(3)  # type: ignore[arg-type]
-app.push("x", {}, skip="ann")  # type: ignore[arg-type]
+app.push(3)  # type: ignore[call-overload]
+app.push("x", {}, skip="ann")  # type: ignore[call-overload]
+app.on("x", keep="newest")  # type: ignore[call-overload]
+app.push(Moved)  # type: ignore[call-overload]
+app.push(Moved(x=1), {})  # type: ignore[call-overload]
+Session().push(3)  # type: ignore[call-overload]
+app.messages(Moved(x=1))  # type: ignore[arg-type]
 app.group(3)  # type: ignore[arg-type]
 app.group("red").add("ann")  # type: ignore[arg-type]
 app.user("ann").psuh("x")  # type: ignore[attr-defined]

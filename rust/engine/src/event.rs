@@ -4,43 +4,46 @@
 //! log can be sent to a thread, written to a file and replayed, or put on another machine, and nothing is allocated
 //! per event once its two buffers have grown.
 
+use std::num::NonZeroU64;
+
 /// Nanoseconds on a monotonic clock whose zero the caller chose.
 pub type Nanos = u64;
 
 /// One connection. Unique in the process until its 32-bit generation wraps on the same slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(u64);
+pub struct LinkId(NonZeroU64); // its bits plus 1, so that an `Option` of it is no longer
 
 impl LinkId {
-    /// `slot` must be below 2^24.
+    /// `slot` must be below 2^24, `reactor` below 255.
     pub fn new(reactor: u8, slot: u32, generation: u32) -> Self {
-        debug_assert!(slot < 1 << 24);
-        Self(u64::from(reactor) << 56 | u64::from(slot) << 32 | u64::from(generation))
+        debug_assert!(slot < 1 << 24 && reactor < u8::MAX);
+        Self::from_bits(u64::from(reactor) << 56 | u64::from(slot) << 32 | u64::from(generation))
     }
 
-    /// The id that [`LinkId::to_bits`] gave.
+    /// The id that [`LinkId::to_bits`] gave. Any number is one; `u64::MAX`, which that never gives, becomes another
+    /// that is nobody's.
     pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
+        Self(NonZeroU64::new(bits.wrapping_add(1)).unwrap_or(NonZeroU64::MAX))
     }
 
     /// The id as a number, for logs and tables.
     pub fn to_bits(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Which reactor polls the link's socket.
     pub fn reactor(self) -> u8 {
-        (self.0 >> 56) as u8
+        (self.to_bits() >> 56) as u8
     }
 
     /// The link's place in its reactor's table.
     pub fn slot(self) -> u32 {
-        (self.0 >> 32) as u32 & 0xff_ffff
+        (self.to_bits() >> 32) as u32 & 0xff_ffff
     }
 
     /// Tells a slot's tenants apart.
     pub fn generation(self) -> u32 {
-        self.0 as u32
+        self.to_bits() as u32
     }
 }
 
@@ -373,13 +376,15 @@ pub enum Close {
     HttpInvalid,
     /// Origin not on the list.
     OriginRefused,
+    /// Too many messages in a minute whose body is not what their route takes.
+    BadMessages,
     /// A defect of ours, contained.
     Panic,
 }
 
 impl Close {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Close; 24] = [
+    pub const ALL: [Close; 25] = [
         Close::Left,
         Close::Reset,
         Close::Silent,
@@ -403,6 +408,7 @@ impl Close {
         Close::WebSocketInvalid,
         Close::HttpInvalid,
         Close::OriginRefused,
+        Close::BadMessages,
         Close::Panic,
     ];
 
@@ -432,6 +438,7 @@ impl Close {
             Close::WebSocketInvalid => "websocket-invalid",
             Close::HttpInvalid => "http-invalid",
             Close::OriginRefused => "origin-refused",
+            Close::BadMessages => "bad-messages",
             Close::Panic => "panic",
         }
     }

@@ -15,6 +15,7 @@ pub mod route;
 pub mod session;
 pub mod timer;
 
+mod address;
 mod limits;
 mod outbox;
 mod record;

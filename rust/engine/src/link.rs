@@ -3,13 +3,14 @@
 //! Given bytes and the time, says what the client meant and what to send. Never reads a clock, never waits.
 //!
 //! ```text
-//! server   Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> Closing -> Closed
-//!                       `-> Http ------------------------------------------^
+//! server   Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> (Ended) -> Closing -> Closed
+//!                       `-> Http -----------------------------------------------------^
 //! client   (Upgrading) -> Greeting -> Ready -> Closing -> Closed
 //! ```
 //! The time that a link is given is one that stands still while nobody reads: a client is judged silent only by
 //! a server that listens.
 
+mod leftover;
 mod receive;
 mod send;
 
@@ -20,6 +21,7 @@ use wire::packet::PacketError;
 use wire::websocket::frame::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, Fragments, Role, WsError};
 use wire::websocket::upgrade::{self, AnswerError, RequestError, UpgradeError};
 
+use self::leftover::Leftover;
 use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
 
 pub use crate::limits::{LinkConfig, Origins};
@@ -37,13 +39,14 @@ pub struct Link {
     bytes_out: u64,
     /// Reliable bytes that the realm charged and was not told to have left.
     charged: u32,
+    /// Requests that the realm was told of and has not answered.
+    owed: u32,
     /// Codes 1 to this one were given to the client.
     codes: u16,
     phase: Phase,
     role: Role,
     is_websocket: bool,
     fragments: Fragments,
-    is_tls: bool,
     /// The realm reads no more from it.
     is_paused: bool,
     /// It has bytes that must wait for the handshake's answer.
@@ -54,18 +57,19 @@ pub struct Link {
     compresses: bool,
     /// Charges are told exactly at the next chance.
     tells_charge: bool,
-    /// HTTP bytes are queued whose leaving is to be told.
-    http_owes: bool,
-    http_ended: bool,
     rare: Option<Box<Rare>>,
 }
 
-/// What a connection has only in its first moments, in client role, or while a packet spans WebSocket frames.
+/// What a connection has only in its first moments, over HTTP, in client role, or while a packet spans WebSocket frames.
 #[derive(Debug, Default)]
 struct Rare {
     address: Box<str>,
+    is_tls: bool,
+    /// HTTP bytes are queued whose leaving is to be told.
+    http_owes: bool,
+    http_ended: bool,
     /// The rest of WebSocket frames: a packet that spans them, or packets beyond the budget.
-    joined: Vec<u8>,
+    joined: Leftover,
     /// Of an HTTP head so much was seen to have no end.
     head_seen: usize,
     client: Option<Client>,
@@ -104,6 +108,8 @@ pub enum Phase {
     Greeting,
     /// Data flows.
     Ready,
+    /// The client sends no more, and is still owed answers.
+    Ended,
     /// What is queued is being sent; what comes is thrown away.
     Closing,
     /// Over.
@@ -203,20 +209,18 @@ impl Link {
             bytes_in: 0,
             bytes_out: 0,
             charged: 0,
+            owed: 0,
             codes: 0,
             phase,
             role,
             is_websocket: false,
             fragments: Fragments::default(),
-            is_tls: false,
             is_paused: false,
             waits: false,
             is_silent: false,
             deadline_moved: false,
             compresses: false,
             tells_charge: false,
-            http_owes: false,
-            http_ended: false,
             rare: Some(Box::new(rare)),
         }
     }
@@ -238,7 +242,7 @@ impl Link {
 
     /// TLS has begun under this link.
     pub fn mark_tls(&mut self) {
-        self.is_tls = true;
+        self.rare_half().is_tls = true;
     }
 
     /// Other settings, from now on.
@@ -300,7 +304,7 @@ impl Link {
         out: &mut impl Outbox,
     ) -> Result<(), Close> {
         let result = if let Down::Answers { packets, count, .. } = *down {
-            self.answer(log.bytes(packets), count, out)
+            self.answer(now, log.bytes(packets), count, ups, out)
         } else {
             self.obey(now, down, log, ups, out)
         };
@@ -333,8 +337,7 @@ impl Link {
             self.tells_charge = false;
             ups.push(Up::Sent { link: self.id, bytes: gone });
         }
-        if self.http_owes && queued == 0 {
-            self.http_owes = false;
+        if self.phase == Phase::Http && queued == 0 && std::mem::take(&mut self.rare_half().http_owes) {
             ups.push(Up::HttpDrained { link: self.id });
         }
     }
@@ -342,10 +345,14 @@ impl Link {
     /// The peer sends no more.
     pub fn handle_eof(&mut self, now: Nanos, ups: &mut UpLog) {
         if self.phase == Phase::Http {
-            if !std::mem::replace(&mut self.http_ended, true) {
+            if !std::mem::replace(&mut self.rare_half().http_ended, true) {
                 ups.push(Up::HttpEnded { link: self.id });
             }
             return;
+        }
+        // Behind a WebSocket's close frame stands nothing, and without one its end is no good one.
+        if self.phase == Phase::Ready && self.owed > 0 && !self.is_websocket {
+            return self.enter(Phase::Ended, now.saturating_add(self.config.drain_timeout));
         }
         let is_kicked = self.client_half().is_some_and(|client| client.is_kicked);
         let why = if is_kicked { Close::Kicked } else { Close::Left };
@@ -355,6 +362,9 @@ impl Link {
 
     /// The link is over at once: its socket failed, or has to go.
     pub fn handle_end(&mut self, now: Nanos, why: Close, ups: &mut UpLog) {
+        // One that left without waiting for its answers resets the connection when they come.
+        let has_left = self.phase == Phase::Ended && why == Close::Reset;
+        let why = if has_left { Close::Left } else { why };
         self.begin_closing(now, why, ups);
         self.enter(Phase::Closed, Nanos::MAX);
     }
@@ -369,6 +379,10 @@ impl Link {
         match self.phase {
             Phase::Ready => self.judge_silence(now, ups).and_then(|()| self.beat(now, ups, out)),
             _ if now < self.due => Ok(()),
+            Phase::Ended => {
+                self.begin_closing(now, Close::Left, ups);
+                Ok(())
+            }
             Phase::Closing => {
                 self.enter(Phase::Closed, Nanos::MAX);
                 Ok(())
@@ -410,7 +424,12 @@ impl Link {
 
     /// Whether complete packets are left beyond the budget, that [`Link::handle_bytes`] takes without further bytes.
     pub fn has_leftover(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| self.is_packet_next(&rare.joined))
+        self.rare.as_ref().is_some_and(|rare| self.is_packet_next(rare.joined.rest()))
+    }
+
+    /// Bytes of WebSocket frames that it keeps.
+    pub fn buffered(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.joined.rest().len())
     }
 
     /// Whether the protocol is not known yet: the first bytes may be TLS.
@@ -465,7 +484,7 @@ impl Link {
         (self.is_paused, self.waits, self.is_silent) = (false, false, false);
         match &mut self.rare {
             // A client's last frames are masked, too.
-            Some(rare) if rare.client.is_some() => rare.joined = Vec::new(),
+            Some(rare) if rare.client.is_some() => rare.joined = Leftover::default(),
             rare => *rare = None,
         }
         self.enter(Phase::Closing, now.saturating_add(patience));
@@ -640,3 +659,13 @@ const CHARGE_TOLD_BYTES: u32 = 32 * 1024;
 const STALE_HEARTBEATS: Nanos = 2;
 /// How long an HTTP client may take for the last window of its answer: as the HTTP side gives it for each.
 const HTTP_DRAIN_NANOS: Nanos = 60 * 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_link_is_small() {
+        assert!(size_of::<Link>() <= 80, "{} bytes", size_of::<Link>());
+    }
+}

@@ -1,5 +1,7 @@
 //! Where a link puts what is to be sent: whole packets, each with its class. Joining them is the socket's business.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wire::message::{self, MessageKind, ROUTE_BYTES_MAX};
 use wire::packet::{self, HEADER_BYTES, PacketKind};
@@ -24,7 +26,7 @@ pub trait Outbox {
     }
 
     /// Queues a packet that others queue too.
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full>;
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full>;
 
     /// The round trip in microseconds as the system measures it; 0 where it does not. Asked once per heartbeat.
     fn rtt_us(&self) -> u32 {
@@ -37,11 +39,11 @@ pub trait Outbox {
 #[error("the queue is full")]
 pub struct Full;
 
-/// A push to many: encoded once, for all framings.
+/// A push to many: encoded once, for all framings. In every queue it is one pointer, not the four words of a `Bytes`.
 #[derive(Clone, Debug)]
 pub struct SharedPush {
-    pub(crate) websocket: Bytes,
-    pub(crate) raw: Bytes,
+    pub(crate) websocket: Arc<Bytes>,
+    pub(crate) raw: Arc<Bytes>,
     pub(crate) charge: u32,
 }
 
@@ -64,7 +66,11 @@ impl SharedPush {
         }
         let websocket = Bytes::from(bytes);
         let raw = websocket.slice(frame.as_slice().len()..);
-        Self { websocket, raw, charge: event::charge(route.len(), body.len()) }
+        Self {
+            websocket: Arc::new(websocket),
+            raw: Arc::new(raw),
+            charge: event::charge(route.len(), body.len()),
+        }
     }
 }
 

@@ -10,16 +10,17 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, Serializer, ServerHandshake};
+use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, SchemaAnswer, Serializer, ServerHandshake};
 use wire::json_text::escape_ascii;
 
 use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::route::RouteTable;
-use crate::session::{Session, Sessions, State};
+use crate::session::{SchemaWanted, Session, Sessions, State};
 use crate::timer::{Fired, Wheel};
 
+pub use self::send::Bodies;
 pub use crate::group::GroupKey;
 pub use crate::session::SessionKey;
 pub use crate::timer::TimerKey;
@@ -45,6 +46,8 @@ pub struct RealmConfig {
     pub down_bytes_max: usize,
     /// A new login of the same uid replaces the old session; else it is refused.
     pub replace: bool,
+    /// Messages that do not decode, in a minute, beyond which a client is closed.
+    pub bad_messages_max: u16,
 }
 
 impl Default for RealmConfig {
@@ -59,6 +62,7 @@ impl Default for RealmConfig {
             queue_bytes_max: 1 << 20,
             down_bytes_max: 64 << 20,
             replace: true,
+            bad_messages_max: 60,
         }
     }
 }
@@ -70,6 +74,17 @@ pub struct Admitted {
     pub session: SessionKey,
     /// Its [`Session::queued_bytes`].
     pub queued_bytes: u32,
+    /// Its [`Session::serializer`].
+    pub serializer: Serializer,
+}
+
+/// The messages of the game, told to clients that ask.
+#[derive(Clone, Debug)]
+pub struct SchemaDocument {
+    /// A client that has the document of this digest does not get it again.
+    pub digest: String,
+    /// JSON text; the digest is in it, too.
+    pub json: String,
 }
 
 /// What the game has to know.
@@ -178,6 +193,7 @@ pub struct Realm {
     config: RealmConfig,
     heartbeat: NonZeroU32,
     routes: Arc<RouteTable>,
+    schema: Option<SchemaDocument>,
     sessions: Sessions,
     /// Which session a link belongs to, by reactor and slot.
     links: Vec<Vec<Place>>,
@@ -192,6 +208,8 @@ pub struct Realm {
     targets: Vec<Targets>,
     stats: RealmStats,
     last_id: u64,
+    /// Whose message was let in last.
+    spoke_last: SessionKey,
 }
 
 #[derive(Clone, Copy)]
@@ -207,6 +225,7 @@ impl Realm {
         Self {
             heartbeat: NonZeroU32::new(config.heartbeat_seconds).unwrap_or(NonZeroU32::MIN),
             routes,
+            schema: None,
             sessions: Sessions::default(),
             links: vec![Vec::new(); reactors],
             uids: HashMap::new(),
@@ -219,6 +238,7 @@ impl Realm {
             targets: vec![Targets::default(); reactors],
             stats: RealmStats::default(),
             last_id: 0,
+            spoke_last: SessionKey { slot: NOBODY, generation: 0 },
             config,
         }
     }
@@ -226,6 +246,17 @@ impl Realm {
     /// Another table of routes; the numbers of the old one stay.
     pub fn set_routes(&mut self, routes: Arc<RouteTable>) {
         self.routes = routes;
+    }
+
+    /// Another schema, for handshakes from now on.
+    pub fn set_schema(&mut self, schema: Option<SchemaDocument>) {
+        self.schema = schema;
+    }
+
+    /// Whether any client has this serializer.
+    #[inline]
+    pub fn speaks(&self, serializer: Serializer) -> bool {
+        self.sessions.speaks(serializer)
     }
 
     // -- from the links ----------------------------------------------------------------------------------------------
@@ -262,7 +293,7 @@ impl Realm {
             }
             Up::Meter { link, bytes_in, bytes_out, rtt_us, quiet } => {
                 if let Some((_, entry)) = self.of(link) {
-                    let [before_in, before_out] = entry.bytes_before;
+                    let [before_in, before_out] = entry.rare().map_or([0; 2], |rare| rare.bytes_before);
                     (entry.bytes_in, entry.bytes_out) = (before_in + bytes_in, before_out + bytes_out);
                     entry.rtt_us = rtt_us;
                     entry.last_heard = entry.last_heard.max(now.saturating_sub(quiet));
@@ -294,11 +325,19 @@ impl Realm {
         request: Option<u32>,
         body_len: usize,
     ) -> Option<Admitted> {
-        let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
-        if place.generation != link.generation() {
-            return None;
-        }
-        let (key, session) = self.sessions.at_mut(place.session)?;
+        // Most messages follow another of their link.
+        let (key, session) = match self.sessions.get_mut(self.spoke_last) {
+            Some(session) if session.link == Some(link) => (self.spoke_last, session),
+            _ => {
+                let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
+                if place.generation != link.generation() {
+                    return None;
+                }
+                let (key, session) = self.sessions.at_mut(place.session)?;
+                self.spoke_last = key;
+                (key, session)
+            }
+        };
         if session.state != State::Active || session.doomed {
             return None;
         }
@@ -307,14 +346,30 @@ impl Realm {
         session.bytes_in += body_len as u64;
         self.stats.messages_in += 1;
         if let Some(id) = request
-            && !session.in_flight.is_empty()
-            && session.in_flight.contains(&id)
+            && session.is_in_flight(id)
         {
             session.doomed = true;
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
             return None;
         }
-        Some(Admitted { session: key, queued_bytes: session.charge })
+        Some(Admitted { session: key, queued_bytes: session.charge, serializer: session.serializer })
+    }
+
+    /// A message of this session was not what its route takes. Beyond `bad_messages_max` in a minute its link is closed.
+    pub fn bad_message(&mut self, now: Nanos, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let minute = (now / MINUTE) as u16;
+        if session.bad_minute != minute {
+            (session.bad, session.bad_minute) = (0, minute);
+        }
+        session.bad = session.bad.saturating_add(1);
+        if session.bad > self.config.bad_messages_max
+            && !session.doomed
+            && let Some(link) = session.link
+        {
+            session.doomed = true;
+            self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::BadMessages });
+        }
     }
 
     /// The session of a link, if it has one.
@@ -330,10 +385,7 @@ impl Realm {
     /// The request stays unanswered beyond the dispatch that brought it: its id is in flight until it is answered.
     pub fn defer(&mut self, session: SessionKey, id: u32) {
         if let Some(session) = self.sessions.get_mut(session) {
-            // One that waited for its turn is in flight already.
-            if !session.in_flight.contains(&id) {
-                session.in_flight.push(id);
-            }
+            session.defer(id);
         }
     }
 
@@ -374,23 +426,17 @@ impl Realm {
         }
         let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
         let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
-        for timer in [guest.timer.take(), session.timer.take()].into_iter().flatten() {
+        for timer in [guest.take_timer(), session.take_timer()].into_iter().flatten() {
             self.wheel.cancel(timer);
         }
-        session.link = guest.link;
-        session.serializer = guest.serializer;
-        session.transport = guest.transport;
-        session.tls = guest.tls;
-        session.address = guest.address;
-        session.has_gs = guest.has_gs;
-        session.wants_dict = guest.wants_dict;
-        session.last_heard = guest.last_heard;
-        session.bytes_before = [session.bytes_in, session.bytes_out];
-        session.rtt_us = 0;
+        let groups = guest.take_groups();
+        let serializer = guest.serializer;
+        session.take_link_of(guest);
         if let Some(link) = session.link {
             self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
         }
-        for group in guest.groups {
+        self.sessions.set_serializer(key, serializer);
+        for group in groups {
             self.groups.remove(group, newcomer);
         }
         self.events.push_back(Event::Gone { session: newcomer });
@@ -455,7 +501,7 @@ impl Realm {
         };
         let is_new = self.groups.add(group, key);
         if is_new {
-            session.groups.push(group);
+            session.rare_mut().groups.push(group);
         }
         is_new
     }
@@ -466,7 +512,7 @@ impl Realm {
             return false;
         }
         if let Some(session) = self.sessions.get_mut(key) {
-            session.groups.retain(|&other| other != group);
+            session.rare_mut().groups.retain(|&other| other != group);
         }
         true
     }
@@ -568,34 +614,9 @@ impl Realm {
     fn open(&mut self, now: Nanos, link: LinkId, transport: Transport, tls: bool, address: &[u8]) {
         self.last_id += 1;
         let id = u64::from(self.config.node & NODE_MASK) << COUNTER_BITS | self.last_id & COUNTER_MASK;
-        let key = self.sessions.insert(Session {
-            link: Some(link),
-            state: State::Connecting,
-            serializer: self.config.serializer,
-            transport,
-            tls,
-            answered: false,
-            acked: false,
-            joined: false,
-            doomed: false,
-            wants_dict: false,
-            has_gs: false,
-            charge: 0,
-            last_heard: now,
-            messages_in: 0,
-            messages_out: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            bytes_before: [0; 2],
-            in_flight: Vec::new(),
-            id,
-            connected_at: now,
-            rtt_us: 0,
-            timer: None,
-            uid: None,
-            address: String::from_utf8_lossy(address).into(),
-            groups: Vec::new(),
-        });
+        let address = String::from_utf8_lossy(address);
+        let serializer = self.config.serializer;
+        let key = self.sessions.insert(Session::new(now, id, link, transport, tls, serializer, &address));
         let places = &mut self.links[usize::from(link.reactor())];
         let slot = link.slot() as usize;
         if places.len() <= slot {
@@ -616,17 +637,24 @@ impl Realm {
         };
         let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.timer = Some(timer);
-        let is_javascript = handshake.is_javascript();
+        session.rare_mut().timer = Some(timer);
+        let mut serializer = self.config.serializer;
         match &handshake.gs {
             Some(gs) => {
                 session.has_gs = true;
-                session.wants_dict = gs.dict;
-                session.serializer = gs.serializer.unwrap_or(self.config.serializer);
+                let rare = session.rare_mut();
+                rare.wants_dict = gs.dict;
+                rare.schema = match (&gs.schema, &self.schema) {
+                    (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,
+                    (Some(_), Some(_)) => SchemaWanted::Document,
+                    _ => SchemaWanted::No,
+                };
+                serializer = gs.serializer.unwrap_or(serializer);
             }
-            None if is_javascript => session.serializer = Serializer::Json,
+            None if handshake.is_javascript() => serializer = Serializer::Json,
             None => {}
         }
+        self.sessions.set_serializer(key, serializer);
         let user = handshake.user.unwrap_or_else(|| "{}".to_owned()).into_bytes();
         self.events.push_back(Event::Authenticate { session: key, user });
     }
@@ -642,16 +670,26 @@ impl Realm {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = session.link else { return };
         session.answered = true;
-        if let Some(timer) = session.timer.take() {
+        if let Some(timer) = session.take_timer() {
             self.wheel.cancel(timer);
         }
-        let codes = if session.wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
+        // Asked for by this link, and answered now.
+        let rare = session.rare_mut();
+        let (wants_dict, schema_wanted) =
+            (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.schema));
+        session.shed_rare();
+        let codes = if wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();
+        let schema = match (&self.schema, schema_wanted) {
+            (Some(schema), SchemaWanted::Document) => Some(SchemaAnswer::Document(&schema.json)),
+            (Some(schema), SchemaWanted::Current) => Some(SchemaAnswer::Current(&schema.digest)),
+            _ => None,
+        };
         let body = ServerHandshake {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: session.has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
+            gs: session.has_gs.then(|| GsAnswer { session: session.id, schema, ..GsAnswer::default() }),
             user: "{}",
         }
         .to_bytes();
@@ -689,13 +727,14 @@ impl Realm {
 
     fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
         self.stats.unknown_routes += 1;
-        let Some(id) = request else {
-            self.admit(now, link, None, 0);
-            return;
-        };
-        if let Some(Admitted { session: key, .. }) = self.admit(now, link, Some(id), 0) {
-            let text = format!("no handler for route {:?}", String::from_utf8_lossy(route));
-            self.respond_error(key, link, id, "GS-404", &text, &[]);
+        let Some(Admitted { session: key, .. }) = self.admit(now, link, request, 0) else { return };
+        let route = String::from_utf8_lossy(route);
+        let text = format!("no handler for route {route:?}");
+        match request {
+            Some(id) => self.respond_error(key, link, id, "GS-404", &text, &[]),
+            None => {
+                self.refuse_notify(key, link, "GS-404", &text, &[("route".to_owned(), route.into_owned())])
+            }
         }
     }
 
@@ -724,7 +763,7 @@ impl Realm {
         session.link = None;
         (session.answered, session.acked, session.doomed) = (false, false, false);
         session.charge = 0;
-        session.in_flight = Vec::new();
+        session.forget_in_flight();
         if was_active {
             self.events.push_back(Event::Dropped { session: key });
         }
@@ -735,17 +774,17 @@ impl Realm {
         }
         let timer = self.wheel.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
         if let Some(session) = self.sessions.get_mut(key) {
-            session.timer = Some(timer);
+            session.rare_mut().timer = Some(timer);
         }
     }
 
     /// `authenticate` did not answer in time, or nobody came back.
     fn session_due(&mut self, slot: u32, timer: TimerKey) {
         let Some((key, session)) = self.sessions.at_mut(slot) else { return };
-        if session.timer != Some(timer) {
+        if session.rare().and_then(|rare| rare.timer) != Some(timer) {
             return;
         }
-        session.timer = None;
+        session.take_timer();
         if session.state == State::Pending {
             self.end(key, Left::Lost, None);
             return;
@@ -765,9 +804,9 @@ impl Realm {
         };
         session.state = State::Closed;
         session.charge = 0;
-        session.in_flight = Vec::new();
-        let (link, timer, joined) = (session.link.take(), session.timer.take(), session.joined);
-        let groups = std::mem::take(&mut session.groups);
+        session.forget_in_flight();
+        let (link, timer, joined) = (session.link.take(), session.take_timer(), session.joined);
+        let groups = session.take_groups();
         if let Some(uid) = &session.uid
             && self.uids.get(uid) == Some(&key)
         {
@@ -839,17 +878,6 @@ impl Session {
         self.charge = total;
         true
     }
-
-    /// A request is in flight no more.
-    #[inline]
-    fn answer_is_given(&mut self, id: u32) {
-        self.messages_out += 1;
-        if !self.in_flight.is_empty()
-            && let Some(place) = self.in_flight.iter().position(|&other| other == id)
-        {
-            self.in_flight.swap_remove(place);
-        }
-    }
 }
 
 /// ASCII, as everything toward JavaScript.
@@ -858,6 +886,7 @@ fn kick_body(reason: &str) -> Vec<u8> {
     escape_ascii(json.as_bytes()).into_owned()
 }
 
+const MINUTE: Nanos = 60_000_000_000;
 /// A place of a link that has no session.
 const NOBODY: u32 = u32::MAX;
 /// The payload of a timer that is the game's; a session's is its slot.

@@ -1,9 +1,11 @@
 //! One person on this server. A session is never its link: links come and go under it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use wire::handshake::Serializer;
 
+use crate::address::Address;
 use crate::event::{LinkId, Nanos, Transport};
 use crate::group::GroupKey;
 use crate::timer::TimerKey;
@@ -54,6 +56,16 @@ impl State {
     }
 }
 
+/// Whether a client asked for the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SchemaWanted {
+    #[default]
+    No,
+    /// And has the current one.
+    Current,
+    Document,
+}
+
 /// What is known of one person.
 #[derive(Debug)]
 pub struct Session {
@@ -71,29 +83,88 @@ pub struct Session {
     pub(crate) joined: bool,
     /// The link was told to close: nothing counts any more.
     pub(crate) doomed: bool,
-    pub(crate) wants_dict: bool,
+    /// Its handshake had a `sys.gs`: it knows what we add to the protocol.
     pub(crate) has_gs: bool,
+    /// So many requests of this link wait for their answer beyond the dispatch that brought them; [`Rare`] says which.
+    in_flight: u32,
     pub(crate) charge: u32,
+    /// Messages that did not decode, in the minute of this number.
+    pub(crate) bad: u16,
+    pub(crate) bad_minute: u16,
     pub(crate) last_heard: Nanos,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    /// In and out, of the links before this one.
-    pub(crate) bytes_before: [u64; 2],
-    /// Requests of this link that wait for their answer beyond the dispatch that brought them.
-    pub(crate) in_flight: Vec<u32>,
 
     pub(crate) id: u64,
     pub(crate) connected_at: Nanos,
     pub(crate) rtt_us: u32,
-    pub(crate) timer: Option<TimerKey>,
     pub(crate) uid: Option<Arc<str>>,
-    pub(crate) address: Box<str>,
-    pub(crate) groups: Vec<GroupKey>,
+    address: Address,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few sessions have at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// Until `authenticate` has answered, or a client has come back.
+    pub timer: Option<TimerKey>,
+    /// What its client's handshake asked for.
+    pub wants_dict: bool,
+    pub schema: SchemaWanted,
+    pub groups: Vec<GroupKey>,
+    /// Bytes in and out, of the links before this one.
+    pub bytes_before: [u64; 2],
+    in_flight: Vec<u32>,
+    /// If it is no [`Address`].
+    address: Box<str>,
 }
 
 impl Session {
+    /// One whose link has just come.
+    pub(crate) fn new(
+        now: Nanos,
+        id: u64,
+        link: LinkId,
+        transport: Transport,
+        tls: bool,
+        serializer: Serializer,
+        address: &str,
+    ) -> Self {
+        let mut session = Self {
+            link: Some(link),
+            state: State::Connecting,
+            serializer,
+            transport,
+            tls,
+            answered: false,
+            acked: false,
+            joined: false,
+            doomed: false,
+            has_gs: false,
+            in_flight: 0,
+            charge: 0,
+            bad: 0,
+            bad_minute: 0,
+            last_heard: now,
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            id,
+            connected_at: now,
+            rtt_us: 0,
+            uid: None,
+            address: Address::parse(address),
+            rare: None,
+        };
+        if session.address == Address::Other {
+            session.rare_mut().address = address.into();
+        }
+        session
+    }
+
     /// Unique over all processes whose node numbers differ.
     pub fn id(&self) -> u64 {
         self.id
@@ -125,8 +196,11 @@ impl Session {
     }
 
     /// Where its client is, as text.
-    pub fn address(&self) -> &str {
-        &self.address
+    pub fn address(&self) -> Cow<'_, str> {
+        match (self.address, &self.rare) {
+            (Address::Other, Some(rare)) => Cow::Borrowed(&rare.address),
+            (address, _) => Cow::Owned(address.to_string()),
+        }
     }
 
     /// When its first link came.
@@ -161,7 +235,7 @@ impl Session {
 
     /// Whether it is a member of a group.
     pub fn is_in(&self, group: GroupKey) -> bool {
-        self.groups.contains(&group)
+        self.rare().is_some_and(|rare| rare.groups.contains(&group))
     }
 
     /// Messages sent.
@@ -178,6 +252,88 @@ impl Session {
     pub fn link(&self) -> Option<LinkId> {
         self.link
     }
+
+    pub(crate) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    pub(crate) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Gives the memory of [`Rare`] back if there is nothing in it.
+    pub(crate) fn shed_rare(&mut self) {
+        self.rare.take_if(|rare| {
+            let Rare { timer, wants_dict, schema, groups, bytes_before, in_flight, address } = &**rare;
+            timer.is_none()
+                && !wants_dict
+                && *schema == SchemaWanted::No
+                && groups.is_empty()
+                && *bytes_before == [0; 2]
+                && in_flight.capacity() == 0 // who deferred answers once will do so again
+                && address.is_empty()
+        });
+    }
+
+    pub(crate) fn take_timer(&mut self) -> Option<TimerKey> {
+        self.rare.as_mut()?.timer.take()
+    }
+
+    pub(crate) fn take_groups(&mut self) -> Vec<GroupKey> {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.groups)).unwrap_or_default()
+    }
+
+    /// Its client comes back over the link of `guest`.
+    pub(crate) fn take_link_of(&mut self, mut guest: Session) {
+        let (bytes_in, bytes_out) = (self.bytes_in, self.bytes_out);
+        let theirs = std::mem::take(guest.rare_mut());
+        let rare = self.rare_mut();
+        (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
+        rare.bytes_before = [bytes_in, bytes_out];
+        self.has_gs = guest.has_gs;
+        self.link = guest.link;
+        self.transport = guest.transport;
+        self.tls = guest.tls;
+        self.address = guest.address;
+        self.last_heard = guest.last_heard;
+        self.rtt_us = 0;
+    }
+
+    /// Whether this request still waits for its answer.
+    #[inline]
+    pub(crate) fn is_in_flight(&self, id: u32) -> bool {
+        self.in_flight > 0 && self.rare().is_some_and(|rare| rare.in_flight.contains(&id))
+    }
+
+    /// A request is in flight until it is answered.
+    pub(crate) fn defer(&mut self, id: u32) {
+        // One that waited for its turn is in flight already.
+        if !self.is_in_flight(id) {
+            self.rare_mut().in_flight.push(id);
+            self.in_flight += 1;
+        }
+    }
+
+    /// A request is in flight no more.
+    #[inline]
+    pub(crate) fn answer_is_given(&mut self, id: u32) {
+        self.messages_out += 1;
+        if self.in_flight > 0
+            && let Some(rare) = &mut self.rare
+            && let Some(place) = rare.in_flight.iter().position(|&other| other == id)
+        {
+            rare.in_flight.swap_remove(place);
+            self.in_flight -= 1;
+        }
+    }
+
+    /// No request is in flight: their link is gone.
+    pub(crate) fn forget_in_flight(&mut self) {
+        self.in_flight = 0;
+        if let Some(rare) = &mut self.rare {
+            rare.in_flight = Vec::new();
+        }
+    }
 }
 
 /// All sessions, by key.
@@ -185,6 +341,8 @@ impl Session {
 pub(crate) struct Sessions {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// How many have each serializer, in the order of [`Serializer`].
+    speaking: [u32; 2],
 }
 
 struct Slot {
@@ -200,6 +358,7 @@ impl Sessions {
         });
         let place = &mut self.slots[slot as usize];
         place.generation = place.generation.wrapping_add(1);
+        self.speaking[session.serializer as usize] += 1;
         place.session = Some(session);
         SessionKey { slot, generation: place.generation }
     }
@@ -208,7 +367,22 @@ impl Sessions {
         let slot = self.slots.get_mut(key.slot as usize)?;
         let session = slot.session.take_if(|_| slot.generation == key.generation)?;
         self.free.push(key.slot);
+        self.speaking[session.serializer as usize] -= 1;
         Some(session)
+    }
+
+    /// Sets how a client wants bodies written.
+    pub fn set_serializer(&mut self, key: SessionKey, serializer: Serializer) {
+        let Some(session) = self.get_mut(key) else { return };
+        let old = std::mem::replace(&mut session.serializer, serializer);
+        self.speaking[old as usize] -= 1;
+        self.speaking[serializer as usize] += 1;
+    }
+
+    /// Whether any client has this serializer.
+    #[inline]
+    pub fn speaks(&self, serializer: Serializer) -> bool {
+        self.speaking[serializer as usize] > 0
     }
 
     #[inline]
@@ -261,6 +435,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         println!("session: {} bytes", size_of::<Slot>());
-        assert!(size_of::<Slot>() <= 216, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 144, "{}", size_of::<Slot>());
     }
 }

@@ -41,7 +41,7 @@ impl Outbox for Socket {
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, _: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u32, _: &Arc<Bytes>) -> Result<(), Full> {
         unreachable!("nobody is pushed to")
     }
 }

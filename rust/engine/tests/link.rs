@@ -665,7 +665,7 @@ fn a_whole_conversation_however_the_stream_is_cut() {
             pair.advance(secs(100));
             let session = pair.session();
             pair.server.realm.push(session, Class::Reliable, 0, "onMove", b"{}").unwrap();
-            pair.server.realm.push_all(None, Class::Reliable, 0, "onAll", b"");
+            pair.server.realm.push_all(None, Class::Reliable, 0, "onAll", &b""[..]);
             pair.server.realm.kick(pair.now(), session, "enough");
             pair.run();
             let e = "e".repeat(300);

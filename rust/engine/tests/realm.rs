@@ -4,8 +4,12 @@ mod common;
 
 use common::{Authenticate, HANDSHAKE, SECOND, START, Server, Setup, hex, secs, spaced};
 use engine::event::{Class, Close, Down, LinkId, Transport, Up, UpLog};
-use engine::realm::{AcceptError, Event, Left, PushError, Realm, RealmConfig, SessionClosed, SessionKey};
+use engine::realm::{
+    AcceptError, Bodies, Event, Left, PushError, Realm, RealmConfig, SchemaDocument, SessionClosed,
+    SessionKey,
+};
 use engine::session::State;
+use wire::handshake::Serializer;
 
 fn server() -> Server {
     Server::new(&Setup::default())
@@ -287,7 +291,7 @@ fn a_broadcast_is_one_down_for_each_reactor() {
     }
     (0..3).for_each(|reactor| realm.downs(reactor).clear());
     let skipped = realm.session_of(links[4]);
-    assert_eq!(realm.push_all(skipped, Class::Reliable, 0, "a", b"hello"), 29);
+    assert_eq!(realm.push_all(skipped, Class::Reliable, 0, "a", &b"hello"[..]), 29);
     for reactor in 0..3 {
         let downs = realm.downs(reactor);
         let [Down::Broadcast { targets, class: Class::Reliable, route, body, .. }] = downs.events[..] else {
@@ -309,8 +313,8 @@ fn a_group_is_pushed_to_and_everybody_is() {
     let red = server.realm.group("red");
     server.realm.group_add(red, bob);
     server.realm.group_add(red, ann);
-    assert_eq!(server.realm.push_group(red, Some(ann), Class::Reliable, 0, "a", b"red"), 1);
-    assert_eq!(server.realm.push_all(Some(bob), Class::Reliable, 0, "b", b"all"), 2);
+    assert_eq!(server.realm.push_group(red, Some(ann), Class::Reliable, 0, "a", &b"red"[..]), 1);
+    assert_eq!(server.realm.push_all(Some(bob), Class::Reliable, 0, "b", &b"all"[..]), 2);
     server.settle();
     let said = [ann_link, bob_link, eve_link].map(|link| spaced(&server.take(link)));
     let all = "04 00 00 06 06 01 62 61 6c 6c";
@@ -324,7 +328,7 @@ fn who_has_not_joined_is_not_pushed_to() {
     assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
     server.realm.accept(server.now, session, None).unwrap();
     assert_eq!(push(&mut server, session, b"{}"), Err(PushError::Closed));
-    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"{}"), 0);
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"{}"[..]), 0);
     server.settle();
     assert_eq!(server.take(link)[0], 1, "the answer and nothing else");
     assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
@@ -340,7 +344,7 @@ fn bodies_toward_json_clients_are_never_empty_and_others_stay_as_they_are() {
         server.send(link, &hex("02 00 00 00"));
         let session = server.realm.session_of(link).unwrap();
         push(&mut server, session, b"").unwrap();
-        server.realm.push_all(None, Class::Reliable, 0, "a", b"");
+        server.realm.push_all(None, Class::Reliable, 0, "a", &b""[..]);
         let charged = server.realm.session(session).unwrap().queued_bytes();
         assert_eq!(charged as usize, 2 * (16 + 1 + hex(push_body).len()));
         let said = spaced(&server.send(link, &hex("04 00 00 07 00 01 04 65 63 68 6f")));
@@ -358,7 +362,7 @@ fn what_is_too_long_for_a_packet_is_not_pushed() {
     assert_eq!(server.realm.push(session, Class::Reliable, 0, &route, b""), Err(PushError::TooLong));
     let body = vec![0; 1 << 24];
     assert_eq!(push(&mut server, session, &body), Err(PushError::TooLong));
-    assert_eq!(server.realm.push_all(None, Class::Latest, 0, "a", &body), 0);
+    assert_eq!(server.realm.push_all(None, Class::Latest, 0, "a", &body[..]), 0);
     server.realm.respond(session, link, 1, &body);
     server.settle();
     let said = server.take(link);
@@ -376,7 +380,7 @@ fn what_may_be_dropped_is_dropped_when_a_log_is_full() {
     assert_eq!(push(Class::Latest), Ok(()));
     assert_eq!((push(Class::Latest), push(Class::Droppable)), (Err(PushError::Full), Err(PushError::Full)));
     assert_eq!(push(Class::Reliable), Ok(()));
-    server.realm.push_all(None, Class::Droppable, 0, "a", &[0; 600]);
+    server.realm.push_all(None, Class::Droppable, 0, "a", &[0; 600][..]);
     assert_eq!((server.realm.stats().dropped, server.realm.downs(0).events.len()), (3, 2));
 }
 
@@ -396,7 +400,7 @@ fn a_cut_session_waits_for_its_grace_and_then_leaves() {
     // It is still who it is, and what is pushed goes nowhere, at no charge.
     assert_eq!((server.realm.user("ann"), members(&server, "red")), (Some(session), vec![session]));
     assert_eq!(push(&mut server, session, b"{}"), Ok(()));
-    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"{}"), 0);
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"{}"[..]), 0);
     assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
     server.advance(secs(10) - 1);
     assert_eq!(server.story(), "knocked joined dropped");
@@ -432,7 +436,7 @@ fn a_session_goes_on_with_a_new_link_once_that_is_acknowledged() {
     assert!(server.realm.session(newcomer).is_none() && members(&server, "red").is_empty());
     // Before the ack nothing may be sent, so nothing is charged.
     assert_eq!(push(&mut server, session, b"lost"), Ok(()));
-    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", b"lost"), 0);
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"lost"[..]), 0);
     assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
     assert_eq!(state(&server, session), Some(State::Pending));
     assert_eq!(spaced(&server.send(new, &hex("02 00 00 00"))), "03 00 00 00");
@@ -540,4 +544,100 @@ fn timers_of_the_game_come_in_order_and_can_be_taken_back() {
     server.advance(secs(2));
     assert_eq!(server.events, [Event::Timer { key: second }, Event::Timer { key: first }]);
     assert!(!server.realm.cancel(first));
+}
+
+// -- messages ----------------------------------------------------------------------------------------------------------
+
+/// A client with this `sys.gs`, after its acknowledgement; and what it was answered.
+fn greeted(server: &mut Server, gs: &str) -> (LinkId, SessionKey, String) {
+    let link = server.connect();
+    let handshake = format!(r#"{{"sys":{{"gs":{gs}}}}}"#);
+    let header = [1, 0, (handshake.len() >> 8) as u8, handshake.len() as u8];
+    let answer = server.send(link, &[&header[..], handshake.as_bytes()].concat());
+    server.send(link, &hex("02 00 00 00"));
+    (link, server.realm.session_of(link).unwrap(), String::from_utf8(answer[4..].to_vec()).unwrap())
+}
+
+#[test]
+fn a_broadcast_of_two_bodies_gives_each_client_its_own() {
+    let mut server = server();
+    assert!(!server.realm.speaks(Serializer::Protobuf));
+    let (json_link, json, _) = greeted(&mut server, r#"{"serializer":"json"}"#);
+    assert!(server.realm.speaks(Serializer::Json) && !server.realm.speaks(Serializer::Protobuf));
+    let (proto_link, proto, _) = greeted(&mut server, r#"{"serializer":"protobuf"}"#);
+    assert!(server.realm.speaks(Serializer::Json) && server.realm.speaks(Serializer::Protobuf));
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", Bodies::new(b"", b"[]")), 2);
+    let red = server.realm.group("red");
+    server.realm.group_add(red, json);
+    server.realm.group_add(red, proto);
+    assert_eq!(server.realm.push_group(red, None, Class::Reliable, 0, "b", Bodies::new(b"p", b"[1]")), 2);
+    server.settle();
+    assert_eq!(spaced(&server.take(json_link)), "04 00 00 05 06 01 61 5b 5d 04 00 00 06 06 01 62 5b 31 5d");
+    assert_eq!(spaced(&server.take(proto_link)), "04 00 00 03 06 01 61 04 00 00 04 06 01 62 70");
+    for link in [json_link, proto_link] {
+        end(&mut server, link, Close::Left);
+    }
+    server.story();
+    assert!(!server.realm.speaks(Serializer::Json) && !server.realm.speaks(Serializer::Protobuf));
+}
+
+#[test]
+fn a_client_that_asks_gets_the_schema_or_the_digest_of_what_it_has() {
+    let mut server = server();
+    let (_, _, none) = greeted(&mut server, r#"{"schema":""}"#);
+    assert!(!none.contains("schema") && !none.contains("digest"), "{none}");
+    let json = r#"{"digest":"d1","messages":{}}"#.to_owned();
+    server.realm.set_schema(Some(SchemaDocument { digest: "d1".to_owned(), json: json.clone() }));
+    for (gs, holds, lacks) in [
+        (r#"{"schema":""}"#, format!(r#""schema":{json}"#), ""),
+        (r#"{"schema":"d0"}"#, format!(r#""schema":{json}"#), ""),
+        (r#"{"schema":"d1"}"#, r#""digest":"d1""#.to_owned(), "schema"),
+        ("{}", String::new(), "d1"),
+        (r#"{"schema":1}"#, String::new(), "d1"),
+    ] {
+        let (_, _, answer) = greeted(&mut server, gs);
+        assert!(answer.contains(&holds), "{gs}: {answer}");
+        assert!(lacks.is_empty() || !answer.contains(lacks), "{gs}: {answer}");
+    }
+}
+
+#[test]
+fn a_refused_notify_is_told_to_those_who_know_of_it() {
+    let mut server = server();
+    let metadata = [("route".to_owned(), "Move".to_owned())];
+    let (link, session, _) = greeted(&mut server, "{}");
+    server.realm.refuse_notify(session, link, "GS-400", "no", &metadata);
+    let (old_link, old) = server.join();
+    server.take(old_link);
+    server.realm.refuse_notify(old, old_link, "GS-400", "no", &metadata);
+    server.settle();
+    let told = server.take(link);
+    assert_eq!(told[4..][..8], *b"\x06\x06$error");
+    assert_eq!(told[12..], *br#"{"code":"GS-400","msg":"no","metadata":{"route":"Move"}}"#);
+    assert_eq!(server.take(old_link), b"");
+}
+
+#[test]
+fn too_many_bad_messages_in_a_minute_close_the_link() {
+    let mut setup = Setup::default();
+    setup.realm.bad_messages_max = 3;
+    let mut server = Server::new(&setup);
+    let (link, session) = server.join();
+    let bad =
+        |server: &mut Server, count| (0..count).for_each(|_| server.realm.bad_message(server.now, session));
+    bad(&mut server, 3);
+    for _ in 0..2 {
+        server.advance(secs(30));
+        server.send(link, &hex("03 00 00 00"));
+    }
+    bad(&mut server, 3); // another minute
+    server.settle();
+    assert_eq!(
+        (state(&server, session), server.realm.stats().closed(Close::BadMessages)),
+        (Some(State::Active), 0)
+    );
+    bad(&mut server, 2); // the one too many, and one that came with it
+    server.settle();
+    assert_eq!(server.left(), [Left::Kicked]);
+    assert_eq!(server.realm.stats().closed(Close::BadMessages), 1);
 }

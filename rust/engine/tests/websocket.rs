@@ -61,7 +61,7 @@ fn each_packet_that_we_send_is_a_frame() {
     assert_eq!(server.send(link, &binary(&echo(1))), echoed(1));
     let session = server.realm.session_of(link).unwrap();
     server.realm.push(session, Class::Reliable, 0, "a", b"{}").unwrap();
-    server.realm.push_all(None, Class::Reliable, 0, "b", &[b'x'; 200]);
+    server.realm.push_all(None, Class::Reliable, 0, "b", &[b'x'; 200][..]);
     server.settle();
     let said = server.take(link);
     let start = "82 09 04 00 00 05 06 01 61 7b 7d  82 7e 00 cf 04 00 00 cb 06 01 62 78";

@@ -2,7 +2,7 @@
 
 use crate::address::Peer;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,7 +44,7 @@ impl Admission {
             }
             *here += 1;
         }
-        Ok(Admitted { admission: Some(Arc::clone(self)), peer: *peer })
+        Ok(Admitted::new(Some(Arc::clone(self)), *peer))
     }
 
     /// Connections that have a place now.
@@ -94,25 +94,34 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Admitted {
     admission: Option<Arc<Admission>>,
-    peer: Peer,
+    // A `Peer` in 20 bytes in place of 32: it lies in every idle connection. No IP: a Unix socket.
+    ip: Option<IpAddr>,
+    port: u16,
 }
 
 impl Admitted {
     /// One that we connected to ourselves: it takes nobody's place.
     pub(crate) fn outgoing(peer: Peer) -> Self {
-        Self { admission: None, peer }
+        Self::new(None, peer)
     }
 
     /// Who has the place.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.ip.map_or(Peer::Unix, |ip| Peer::Tcp(SocketAddr::new(ip, self.port)))
+    }
+
+    fn new(admission: Option<Arc<Admission>>, peer: Peer) -> Self {
+        match peer {
+            Peer::Tcp(address) => Self { admission, ip: Some(address.ip()), port: address.port() },
+            Peer::Unix => Self { admission, ip: None, port: 0 },
+        }
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         if let Some(admission) = &self.admission {
-            admission.release(&self.peer);
+            admission.release(&self.peer());
         }
     }
 }
@@ -148,6 +157,14 @@ mod tests {
         let d = admission.admit(&peer("[2001:db8::2]:3")).unwrap();
         drop((b, c, d));
         assert_eq!((admission.connections(), admission.addresses_known()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_knows_its_peer() {
+        let admission = Arc::new(Admission::new(0, 0));
+        for peer in [peer("10.0.0.1:65535"), peer("[2001:db8::1]:1"), Peer::Unix] {
+            assert_eq!(admission.admit(&peer).unwrap().peer(), peer);
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub struct PoolStats {
 
 /// A buffer on loan from a [`Pool`]. Returns itself when dropped.
 pub struct Block {
-    // One pointer wide, so that a socket which may have a block pays 8 bytes for it. `None` only inside of `drop`.
+    // One pointer wide. `None` only inside of `drop`.
     memory: Option<Box<Memory>>,
 }
 

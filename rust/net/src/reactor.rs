@@ -12,7 +12,7 @@ use crate::pool::Pool;
 use crate::queue::SendQueue;
 use crate::slots::Slots;
 pub use crate::slots::Token;
-use crate::socket::{Scratch, Socket};
+use crate::socket::{Scratch, Socket, Traffic};
 use crate::sys::{self, Epoll, Events, Foreign, Happened, Interest, Timer};
 use crate::tls::{Tls, TlsClientConfig, TlsConfig};
 use crate::waker::Waker;
@@ -20,6 +20,7 @@ use rustix::fd::{OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// What a reactor is made with.
@@ -134,10 +135,6 @@ pub struct Info {
     pub peer: Peer,
     /// Whether it speaks TLS.
     pub tls: bool,
-    /// Bytes received from the network.
-    pub bytes_in: u64,
-    /// Bytes handed to the network.
-    pub bytes_out: u64,
 }
 
 /// Counters of a [`Reactor`].
@@ -153,14 +150,36 @@ pub struct ReactorStats {
     pub refused_descriptors: u64,
     /// Other failures of accept.
     pub accept_errors: u64,
+    /// Connections that began to speak TLS.
+    pub tls: u64,
+    /// Connections that broke TLS's rules, in its handshake or later.
+    pub tls_failed: u64,
+    /// Connections whose TLS stream was cut off: its end came, and was not announced.
+    pub tls_truncated: u64,
     /// Reads of sockets.
     pub reads: u64,
     /// Flushes of sockets.
     pub flushes: u64,
     /// Waits.
     pub waits: u64,
+    /// Bytes received from the network.
+    pub bytes_in: u64,
+    /// Bytes handed to the network.
+    pub bytes_out: u64,
     /// Open sockets.
     pub open: usize,
+}
+
+impl ReactorStats {
+    #[cold]
+    fn tls_ended_by(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.tls_truncated += 1,
+            // rustls's; those of the network itself have kinds of their own.
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => self.tls_failed += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Sockets, and the wait for them. A plain value: one thread at a time polls it.
@@ -239,7 +258,7 @@ impl Reactor {
         admission: Arc<Admission>,
         tls: Option<TlsConfig>,
     ) -> io::Result<()> {
-        let index = u16::try_from(self.listening.len()).map_err(io::Error::other)?;
+        let index = u16::try_from(self.listening.len() + 1).map_err(io::Error::other)? - 1; // sockets count from 1
         self.epoll.add_exclusive(&*listener, tag(LISTENER, u32::from(index), 0))?;
         self.listening.push(Listening { listener, admission, tls, paused_until: None });
         Ok(())
@@ -399,6 +418,9 @@ impl Reactor {
         let Some(socket) = find(&mut self.sockets, token) else { return Read::Gone };
         let read = socket.read(&mut self.scratch, &self.pool, f);
         if socket.tls.is_some() {
+            if let Read::Error(error) = &read {
+                self.stats.tls_ended_by(error);
+            }
             self.after_tls(token);
         }
         read
@@ -429,7 +451,7 @@ impl Reactor {
     pub fn flush(&mut self, token: Token) -> Flush {
         self.stats.flushes += 1;
         let Some(socket) = find(&mut self.sockets, token) else { return Flush::Gone };
-        let flushed = socket.flush();
+        let flushed = socket.flush(&mut self.scratch.traffic);
         let blocked = matches!(flushed, Flush::Blocked) && !socket.awaits_handshake;
         if blocked != socket.blocked {
             socket.blocked = blocked;
@@ -466,11 +488,15 @@ impl Reactor {
         if socket.tls.is_some() {
             return Err(StartTlsError::NotPossible);
         }
-        let listening = socket.listener.and_then(|index| self.listening.get(usize::from(index)));
+        let listening = socket.listener.and_then(|number| self.listening.get(usize::from(number.get()) - 1));
         let config =
             listening.and_then(|listening| listening.tls.as_ref()).ok_or(StartTlsError::NotConfigured)?;
         let tls = Tls::server(config).map_err(io::Error::other)?;
         let started = socket.start_tls(tls, &mut self.scratch, &self.pool);
+        self.stats.tls += 1;
+        if let Err(error) = &started {
+            self.stats.tls_ended_by(error);
+        }
         self.flush(token); // the answer, or the alert
         self.after_tls(token);
         Ok(started?)
@@ -479,7 +505,7 @@ impl Reactor {
     /// Tells the peer that we send no more. What is queued should have been flushed before.
     pub fn shutdown_write(&mut self, token: Token) {
         if let Some(socket) = find(&mut self.sockets, token) {
-            socket.shutdown_write();
+            socket.shutdown_write(&mut self.scratch.traffic);
         }
     }
 
@@ -494,7 +520,7 @@ impl Reactor {
     /// the last thing that we sent with it, be it the reason.) For the caller the socket is gone. Flush before.
     pub fn linger(&mut self, token: Token) {
         let Some(socket) = find(&mut self.sockets, token) else { return };
-        socket.shutdown_write();
+        socket.shutdown_write(&mut self.scratch.traffic);
         if socket.ended || socket.connecting {
             self.sockets.remove(token);
             return;
@@ -513,12 +539,7 @@ impl Reactor {
     /// What is known about a socket.
     pub fn info(&self, token: Token) -> Option<Info> {
         let socket = self.sockets.find(token).filter(|socket| !socket.lingering)?;
-        Some(Info {
-            peer: socket.peer(),
-            tls: socket.tls.is_some(),
-            bytes_in: socket.bytes_in,
-            bytes_out: socket.bytes_out,
-        })
+        Some(Info { peer: socket.peer(), tls: socket.tls.is_some() })
     }
 
     /// The round trip to the peer as the kernel measures it, by one system call. `None` on Unix sockets.
@@ -534,7 +555,8 @@ impl Reactor {
 
     /// Counters.
     pub fn stats(&self) -> ReactorStats {
-        ReactorStats { open: self.sockets.len(), ..self.stats }
+        let Traffic { bytes_in, bytes_out } = self.scratch.traffic;
+        ReactorStats { open: self.sockets.len(), bytes_in, bytes_out, ..self.stats }
     }
 
     /// Where buffers come from.
@@ -660,7 +682,7 @@ impl Reactor {
                 }
             };
             let mut socket = Socket::new(fd, admitted, self.queue_bytes_max);
-            socket.listener = Some(index);
+            socket.listener = NonZeroU16::new(index + 1);
             match self.insert(socket) {
                 Ok(token) => {
                     self.stats.accepted += 1;

@@ -63,7 +63,7 @@ proptest! {
             let end = stream.len().min(at + cuts.next().unwrap());
             client.write_all(&stream[at..end]).unwrap();
             at = end;
-            while reactor.info(token).unwrap().bytes_in < at as u64 {
+            while reactor.stats().bytes_in < at as u64 {
                 prop_assert_eq!(poll(&mut reactor), [Ready::Readable(token)]);
                 read_all(&mut reactor, token, budget, &mut items);
                 prop_assert!(reactor.pool().stats().out <= 1);

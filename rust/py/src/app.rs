@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, Nanos};
 use engine::link::{LinkConfig, Origins};
-use engine::realm::{RealmConfig, TimerKey};
+use engine::realm::{RealmConfig, SchemaDocument, TimerKey};
 use engine::route::RouteTable;
 use net::address::Address;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::{PyKeyError, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList};
 use server::options::Options;
 use server::record::Recorder;
 use server::turn::Server;
@@ -24,12 +24,12 @@ use crate::dispatch;
 use crate::error::CONFIG_ERROR;
 use crate::guest::Guest;
 use crate::handler::Table;
+use crate::push::Push;
 use crate::replay;
 use crate::scope::Scope;
 use crate::session::Session;
 use crate::state::{Hooks, State};
 use crate::stats;
-use crate::value::{self, Body};
 
 /// The state of one server, shared by `Core` and its sessions.
 pub struct Shared {
@@ -98,7 +98,7 @@ impl Core {
     fn may_stay(&self, until: Option<Nanos>) -> PyResult<bool> {
         let state = self.enter()?;
         let is_due = until.is_some_and(|until| until == 0 || net::sys::monotonic_now() >= until);
-        Ok(!is_due && !state.server.has_foreign() && !state.is_deserted())
+        Ok(!is_due && !state.server.has_foreign() && !state.is_deserted() && !state.has_failed())
     }
 
     fn tell(&self, link: u64, down: impl FnOnce(LinkId) -> Down) -> PyResult<()> {
@@ -119,8 +119,17 @@ impl Core {
     ) -> PyResult<Self> {
         let options = Settings(options).options()?;
         let server = Server::new(options)?;
-        let hooks =
-            Hooks { session_class, failed, fire, http: None, steps: None, guest: None, on_empty: None };
+        let hooks = Hooks {
+            session_class,
+            failed,
+            fire,
+            learn: None,
+            http: None,
+            steps: None,
+            guest: None,
+            on_empty: None,
+            on_failure: None,
+        };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
 
@@ -128,18 +137,42 @@ impl Core {
 
     fn bind(&self, py: Python<'_>, handlers: Vec<Bound<'_, PyAny>>, rust_echo: bool) -> PyResult<()> {
         let mut routes = RouteTable::clone(self.enter()?.server.routes());
-        let table = Table::new(py, &handlers, &mut routes)?;
+        let (table, batches) = Table::new(py, &handlers, &mut routes)?;
         let mut state = self.enter()?;
         state.rust_echo = if rust_echo { routes.lookup("echo") } else { None };
         state.server.set_routes(routes);
-        let old = std::mem::replace(&mut state.table, table);
+        let known = std::mem::take(&mut state.known);
+        let old = (
+            std::mem::replace(&mut state.table, table),
+            std::mem::replace(&mut state.batches, batches),
+            known,
+        );
         drop(state);
         drop(old); // may run Python
         Ok(())
     }
 
+    /// What clients are told of the game's messages, as JSON, with its digest; `None`: nothing.
+    #[pyo3(signature = (document))]
+    fn set_schema(&self, document: Option<(String, String)>) -> PyResult<()> {
+        let document = document.map(|(digest, json)| SchemaDocument { digest, json });
+        self.enter()?.server.realm.set_schema(document);
+        Ok(())
+    }
+
+    /// Called with each class of messages that is pushed, once; says its route.
+    fn set_learn(&self, learn: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.learn = Some(learn);
+        Ok(())
+    }
+
     fn set_http(&self, host: Py<PyAny>) -> PyResult<()> {
         self.enter()?.hooks.http = Some(host);
+        Ok(())
+    }
+
+    fn set_on_failure(&self, on_failure: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.on_failure = Some(on_failure);
         Ok(())
     }
 
@@ -245,9 +278,16 @@ impl Core {
         let mut state = self.enter()?;
         let ready: Vec<_> = state.server.take_foreign().collect();
         let on_empty = if state.is_deserted() { state.hooks.on_empty.take() } else { None };
+        let failure = match state.server.failure() {
+            Some(why) => state.hooks.on_failure.take().map(|on_failure| (on_failure, why)),
+            None => None,
+        };
         drop(state);
         if let Some(on_empty) = on_empty {
             on_empty.call0(py)?;
+        }
+        if let Some((on_failure, why)) = failure {
+            on_failure.call1(py, (why,))?;
         }
         match guest {
             Some(guest) if !ready.is_empty() => guest.keys(py, &ready),
@@ -305,14 +345,15 @@ impl Core {
     fn broadcast(
         &self,
         py: Python<'_>,
-        route: &Bound<'_, PyString>,
-        body: &Bound<'_, PyAny>,
+        route: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
     ) -> PyResult<usize> {
-        let body = Body::new(body)?;
-        let route = value::route(route)?;
+        let push = Push::new(&self.shared, route, body)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
-        Ok(self.enter()?.server.realm.push_all(skip, Class::Reliable, 0, route, body.as_bytes()))
+        push.with_bodies(&self.shared, |state, bodies| {
+            state.server.realm.push_all(skip, Class::Reliable, 0, push.route(), bodies)
+        })
     }
 
     fn group_add(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
@@ -342,17 +383,17 @@ impl Core {
         &self,
         py: Python<'_>,
         name: &str,
-        route: &Bound<'_, PyString>,
-        body: &Bound<'_, PyAny>,
+        route: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
     ) -> PyResult<usize> {
-        let body = Body::new(body)?;
-        let route = value::route(route)?;
+        let push = Push::new(&self.shared, route, body)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
-        let mut state = self.enter()?;
-        let realm = &mut state.server.realm;
-        let Some(group) = realm.find_group(name) else { return Ok(0) };
-        Ok(realm.push_group(group, skip, Class::Reliable, 0, route, body.as_bytes()))
+        push.with_bodies(&self.shared, |state, bodies| {
+            let realm = &mut state.server.realm;
+            let Some(group) = realm.find_group(name) else { return 0 };
+            realm.push_group(group, skip, Class::Reliable, 0, push.route(), bodies)
+        })
     }
 
     fn group_has(&self, py: Python<'_>, name: &str, session: &Bound<'_, Session>) -> PyResult<bool> {
@@ -461,6 +502,7 @@ impl<'py> Settings<'_, 'py> {
             auth_timeout: self.nanos("auth_timeout")?,
             resume_grace: self.nanos("resume_grace")?,
             queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
+            bad_messages_max: self.read("bad_messages_max")?,
             ..RealmConfig::default()
         };
         let addresses = match self.read::<Option<String>>("unix")? {

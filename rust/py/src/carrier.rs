@@ -188,6 +188,13 @@ impl Waiting<'_> {
 impl Carrier {
     // -- a coroutine -------------------------------------------------------------------------------------------------
 
+    /// What the task runs, as a coroutine says it.
+    #[getter(__qualname__)]
+    fn qualname(&self) -> PyResult<String> {
+        let inner = self.enter()?;
+        Ok(inner.job.as_ref().map_or("an idle task".to_owned(), |job| job.done.place().to_owned()))
+    }
+
     fn __await__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
         slf.clone()
     }

@@ -8,7 +8,9 @@ use engine::session::SessionKey;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat};
+use wire::handshake::Serializer;
 
+use crate::batch;
 use crate::error::REFUSE;
 use crate::handler::{Failure, Handler, Table};
 use crate::scope::Scope;
@@ -16,14 +18,17 @@ use crate::seat::Waiting;
 use crate::session::Session;
 use crate::state::Turn;
 use crate::task::{self, After};
+use crate::typed::{self, Answer};
 use crate::value::Body;
 
-/// Who is to be answered: a session, on the link that asked, with the request's id; `None` for a notify.
+/// Who asked what, and how to answer: a session, on its link; `request` is the id, `None` for a notify.
 #[derive(Clone, Copy)]
 pub struct Asker {
     pub key: SessionKey,
     pub link: LinkId,
     pub request: Option<u32>,
+    pub route: RouteId,
+    pub serializer: Serializer,
 }
 
 /// Everything that one reactor brought, in order.
@@ -134,9 +139,10 @@ pub fn due(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
     }
 }
 
-/// A step of the game: each tick handler with the fixed `dt` in seconds.
+/// A step of the game: what came in batches, then each tick handler with the fixed `dt` in seconds.
 fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     let table = core.enter()?.table.clone();
+    batch::hand_over(py, core, &table)?;
     let dt = PyFloat::new(py, dt).into_any();
     for handler in &table.tick {
         let called = handler.call_alone(py, dt.clone());
@@ -160,7 +166,7 @@ fn message(
 ) -> PyResult<()> {
     let mut state = core.enter()?;
     let Some(from) = state.admit(link, request, body.len()) else { return Ok(()) };
-    let asker = Asker { key: from.session, link, request };
+    let asker = Asker { key: from.session, link, request, route, serializer: from.serializer };
     if state.rust_echo == Some(route) {
         if let Some(id) = request {
             state.respond(asker, id, body);
@@ -170,13 +176,13 @@ fn message(
     let session = match state.turn_of(py, from) {
         Turn::Now(session) => session,
         Turn::Later => {
-            state.wait(asker, route, body);
+            state.wait(asker, body);
             return Ok(());
         }
         Turn::Never => return Ok(()),
     };
     drop(state);
-    run(py, core, table, asker, &session, route, body)
+    run(py, core, table, asker, &session, body)
 }
 
 #[inline(always)] // as `message`
@@ -186,27 +192,26 @@ fn run(
     table: &Table,
     asker: Asker,
     session: &Py<Session>,
-    route: RouteId,
     body: &[u8],
 ) -> PyResult<()> {
-    let Some(handler) = table.route(route) else {
-        let mut state = core.enter()?;
-        if let Some(id) = asker.request {
-            let text = "this route is handled no longer";
-            state.server.realm.respond_error(asker.key, asker.link, id, "GS-404", text, &[]);
-        }
+    let Some(handler) = table.route(asker.route) else {
+        core.enter()?.respond_error(asker, "GS-404", "this route is handled no longer", &[]);
         return Ok(());
     };
-    let called = handler.call_message(py, session, body);
+    let called = handler.call_message(py, session, asker.serializer, body);
+    if let Err(Failure::Batch(index)) = called {
+        return batch::add(py, core, asker, index, body); // nothing was called
+    }
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {
             let after = After::Message { asker, counted: !handler.concurrent };
             task::start(py, core, handler, result, after)
         }
-        Ok(result) => answer(py, core, asker, &handler.place, &result),
+        Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
+        Err(Failure::Batch(_)) => Ok(()), // above
     }
 }
 
@@ -214,11 +219,11 @@ fn run(
 pub fn resume_waiting(py: Python<'_>, core: &Scope<'_, '_>, key: SessionKey) -> PyResult<()> {
     loop {
         let mut state = core.enter()?;
-        let Some(Waiting { asker, route, body }) = state.next_waiting(key) else { return Ok(()) };
+        let Some(Waiting { asker, body }) = state.next_waiting(key) else { return Ok(()) };
         let table = state.table.clone();
         let Some(session) = state.session(py, key) else { return Ok(()) };
         drop(state);
-        run(py, core, &table, asker, &session, route, &body)?;
+        run(py, core, &table, asker, &session, &body)?;
     }
 }
 
@@ -238,18 +243,32 @@ pub fn answer(
     core: &Scope<'_, '_>,
     asker: Asker,
     place: &str,
+    declared: Option<&Answer>,
     result: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let Some(id) = asker.request else { return Ok(()) };
-    if let Ok(bytes) = result.cast::<PyBytes>() {
+    if declared.is_none()
+        && let Ok(bytes) = result.cast::<PyBytes>()
+    {
         core.enter()?.respond(asker, id, bytes.as_bytes());
         return Ok(());
     }
-    match Body::new(result) {
-        Ok(body) => {
-            core.enter()?.respond(asker, id, body.as_bytes());
-            Ok(())
+    let answered = typed::with_buffer(|buffer| {
+        match declared {
+            Some(declared) => {
+                declared.write(result, asker.serializer, buffer)?;
+                core.enter()?.respond(asker, id, buffer);
+            }
+            None => {
+                let body = Body::new(result)?;
+                let body = body.bytes(asker.serializer, buffer)?;
+                core.enter()?.respond(asker, id, body);
+            }
         }
+        Ok(())
+    });
+    match answered {
+        Ok(()) => Ok(()),
         Err(error) => answer_error(py, core, asker, place, error),
     }
 }
@@ -264,26 +283,18 @@ pub fn answer_error(
 ) -> PyResult<()> {
     let refused = REFUSE.matches(py, &error).then(|| refusal(py, &error));
     if let Some(Ok(Refusal { code, text, metadata })) = refused {
-        let Some(id) = asker.request else { return Ok(()) };
-        let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        core.enter()?.server.realm.respond_error(asker.key, asker.link, id, &code, &text, &metadata);
+        core.enter()?.respond_error(asker, &code, &text, &metadata);
         return Ok(());
     }
     failed(py, core, place, error)?;
-    if let Some(id) = asker.request {
-        let text = "the handler failed; the server's log says more";
-        core.enter()?.server.realm.respond_error(asker.key, asker.link, id, "GS-500", text, &[]);
-    }
+    core.enter()?.respond_error(asker, "GS-500", "the handler failed; the server's log says more", &[]);
     Ok(())
 }
 
-fn refuse_body(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, error: &PyErr) -> PyResult<()> {
+/// Answers a message whose body is not what its route takes.
+pub fn refuse_body(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, error: &PyErr) -> PyResult<()> {
     let text = format!("the body is not what this route takes: {}", error.value(py));
-    let mut state = core.enter()?;
-    state.bodies_refused += 1;
-    if let Some(id) = asker.request {
-        state.server.realm.respond_error(asker.key, asker.link, id, "GS-400", &text, &[]);
-    }
+    core.enter()?.refuse_body(asker, &text);
     Ok(())
 }
 
@@ -354,7 +365,7 @@ fn authenticate(
         core.enter()?.accept(key, None);
         return events(py, core);
     };
-    let called = handler.call_message(py, session, user);
+    let called = handler.call_message(py, session, Serializer::Json, user);
     core.settle()?;
     let result = match called {
         Ok(result) if handler.is_async => {
@@ -366,6 +377,7 @@ fn authenticate(
             return events(py, core);
         }
         Err(Failure::Raised(error)) => Err(error),
+        Err(Failure::Batch(_)) => return Ok(()), // of routes alone
     };
     authenticated(py, core, key, &handler.place, result)
 }

@@ -5,23 +5,40 @@ use std::sync::Arc;
 use engine::event::RouteId;
 use engine::route::RouteTable;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyType};
+use wire::handshake::Serializer;
 use wire::json_text::repair_surrogates;
 
+use crate::batch::{Batch, Batches};
 use crate::error::CONFIG_ERROR;
 use crate::session::Session;
+use crate::typed::{Answer, Typed};
 
 /// One function of the game, and how its arguments are filled.
 pub struct Handler {
     call: Py<PyAny>,
     shape: Shape,
-    decode: Option<Py<PyAny>>,
+    takes: Takes,
+    /// What it answers, where its annotation names messages.
+    pub answer: Option<Arc<Answer>>,
     /// `file:line: name`, for logs.
     pub place: Arc<str>,
     /// Whether it returns a coroutine.
     pub is_async: bool,
     /// Whether others of the same session may run while it waits.
     pub concurrent: bool,
+}
+
+/// What becomes of a body.
+enum Takes {
+    /// Bytes as they came.
+    Bytes,
+    /// What this makes of JSON.
+    Json(Py<PyAny>),
+    /// A message.
+    Message(Typed),
+    /// A row of the batch with this index.
+    Batch(usize),
 }
 
 /// The order of a handler's arguments; `Item` is the body, the reason, or the step.
@@ -48,17 +65,24 @@ pub struct Table {
     pub leave: Vec<Handler>,
     /// The tick handlers.
     pub tick: Vec<Handler>,
+    /// The routes of batch handlers, in the order of their batches.
+    pub batches: Vec<RouteId>,
     /// Who a client is.
     pub authenticate: Option<Handler>,
 }
 
 impl Table {
     /// Reads `gameserver._handlers.Handler` objects, and adds their routes to `names`.
-    pub fn new(py: Python<'_>, handlers: &[Bound<'_, PyAny>], names: &mut RouteTable) -> PyResult<Arc<Self>> {
+    pub fn new(
+        py: Python<'_>,
+        handlers: &[Bound<'_, PyAny>],
+        names: &mut RouteTable,
+    ) -> PyResult<(Arc<Self>, Batches)> {
         let mut table = Self::default();
+        let mut batches = Vec::new();
         for source in handlers {
             let kind: String = source.getattr("kind")?.extract()?;
-            let handler = Handler::new(source)?;
+            let handler = Handler::new(source, &mut batches)?;
             match kind.as_str() {
                 "route" => {
                     let route: String = source.getattr("route")?.extract()?;
@@ -66,6 +90,9 @@ impl Table {
                     let place = number as usize;
                     if table.routes.len() <= place {
                         table.routes.resize_with(place + 1, || None);
+                    }
+                    if let Takes::Batch(_) = handler.takes {
+                        table.batches.push(RouteId(number));
                     }
                     table.routes[place] = Some(handler);
                 }
@@ -79,7 +106,7 @@ impl Table {
                 other => return Err(CONFIG_ERROR.err(py, format!("{}: unknown kind {other}", handler.place))),
             }
         }
-        Ok(Arc::new(table))
+        Ok((Arc::new(table), batches))
     }
 
     /// The handler of a route; none when a swapped table has it no longer.
@@ -90,7 +117,7 @@ impl Table {
 }
 
 impl Handler {
-    fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(source: &Bound<'_, PyAny>, batches: &mut Batches) -> PyResult<Self> {
         let py = source.py();
         let letters: String = source.getattr("arguments")?.extract()?;
         let place: String = source.getattr("where")?.extract()?;
@@ -102,11 +129,28 @@ impl Handler {
             [_, b's'] => Shape::ItemSession,
             _ => return Err(CONFIG_ERROR.err(py, format!("{place}: arguments {letters:?}"))),
         };
-        let decode = source.getattr("decode")?;
+        let (decode, message) = (source.getattr("decode")?, source.getattr("message")?);
+        let takes = if letters == "n" {
+            let keeps_last = source.getattr("keep")?.extract::<String>()? == "last";
+            let made = Batch::new(message.cast::<PyType>()?, keeps_last);
+            let batch =
+                made.map_err(|error| CONFIG_ERROR.err(py, format!("{place}: {}", error.value(py))))?;
+            batches.push(Some(Box::new(batch)));
+            Takes::Batch(batches.len() - 1)
+        } else if !message.is_none() {
+            Takes::Message(Typed::new(message.cast::<PyType>()?)?)
+        } else if !decode.is_none() {
+            Takes::Json(decode.unbind())
+        } else {
+            Takes::Bytes
+        };
+        let answer = source.getattr("answer")?;
+        let answer = if answer.is_none() { None } else { Some(Arc::new(Answer::new(&answer)?)) };
         Ok(Self {
             call: source.getattr("call")?.unbind(),
             shape,
-            decode: (!decode.is_none()).then(|| decode.unbind()),
+            takes,
+            answer,
             place: place.into(),
             is_async: source.getattr("is_async")?.extract()?,
             concurrent: source.getattr("concurrent")?.extract()?,
@@ -119,14 +163,17 @@ impl Handler {
         &self,
         py: Python<'py>,
         session: &Py<Session>,
+        serializer: Serializer,
         body: &[u8],
     ) -> Result<Bound<'py, PyAny>, Failure> {
-        let item = match (&self.decode, self.shape) {
+        let item = match (&self.takes, self.shape) {
             (_, Shape::Nothing | Shape::Session) => return Ok(self.call_with(py, session, None)?),
-            (None, _) => PyBytes::new(py, body).into_any(),
-            (Some(decode), _) => {
+            (Takes::Bytes, _) => PyBytes::new(py, body).into_any(),
+            (Takes::Message(typed), _) => typed.read(py, serializer, body).map_err(Failure::Body)?,
+            (Takes::Json(decode), _) => {
                 decode.bind(py).call1((PyBytes::new(py, &repair_surrogates(body)),)).map_err(Failure::Body)?
             }
+            (Takes::Batch(index), _) => return Err(Failure::Batch(*index)),
         };
         Ok(self.call_with(py, session, Some(item))?)
     }
@@ -164,6 +211,8 @@ pub enum Failure {
     Body(PyErr),
     /// The handler raised.
     Raised(PyErr),
+    /// It is called at the tick: the message belongs into this batch.
+    Batch(usize),
 }
 
 impl From<PyErr> for Failure {

@@ -3,6 +3,7 @@
 //! Conversion, errors, dispatch, the entry guard; nothing else in the house knows Python.
 
 mod app;
+mod batch;
 mod carrier;
 mod cell;
 mod dispatch;
@@ -11,6 +12,7 @@ mod guest;
 mod handler;
 mod message;
 mod micro;
+mod push;
 mod replay;
 mod schema;
 mod scope;
@@ -19,6 +21,7 @@ mod session;
 mod state;
 mod stats;
 mod task;
+mod typed;
 mod value;
 mod wire;
 

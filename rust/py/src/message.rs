@@ -22,6 +22,8 @@ use pyo3::pyclass::CompareOp;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
+use self::codec::Codec;
+
 use crate::error::PROTOCOL_ERROR;
 
 pub use describe::Description;
@@ -200,6 +202,15 @@ const SCRATCH_BYTES_MAX: usize = 1 << 16;
 #[inline]
 pub fn decode_body<'py>(cls: &Bound<'py, PyType>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     class::of(cls)?.codec(cls.py())?.decode(cls.py(), body)
+}
+
+/// How a class is read and written; made at first use.
+///
+/// # Errors
+/// TypeError: no message class. SchemaError: a class that cannot be.
+#[inline]
+pub fn codec<'a>(cls: &'a Bound<'_, PyType>) -> PyResult<&'a Codec> {
+    class::of(cls)?.codec(cls.py())
 }
 
 /// Appends a message's bytes; whatever fails, `out` is as before.

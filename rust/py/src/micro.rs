@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine::event::{Class, LinkId, Nanos, UpLog};
+use engine::event::{Class, Close, LinkId, Nanos, UpLog};
 use engine::link::{Full, Link, LinkConfig, Outbox};
 use pyo3::prelude::*;
 use wire::packet::{self, PacketKind};
@@ -35,7 +35,7 @@ impl Outbox for Sink {
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
@@ -60,6 +60,11 @@ impl Bench<'_> {
         if taken.is_err() || taken.is_ok_and(|taken| taken.consumed != bytes.len()) {
             return Err(PROTOCOL_ERROR.err(self.py, "the link did not take the bytes"));
         }
+        self.dispatch()
+    }
+
+    /// Handlers, and the bytes of what they answer.
+    fn dispatch(&mut self) -> PyResult<()> {
         let ups = std::mem::take(&mut self.ups);
         dispatch::log(self.py, &Scope::open(self.py, &self.core)?, &ups)?;
         self.ups = ups;
@@ -114,5 +119,8 @@ pub fn run(
             );
         }
     }
-    Ok(began.elapsed().as_nanos() as f64 / (rounds * depth) as f64)
+    let nanos = began.elapsed().as_nanos() as f64 / (rounds * depth) as f64;
+    bench.link.handle_end(now, Close::Left, &mut bench.ups);
+    bench.dispatch()?;
+    Ok(nanos)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use engine::event::RouteId;
 use engine::realm::Event;
 use pyo3::prelude::*;
 
@@ -36,7 +35,6 @@ struct Rare {
 /// A message that waits for its turn.
 pub struct Waiting {
     pub asker: Asker,
-    pub route: RouteId,
     pub body: Box<[u8]>,
 }
 

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use engine::realm::Realm;
 use engine::session::SessionKey;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::app::Shared;
 use crate::cell::Entered;
 use crate::error::SESSION_CLOSED;
+use crate::push::Push;
 use crate::state::State;
-use crate::value::{self, Body};
+use wire::handshake::Serializer;
 
 /// One person on this server; see `_core.pyi`.
 #[pyclass(subclass, frozen, weakref, module = "gameserver")]
@@ -42,10 +43,14 @@ impl Session {
     }
 
     fn entered(&self, py: Python<'_>) -> PyResult<(Entered<'_, State>, SessionKey)> {
-        let place = self.place.get().ok_or_else(|| {
-            SESSION_CLOSED.err(py, "this session was made by hand and belongs to no server")
-        })?;
+        let place = self.placed(py)?;
         Ok((place.core.enter()?, place.key))
+    }
+
+    fn placed(&self, py: Python<'_>) -> PyResult<&Place> {
+        self.place
+            .get()
+            .ok_or_else(|| SESSION_CLOSED.err(py, "this session was made by hand and belongs to no server"))
     }
 
     fn read<T>(
@@ -96,7 +101,7 @@ impl Session {
     fn address(&self, py: Python<'_>) -> PyResult<String> {
         self.read(
             py,
-            |realm, key, _| realm.session(key).map(|session| session.address().to_owned()),
+            |realm, key, _| realm.session(key).map(|session| session.address().into_owned()),
             String::new(),
         )
     }
@@ -177,16 +182,15 @@ impl Session {
     fn push(
         &self,
         py: Python<'_>,
-        route: &Bound<'_, PyString>,
+        route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let none = py.None().into_bound(py);
-        let body = body.unwrap_or(&none);
-        let body = Body::new(body)?;
-        let route = value::route(route)?;
-        let (mut state, key) = self.entered(py)?;
-        let sent = state.push(key, route, body.as_bytes());
+        let core = &self.placed(py)?.core;
+        let push = Push::new(core, route, body)?;
+        let (state, key) = self.entered(py)?;
+        let serializer = state.realm().session(key).map_or(Serializer::Json, |session| session.serializer());
         drop(state);
+        let sent = push.with_body(serializer, |body| Ok(core.enter()?.push(key, push.route(), body)))?;
         if sent { Ok(()) } else { Err(self.closed(py)) }
     }
 

@@ -1,6 +1,6 @@
 //! Everything of one server that lives on the logic thread, behind the entry guard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
@@ -10,10 +10,12 @@ use pyo3::prelude::*;
 use server::turn::Server;
 use slab::Slab;
 
+use crate::batch::Batches;
 use crate::carrier::{Carrier, Steps};
 use crate::dispatch::Asker;
 use crate::guest::Guest;
 use crate::handler::Table;
+use crate::push::Known;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
 use crate::session::Session;
@@ -35,7 +37,14 @@ pub struct State {
     pub http_links: BTreeSet<LinkId>,
     /// A route that is answered here, without Python: for the bench.
     pub rust_echo: Option<RouteId>,
-    pub bodies_refused: u64,
+    /// Messages whose body was not what their route takes, by route.
+    pub bodies_refused: BTreeMap<RouteId, u64>,
+    /// What waits for the tick, by the index that its handler has.
+    pub batches: Batches,
+    /// Messages that found a batch full.
+    pub batch_dropped: u64,
+    /// Classes of messages that were pushed, by their address.
+    pub known: HashMap<usize, Known>,
     /// Async `on_leave` handlers that wait: the server does not end before them.
     pub leaving: usize,
     pub contexts: Option<Contexts>,
@@ -60,10 +69,13 @@ pub struct Hooks {
     pub session_class: Py<PyAny>,
     pub failed: Py<PyAny>,
     pub fire: Py<PyAny>,
+    pub learn: Option<Py<PyAny>>,
     pub http: Option<Py<PyAny>>,
     pub steps: Option<Arc<Steps>>,
     pub guest: Option<Arc<Guest>>,
     pub on_empty: Option<Py<PyAny>>,
+    /// Told once why an I/O thread has ended.
+    pub on_failure: Option<Py<PyAny>>,
 }
 
 impl State {
@@ -77,7 +89,10 @@ impl State {
             resting: Vec::new(),
             http_links: BTreeSet::new(),
             rust_echo: None,
-            bodies_refused: 0,
+            bodies_refused: BTreeMap::new(),
+            batches: Vec::new(),
+            batch_dropped: 0,
+            known: HashMap::new(),
             leaving: 0,
             contexts: None,
             logs: Vec::new(),
@@ -129,6 +144,26 @@ impl State {
         self.server.realm.respond(asker.key, asker.link, id, body);
     }
 
+    /// Says that a message came to nothing: a request is answered, a notify told by a push to `$error`.
+    pub fn respond_error(&mut self, asker: Asker, code: &str, text: &str, metadata: &[(String, String)]) {
+        let Some(id) = asker.request else {
+            let mut metadata = metadata.to_vec();
+            let route = self.server.routes().name(asker.route).to_owned();
+            metadata.push(("route".to_owned(), route));
+            self.server.realm.refuse_notify(asker.key, asker.link, code, text, &metadata);
+            return;
+        };
+        self.server.realm.respond_error(asker.key, asker.link, id, code, text, metadata);
+    }
+
+    /// A body is not what its route takes: told, counted, and after too many of them the client is closed.
+    pub fn refuse_body(&mut self, asker: Asker, text: &str) {
+        *self.bodies_refused.entry(asker.route).or_default() += 1;
+        self.respond_error(asker, "GS-400", text, &[]);
+        let now = self.server.now();
+        self.server.realm.bad_message(now, asker.key);
+    }
+
     /// False if the session is gone. A full queue closes a client that is too slow: its game is told by `on_leave`.
     pub fn push(&mut self, key: SessionKey, route: &str, body: &[u8]) -> bool {
         !matches!(self.server.realm.push(key, Class::Reliable, 0, route, body), Err(PushError::Closed))
@@ -159,11 +194,13 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
-        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.on_empty.take());
+        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.learn.take());
+        let callbacks = (self.hooks.on_empty.take(), self.hooks.on_failure.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
-        (hooks, seats, tasks, std::mem::take(&mut self.table), self.contexts.take())
+        let messages = (std::mem::take(&mut self.batches), std::mem::take(&mut self.known));
+        (hooks, callbacks, seats, tasks, messages, std::mem::take(&mut self.table), self.contexts.take())
     }
 
     // -- seats -------------------------------------------------------------------------------------------------------
@@ -197,6 +234,11 @@ impl State {
         self.hooks.on_empty.is_some() && self.is_empty() && self.server.connections() == 0
     }
 
+    /// Whether there is a failure that nobody was told of.
+    pub fn has_failed(&self) -> bool {
+        self.hooks.on_failure.is_some() && self.server.failure().is_some()
+    }
+
     /// Whether any session is left, or what its end has to do.
     pub fn is_empty(&self) -> bool {
         self.seated == 0 && self.leaving == 0
@@ -224,9 +266,9 @@ impl State {
     }
 
     /// Queues a message behind others of its session.
-    pub fn wait(&mut self, asker: Asker, route: RouteId, body: &[u8]) {
+    pub fn wait(&mut self, asker: Asker, body: &[u8]) {
         self.defer(asker);
-        let waiting = Waiting { asker, route, body: body.into() };
+        let waiting = Waiting { asker, body: body.into() };
         if self.seat_of(asker.key).is_some_and(|seat| seat.wait(waiting)) {
             self.server.realm.pause(asker.key);
         }

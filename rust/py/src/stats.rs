@@ -23,7 +23,13 @@ pub fn read<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, PyDi
     messages.set_item("out", realm.messages_out)?;
     messages.set_item("unknown_route", realm.unknown_routes)?;
     messages.set_item("ignored", realm.ignored)?;
-    messages.set_item("bodies_refused", state.bodies_refused)?;
+    messages.set_item("bodies_refused", state.bodies_refused.values().sum::<u64>())?;
+    let refused = PyDict::new(py);
+    for (&route, count) in &state.bodies_refused {
+        refused.set_item(state.server.routes().name(route), count)?;
+    }
+    messages.set_item("bodies_refused_by_route", refused)?;
+    messages.set_item("batch_dropped", state.batch_dropped)?;
     messages.set_item("tasks", state.tasks.len())?;
     dict.set_item("messages", messages)?;
     let pool = state.server.pool().stats();
@@ -54,6 +60,9 @@ fn connections<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, P
     dict.set_item("refused_address", sum(|stats| stats.refused_address))?;
     dict.set_item("refused_descriptors", sum(|stats| stats.refused_descriptors))?;
     dict.set_item("accept_errors", sum(|stats| stats.accept_errors))?;
+    dict.set_item("tls", sum(|stats| stats.tls))?;
+    dict.set_item("tls_failed", sum(|stats| stats.tls_failed))?;
+    dict.set_item("tls_truncated", sum(|stats| stats.tls_truncated))?;
     dict.set_item("reads", sum(|stats| stats.reads))?;
     dict.set_item("flushes", sum(|stats| stats.flushes))?;
     dict.set_item("waits", sum(|stats| stats.waits))?;

@@ -9,6 +9,7 @@ use crate::carrier::{self, Carrier, First};
 use crate::dispatch::{self, Asker};
 use crate::handler::Handler;
 use crate::scope::Scope;
+use crate::typed::Answer;
 use engine::session::SessionKey;
 
 /// What follows when an async handler has finished.
@@ -36,7 +37,10 @@ pub fn start(
 ) -> PyResult<()> {
     let steps = carrier::steps(core.enter()?.hooks.steps.as_ref(), py)?;
     let waiting = match steps.first(py, core, awaitable)? {
-        First::Ended(result) => return finished(py, core, &handler.place, after, result, false),
+        First::Ended(result) => {
+            let about = (&*handler.place, handler.answer.as_deref());
+            return finished(py, core, about, after, result, false);
+        }
         First::Waits(waiting) => waiting,
     };
     let mut state = core.enter()?;
@@ -46,7 +50,8 @@ pub fn start(
     }
     let number = state.tasks.vacant_key();
     drop(state);
-    let done = Done { core: core.shared().clone(), place: handler.place.clone(), after, number };
+    let (place, answer) = (handler.place.clone(), handler.answer.clone());
+    let done = Done { core: core.shared().clone(), place, answer, after, number };
     waiting.hand_over(py, core, done)
 }
 
@@ -54,11 +59,17 @@ pub fn start(
 pub struct Done {
     core: Arc<Shared>,
     place: Arc<str>,
+    answer: Option<Arc<Answer>>,
     after: After,
     number: usize,
 }
 
 impl Done {
+    /// The handler, for people.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Answers, and runs what waited for it. Whether the carrier is kept, and how the rest went.
     pub fn call(
         self,
@@ -69,14 +80,15 @@ impl Done {
         self.core.enter()?.tasks.try_remove(self.number);
         let scope = Scope::open(py, &self.core)?;
         let rests = Carrier::rest(carrier, &scope)?;
-        Ok((rests, finished(py, &scope, &self.place, self.after, result, true)))
+        let about = (&*self.place, self.answer.as_deref());
+        Ok((rests, finished(py, &scope, about, self.after, result, true)))
     }
 }
 
 fn finished(
     py: Python<'_>,
     core: &Scope<'_, '_>,
-    place: &str,
+    (place, declared): (&str, Option<&Answer>),
     after: After,
     result: PyResult<Bound<'_, PyAny>>,
     waited: bool,
@@ -95,7 +107,7 @@ fn finished(
         }
         After::Message { asker, counted } => {
             match result {
-                Ok(value) => dispatch::answer(py, core, asker, place, &value)?,
+                Ok(value) => dispatch::answer(py, core, asker, place, declared, &value)?,
                 Err(error) => dispatch::answer_error(py, core, asker, place, error)?,
             }
             if waited {

@@ -6,6 +6,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use wire::handshake::Serializer;
+
+use crate::typed;
 
 /// A body on its way to the wire.
 pub enum Body<'a, 'py> {
@@ -15,10 +18,12 @@ pub enum Body<'a, 'py> {
     Raw(&'a Bound<'py, PyBytes>),
     /// JSON text, ASCII only.
     Json(Bound<'py, PyBytes>),
+    /// A message: its bytes depend on the client.
+    Message(&'a Bound<'py, PyAny>),
 }
 
 impl<'a, 'py> Body<'a, 'py> {
-    /// `bytes` as they are, `None` as empty, all else as JSON by msgspec.
+    /// `bytes` as they are, `None` as empty, messages as the client agreed, all else as JSON by msgspec.
     #[inline]
     pub fn new(value: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(bytes) = value.cast::<PyBytes>() {
@@ -27,7 +32,17 @@ impl<'a, 'py> Body<'a, 'py> {
         if value.is_none() {
             return Ok(Body::Empty);
         }
+        if typed::is_message(value)? {
+            return Ok(Body::Message(value));
+        }
         Self::json(value)
+    }
+
+    /// The bytes for a client of this serializer; a message's are put into `buffer`.
+    pub fn bytes<'b>(&'b self, serializer: Serializer, buffer: &'b mut Vec<u8>) -> PyResult<&'b [u8]> {
+        let Body::Message(message) = self else { return Ok(self.as_bytes()) };
+        typed::write(message, serializer, buffer)?;
+        Ok(buffer)
     }
 
     fn json(value: &Bound<'py, PyAny>) -> PyResult<Self> {
@@ -56,11 +71,11 @@ impl<'a, 'py> Body<'a, 'py> {
         }
     }
 
-    /// The bytes; for an empty body none at all.
+    /// The bytes that are the same for every client; none of an empty body, or of a message.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Body::Empty => b"",
+            Body::Empty | Body::Message(_) => b"",
             Body::Raw(bytes) => bytes.as_bytes(),
             Body::Json(bytes) => bytes.as_bytes(),
         }

@@ -71,6 +71,9 @@ struct Slot {
     more_comes: bool,
     timer: TimerKey,
     link: Link,
+    /// Its timeouts panic.
+    #[cfg(test)]
+    fails: bool,
 }
 
 impl Peers {
@@ -243,6 +246,14 @@ impl Peers {
         }
     }
 
+    /// Every link is over, and its connection closed.
+    pub fn end_all(&mut self, why: Close, ups: &mut UpLog) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.link.handle_end(self.awake.now(), why, ups);
+        }
+        self.close_all();
+    }
+
     /// Closes every connection at once.
     pub fn close_all(&mut self) {
         for (place, slot) in self.slots.iter_mut().enumerate() {
@@ -308,6 +319,8 @@ impl Peers {
             more_comes: false,
             timer,
             link,
+            #[cfg(test)]
+            fails: false,
         });
     }
 
@@ -422,8 +435,15 @@ impl Peers {
                 && slot.link.next_timeout() <= now
             {
                 let mut out = Out { queue, pool };
-                // An error is told by `ending`, as everywhere.
-                let _ = slot.link.handle_timeout(now, ups, &mut Metered { out: &mut out, rtt_us });
+                // An error is told by `ending`, as everywhere. A panic ends the link that it came from, and nobody else.
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    #[cfg(test)]
+                    assert!(!slot.fails, "a fault for the test");
+                    slot.link.handle_timeout(now, ups, &mut Metered { out: &mut out, rtt_us })
+                }));
+                if result.is_err() {
+                    slot.link.handle_end(now, Close::Panic, ups);
+                }
             }
             slot.timer = self.wheel.insert(slot.link.next_timeout(), payload);
             self.mark_dirty(token);
@@ -539,7 +559,7 @@ impl Outbox for Out<'_> {
         self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
     }
 }
@@ -555,7 +575,7 @@ impl Outbox for Metered<'_, '_> {
         self.out.packet(class, key, write)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.out.block(class, key, bytes)
     }
 
@@ -583,5 +603,50 @@ fn net_class(class: Class) -> queue::Class {
         Class::Reliable => queue::Class::Reliable,
         Class::Latest => queue::Class::Latest,
         Class::Droppable => queue::Class::Droppable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+
+    use engine::event::Up;
+    use net::address::Address;
+    use net::admission::Admission;
+    use net::listener::Listener;
+    use net::reactor::ReactorConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_timeout_ends_that_link_alone() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Arc::new(Listener::bind(&Address::Tcp(anywhere)).unwrap());
+        let Address::Tcp(address) = *listener.local_address() else { unreachable!("as asked for") };
+        reactor.listen(listener, Arc::new(Admission::new(0, 0)), None).unwrap();
+        // All are due at about the same time: what one does must not lose the others' timeouts.
+        let config = LinkConfig { handshake_timeout: 50_000_000, ..LinkConfig::default() };
+        let mut peers = Peers::new(0, reactor, Arc::new(config), net::sys::monotonic_now());
+        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut ups = UpLog::default();
+        let mut turn = |peers: &mut Peers| {
+            peers.wait(None, false).unwrap();
+            peers.read(&mut ups, usize::MAX);
+            peers.flush(false, &mut ups);
+            ups.events.len()
+        };
+        while peers.slots.iter().flatten().count() < 3 {
+            turn(&mut peers);
+        }
+        peers.slots[1].as_mut().unwrap().fails = true;
+        while turn(&mut peers) < 3 {}
+        let whys: Vec<_> = ups.events.iter().map(|up| (up.link().slot(), *up)).collect();
+        for (slot, up) in whys {
+            let expected = if slot == 1 { Close::Panic } else { Close::HandshakeTimeout };
+            assert!(matches!(up, Up::Closed { why, .. } if why == expected), "{slot}: {up:?}");
+        }
+        assert!(peers.is_empty());
+        drop(clients);
     }
 }

@@ -1,12 +1,14 @@
 //! The same peers on a thread of their own: whole logs cross over bounded queues, one wake per burst.
 
+use std::any::Any;
 use std::io;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
-use engine::event::{DownLog, UpLog};
+use engine::event::{Close, DownLog, UpLog};
 use engine::link::LinkConfig;
 use net::reactor::ReactorStats;
 use net::waker::Waker;
@@ -31,7 +33,11 @@ struct Shared {
     empty_downs: ArrayQueue<DownLog>,
     blocked: AtomicBool,
     stop: AtomicBool,
-    stats: std::sync::Mutex<ReactorStats>,
+    stats: Mutex<ReactorStats>,
+    /// Why the thread has ended, if nobody asked it to.
+    failure: OnceLock<String>,
+    /// What it had still to tell then.
+    last_words: Mutex<Option<UpLog>>,
 }
 
 enum Order {
@@ -50,23 +56,30 @@ impl IoThread {
             empty_downs: ArrayQueue::new(UP_LOGS_MAX),
             blocked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            stats: std::sync::Mutex::default(),
+            stats: Mutex::default(),
+            failure: OnceLock::new(),
+            last_words: Mutex::default(),
         });
         let waker = peers.reactor().waker();
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name(format!("gameserver-io-{number}"))
-            .spawn(move || run(&mut peers, &theirs, &logic, spin))?;
+            .spawn(move || watched(&mut peers, &theirs, &logic, spin))?;
         Ok(Self { shared, waker, thread: Some(thread) })
     }
 
     /// The next log, if there is one.
     pub fn poll(&self) -> Option<UpLog> {
-        let log = self.shared.ups.pop();
+        let log = self.shared.ups.pop().or_else(|| self.last_words());
         if log.is_some() && self.shared.blocked.load(SeqCst) {
             self.waker.wake();
         }
         log
+    }
+
+    /// Why the thread has ended without being asked to. Its connections are closed, and nothing works there any more.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
     }
 
     /// Gives a log's buffers back.
@@ -96,6 +109,11 @@ impl IoThread {
         self.shared.stats.lock().map(|stats| *stats).unwrap_or_default()
     }
 
+    fn last_words(&self) -> Option<UpLog> {
+        self.failure()?;
+        self.shared.last_words.lock().ok()?.take()
+    }
+
     fn order(&self, order: Order) {
         self.shared.orders.push(order);
         self.waker.wake();
@@ -107,37 +125,58 @@ impl Drop for IoThread {
         self.shared.stop.store(true, SeqCst);
         self.waker.wake();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic of the thread was reported by its hook
+            let _ = thread.join(); // its panic, if any, was told as its failure
         }
     }
 }
 
-fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
+/// A thread's whole life. One that ends without being asked to leaves word why, and what becomes of its connections.
+fn watched(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
     let mut ups = UpLog::default();
+    let why = match catch_unwind(AssertUnwindSafe(|| run(peers, shared, &mut ups, logic, spin))) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("waiting for sockets failed: {error}"),
+        Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+    };
+    // What has panicked may do so again.
+    let _ = catch_unwind(AssertUnwindSafe(|| peers.end_all(Close::Reset, &mut ups)));
+    if let Ok(mut last_words) = shared.last_words.lock() {
+        *last_words = Some(ups);
+    }
+    if let Ok(mut shown) = shared.stats.lock() {
+        shown.open = 0;
+    }
+    let _ = shared.failure.set(why);
+    logic.wake();
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+fn run(peers: &mut Peers, shared: &Shared, ups: &mut UpLog, logic: &Waker, spin: bool) -> io::Result<()> {
     let (mut stopping, mut open) = (false, 0);
     while !shared.stop.load(SeqCst) {
-        if let Err(error) = peers.wait(None, spin) {
-            tracing::error!(%error, "waiting for sockets failed");
-            return;
-        }
+        peers.wait(None, spin)?;
         // Reading tells the wake; an order pushed from then on is a wake of its own, so none is left lying.
-        peers.read(&mut ups, usize::MAX);
+        peers.read(ups, usize::MAX);
         while let Some(order) = shared.orders.pop() {
             match order {
                 Order::Apply(mut downs) => {
-                    peers.apply(&downs, &mut ups);
+                    peers.apply(&downs, ups);
                     downs.clear();
                     let _ = shared.empty_downs.push(downs); // one too many: freed
                 }
                 Order::Configure(config) => peers.configure(config),
                 Order::StopListening => {
-                    peers.stop_listening(&mut ups);
+                    peers.stop_listening(ups);
                     stopping = true;
                 }
             }
         }
-        peers.flush(false, &mut ups);
-        deliver(peers, shared, &mut ups, logic);
+        peers.flush(false, ups);
+        deliver(peers, shared, ups, logic);
         let stats = peers.reactor().stats();
         if stopping && stats.open < open {
             // A shutdown waits for the last socket, and the end of one that only lingered is no event.
@@ -148,6 +187,7 @@ fn run(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
             *shown = stats;
         }
     }
+    Ok(())
 }
 
 /// Hands the log over; when there is no room, reading stops until there is.

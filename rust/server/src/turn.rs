@@ -34,7 +34,7 @@ use crate::threads::IoThread;
 use crate::ticks::TickStats;
 
 /// What is read before it is dispatched and answered. Messages, answers and send buffers of a part this large stay in the
-/// processor's second cache together.
+/// processor's first cache together.
 const READ_BYTES: usize = 8 * 1024;
 
 /// Realm, sockets, ticks: all of a server but Python.
@@ -342,6 +342,13 @@ impl Server {
         let mut all = vec![self.local.reactor().stats()];
         all.extend(self.threads.iter().map(IoThread::stats));
         all
+    }
+
+    /// Why an I/O thread has ended without being asked to, if one has: its clients are gone, and it serves no new ones.
+    pub fn failure(&self) -> Option<String> {
+        let failures = self.threads.iter().map(IoThread::failure);
+        let (number, why) = (1..).zip(failures).find_map(|(number, why)| Some((number, why?)))?;
+        Some(format!("I/O thread {number} of {} has ended: {why}", self.io_threads))
     }
 
     /// The buffers of all reactors.

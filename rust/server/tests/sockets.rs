@@ -1,257 +1,13 @@
 //! A server with real sockets and a game in Rust: the house without Python, inline and with two threads.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod common;
 
-use engine::event::{Close, DownLog, LinkId, Up, UpLog};
-use engine::link::LinkConfig;
-use engine::realm::{Event, RealmConfig};
-use engine::route::RouteTable;
-use engine::session::SessionKey;
-use net::address::Address;
-use server::options::Options;
-use server::turn::Server;
-use wire::packet::{self, PacketKind};
+use std::io::Write;
+use std::net::Shutdown;
 
-/// Longer than anything here takes: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Game {
-    server: Server,
-    address: SocketAddr,
-    logs: Vec<UpLog>,
-    answered: u64,
-    large: Vec<u8>,
-    /// Requests of clients that do not take their answers, who are not read meanwhile; as Python's side keeps them.
-    waiting: BTreeMap<u64, VecDeque<Asked>>,
-    /// Bytes of answers on their way to one client, beyond which its further requests wait.
-    answers_bytes_max: u32,
-}
-
-struct Asked {
-    link: LinkId,
-    id: u32,
-    route: u32,
-    body: Vec<u8>,
-}
-
-impl Game {
-    fn new(io_threads: u8, change: impl FnOnce(&mut Options, &mut LinkConfig)) -> Self {
-        let mut routes = RouteTable::new();
-        routes.intern("echo");
-        routes.intern("large");
-        let mut link = LinkConfig { routes: Arc::new(routes), ..LinkConfig::default() };
-        let mut options = Options {
-            addresses: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
-            tls: None,
-            io_threads,
-            spin: false,
-            connections_max: 0,
-            connections_per_address_max: 0,
-            queue_bytes_max: 1 << 20,
-            tick_rate: 0,
-            catch_up_max: 1,
-            dilate: false,
-            link: Arc::default(),
-            realm: RealmConfig { reactors: io_threads + 1, ..RealmConfig::default() },
-            through_bytes: false,
-        };
-        change(&mut options, &mut link);
-        options.link = Arc::new(link);
-        let mut server = Server::new(options).unwrap();
-        let Ok(addresses) = server.listen() else { panic!("cannot listen") };
-        let Address::Tcp(address) = addresses[0] else { panic!("not TCP") };
-        server.start().unwrap();
-        Self {
-            server,
-            address,
-            logs: Vec::new(),
-            answered: 0,
-            large: vec![7; 4_001],
-            waiting: BTreeMap::new(),
-            answers_bytes_max: 64 * 1024,
-        }
-    }
-
-    /// One turn; it waits 5 ms at most, for the test to look at its clients.
-    fn turn(&mut self) {
-        self.server.flush(false);
-        self.server.wait(Some(net::sys::monotonic_now() + 5_000_000)).unwrap();
-        while self.part() {}
-    }
-
-    /// What one read brought. Whether there is more.
-    fn part(&mut self) -> bool {
-        let mut logs = std::mem::take(&mut self.logs);
-        let more = self.server.read(&mut logs);
-        let now = self.server.now();
-        for log in &logs {
-            for up in &log.events {
-                match *up {
-                    Up::Request { link, id, route, body } => {
-                        let body = log.bytes(body).to_vec();
-                        if let Some(from) = self.server.realm.admit(now, link, Some(id), body.len()) {
-                            self.ask(from.session, Asked { link, id, route: route.0, body });
-                        }
-                    }
-                    _ => self.server.realm.handle_up(now, up, log),
-                }
-                let realm = &mut self.server.realm;
-                while let Some(event) = realm.poll_event() {
-                    if let Event::Authenticate { session, .. } = event {
-                        realm.accept(now, session, None).unwrap();
-                    }
-                }
-            }
-        }
-        for bits in self.waiting.keys().copied().collect::<Vec<_>>() {
-            let key = SessionKey::from_bits(bits);
-            if self.go_on(key) {
-                self.server.realm.resume(key);
-            }
-        }
-        self.server.handle_timeouts();
-        self.server.flush(true);
-        self.server.recycle(&mut logs);
-        self.logs = logs;
-        more
-    }
-
-    /// Answers, or has the request wait behind others of its session.
-    fn ask(&mut self, key: SessionKey, asked: Asked) {
-        let waiting = self.waiting.entry(key.to_bits()).or_default();
-        waiting.push_back(asked);
-        if waiting.len() == 1 && !self.go_on(key) {
-            self.server.realm.pause(key);
-        }
-    }
-
-    /// Answers as many as may be answered now. Whether none waits any more.
-    fn go_on(&mut self, key: SessionKey) -> bool {
-        let realm = &mut self.server.realm;
-        let Some(waiting) = self.waiting.get_mut(&key.to_bits()) else { return true };
-        while realm.session(key).is_some_and(|session| session.queued_bytes() <= self.answers_bytes_max)
-            && let Some(Asked { link, id, route, body }) = waiting.pop_front()
-        {
-            self.answered += 1;
-            realm.respond(key, link, id, if route == 0 { &body } else { &self.large });
-        }
-        let is_done = waiting.is_empty() || realm.session(key).is_none();
-        if is_done {
-            self.waiting.remove(&key.to_bits());
-        }
-        is_done
-    }
-
-    /// Turns until `done`. Says how many it took.
-    fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) -> usize {
-        let began = Instant::now();
-        let mut turns = 0;
-        while !done(self) {
-            assert!(began.elapsed() < PATIENCE, "what was waited for did not happen");
-            self.turn();
-            turns += 1;
-        }
-        turns
-    }
-
-    fn closed(&self, why: Close) -> u64 {
-        self.server.realm.stats().closed(why)
-    }
-
-    fn connect(&mut self) -> Client {
-        let mut client = Client::new(self.address);
-        client.send(&packet(PacketKind::Handshake, b"{\"sys\":{},\"user\":{}}"));
-        client.send(&packet(PacketKind::HandshakeAck, b""));
-        self.until(|_| client.packet(PacketKind::Heartbeat).is_some());
-        client
-    }
-
-    /// Everybody goes; nothing may be left.
-    fn end(mut self) {
-        self.server.stop_listening();
-        self.server.realm.shutdown(self.server.now(), "bye");
-        self.server.flush(false);
-        self.server.close();
-        // Those that linger, for the kick to arrive, are the reactor's alone.
-        assert_eq!(self.server.pool().stats().out, 0);
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-    ended: bool,
-}
-
-impl Client {
-    fn new(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new(), ended: false }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    fn receive(&mut self) {
-        let mut buffer = [0; 65536];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => self.ended = true,
-                Ok(bytes) => {
-                    self.received.extend_from_slice(&buffer[..bytes]);
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => self.ended = true,
-            }
-            return;
-        }
-    }
-
-    /// The next packet of this kind that is there; others before it are dropped.
-    fn packet(&mut self, kind: PacketKind) -> Option<Vec<u8>> {
-        self.receive();
-        loop {
-            let packet::Decoded::Complete { item, consumed } =
-                packet::decode(&self.received, 1 << 24).unwrap()
-            else {
-                return None;
-            };
-            let found = (item.kind == kind).then(|| item.body.to_vec());
-            self.received.drain(..consumed);
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-
-    fn is_ended(&mut self) -> bool {
-        self.receive();
-        self.ended
-    }
-}
-
-fn packet(kind: PacketKind, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    packet::encode(kind, body, &mut bytes);
-    bytes
-}
-
-fn request(id: u8, route: &str, body: &[u8]) -> Vec<u8> {
-    assert!(id < 128);
-    packet(PacketKind::Data, &[&[0, id, route.len() as u8], route.as_bytes(), body].concat())
-}
-
-fn on_both(test: fn(u8)) {
-    [0, 2].into_iter().for_each(test);
-}
+use common::{Client, Game, on_both, packet, request};
+use engine::event::{Close, DownLog};
+use wire::packet::PacketKind;
 
 #[test]
 fn slow_readers_do_not_delay_a_good_client() {
@@ -422,4 +178,57 @@ fn caps_are_kept_across_threads() {
         first.ended = true;
         game.end();
     });
+}
+
+#[test]
+fn the_last_request_of_who_ends_its_half_is_answered() {
+    on_both(|threads| {
+        let mut game = Game::new(threads, |_, _| {});
+        for hold in [false, true] {
+            let mut client = game.connect();
+            // In one receive, or nearly: the request, and the end of the stream.
+            client.send(&request(7, if hold { "hold" } else { "echo" }, b"last"));
+            client.stream.shutdown(Shutdown::Write).unwrap();
+            if hold {
+                game.until(|game| !game.held.is_empty());
+                let (key, link, id) = game.held.pop().unwrap();
+                game.server.realm.respond(key, link, id, b"last");
+            }
+            game.until(|_| client.is_ended());
+            assert_eq!(client.packet(PacketKind::Data).unwrap(), b"\x04\x07last");
+        }
+        game.until(|game| game.closed(Close::Left) == 2 && game.server.connections() == 0);
+        game.end();
+    });
+}
+
+#[test]
+fn a_thread_that_ends_says_why_and_what_became_of_its_clients() {
+    let mut game = Game::new(2, |_, _| {});
+    let mut clients: Vec<_> = (0..16).map(|_| game.connect()).collect();
+    assert_eq!(game.server.failure(), None);
+    let keys: Vec<_> = game.server.realm.sessions().collect();
+    let of_first = |game: &Game| {
+        let links = keys.iter().filter_map(|&key| game.server.realm.session(key)?.link());
+        links.filter(|link| link.reactor() == 1).count()
+    };
+    let lost = of_first(&game);
+    // No realm says this: a route of 300 bytes has no encoding.
+    let downs: &mut DownLog = game.server.realm.downs(1);
+    let (targets, route) = (downs.store(b""), downs.store(&[b'a'; 300]));
+    let class = engine::event::Class::Reliable;
+    downs.push(engine::event::Down::Broadcast { targets, class, key: 0, route, body: route });
+    game.until(|game| game.server.failure().is_some());
+    let why = game.server.failure().unwrap();
+    assert!(why.starts_with("I/O thread 1 of 2 has ended: it panicked: a route has at most 255"), "{why}");
+    // Its clients are told of as lost; the others play on, and new ones can come.
+    game.until(|game| of_first(game) == 0 && game.closed(Close::Reset) == lost as u64);
+    clients.retain_mut(|client| !client.is_ended());
+    assert_eq!(clients.len(), 16 - lost);
+    clients.push(game.connect());
+    for client in &mut clients {
+        client.send(&request(1, "echo", b"still here"));
+        game.until(|_| client.packet(PacketKind::Data).is_some());
+    }
+    game.end();
 }

@@ -44,6 +44,8 @@ pub struct GsRequest {
     pub serializer: Option<Serializer>,
     /// It wants the route dictionary, and messages with codes.
     pub dict: bool,
+    /// It wants the schema, unless it still is the one with this digest.
+    pub schema: Option<String>,
     /// Everything in the object, also what is not known here.
     pub fields: Map<String, Value>,
 }
@@ -87,18 +89,29 @@ pub struct ServerHandshake<'a> {
     /// The route dictionary. Only for a client that asked: others crash on codes, or use them at once.
     pub dict: &'a [(&'a str, u16)],
     /// The `sys.gs` object, only for a client that sent one.
-    pub gs: Option<GsAnswer>,
+    pub gs: Option<GsAnswer<'a>>,
     /// The `user` object as JSON text; `{}` where the game has nothing to say.
     pub user: &'a str,
 }
 
 /// The `sys.gs` object of the server.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct GsAnswer {
+pub struct GsAnswer<'a> {
     /// The session's public id, written as a decimal string: JavaScript's numbers are too short for it.
     pub session: u64,
+    /// Only for a client that asked.
+    pub schema: Option<SchemaAnswer<'a>>,
     /// More fields.
     pub fields: Map<String, Value>,
+}
+
+/// What a client is told that asked for the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaAnswer<'a> {
+    /// What it has is current: the digest of that.
+    Current(&'a str),
+    /// The document, as JSON text.
+    Document(&'a str),
 }
 
 /// A server's answer, as a client reads it.
@@ -191,6 +204,7 @@ impl GsRequest {
         Self {
             serializer: fields.get("serializer").and_then(Value::as_str).and_then(Serializer::from_name),
             dict: fields.get("dict").and_then(Value::as_bool).unwrap_or(false),
+            schema: fields.get("schema").and_then(Value::as_str).map(str::to_owned),
             fields: fields.clone(),
         }
     }
@@ -202,6 +216,9 @@ impl GsRequest {
         }
         if self.dict {
             fields.insert("dict".to_owned(), Value::from(true));
+        }
+        if let Some(digest) = &self.schema {
+            fields.insert("schema".to_owned(), Value::from(digest.as_str()));
         }
         fields
     }
@@ -224,7 +241,7 @@ impl ServerHandshake<'_> {
         let routes: Vec<String> =
             self.dict.iter().map(|(route, code)| format!("{}:{code}", Value::from(*route))).collect();
         let gs = match &self.gs {
-            Some(gs) => format!(",\"gs\":{}", Value::Object(gs.write(self.serializer))),
+            Some(gs) => format!(",\"gs\":{}", gs.write(self.serializer)),
             None => String::new(),
         };
         format!(
@@ -236,12 +253,28 @@ impl ServerHandshake<'_> {
     }
 }
 
-impl GsAnswer {
-    fn write(&self, serializer: Serializer) -> Map<String, Value> {
+impl GsAnswer<'_> {
+    fn write(&self, serializer: Serializer) -> String {
         let mut fields = self.fields.clone();
         fields.insert("session".to_owned(), Value::from(self.session.to_string()));
         fields.insert("serializer".to_owned(), Value::from(serializer.name()));
-        fields
+        let document = match self.schema {
+            Some(SchemaAnswer::Current(digest)) => {
+                fields.insert("digest".to_owned(), Value::from(digest));
+                None
+            }
+            Some(SchemaAnswer::Document(document)) => Some(document),
+            None => None,
+        };
+        let mut json = Value::Object(fields).to_string();
+        if let Some(document) = document {
+            // As it is: it may be long, and each client that is new gets it.
+            json.truncate(json.len() - 1);
+            json.push_str(",\"schema\":");
+            json.push_str(document);
+            json.push('}');
+        }
+        json
     }
 }
 
@@ -412,7 +445,7 @@ mod tests {
     fn what_a_client_of_ours_asks_for() {
         let mut client = ClientHandshake::parse(b"{}").unwrap();
         client.gs =
-            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, fields: Map::new() });
+            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, ..GsRequest::default() });
         client.user = Some(r#"{"é":"😀"}"#.to_owned());
         let bytes = client.to_bytes();
         assert!(bytes.is_ascii());
@@ -433,7 +466,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_one_of_ours() {
-        let gs = GsAnswer { session: u64::MAX, fields: Map::new() };
+        let gs = GsAnswer { session: u64::MAX, ..GsAnswer::default() };
         let bytes = ServerHandshake {
             serializer: Serializer::Protobuf,
             dict: &[("room.join", 1), ("é", 65_535)],
@@ -449,6 +482,22 @@ mod tests {
         assert_eq!(answer.session, Some(u64::MAX));
         assert_eq!(answer.dict, [("room.join".to_owned(), 1), ("é".to_owned(), 65_535)]);
         assert_eq!(answer.user.as_deref(), Some(r#"{"rank":"\u65e5"}"#));
+    }
+
+    #[test]
+    fn the_schema_is_sent_as_it_is_or_as_its_digest() {
+        let gs_of = |schema| {
+            let gs = GsAnswer { schema, ..GsAnswer::default() };
+            ServerAnswer::parse(&ServerHandshake { gs: Some(gs), ..WELCOME }.to_bytes()).unwrap().gs.unwrap()
+        };
+        let document = r#"{"digest":"d","messages":{"Mövé":[]}}"#;
+        let sent = gs_of(Some(SchemaAnswer::Document(document)));
+        assert_eq!(sent["schema"], serde_json::from_str::<Value>(document).unwrap());
+        assert_eq!((sent.get("digest"), &sent["session"]), (None, &Value::from("0")));
+        let current = gs_of(Some(SchemaAnswer::Current("d\"")));
+        assert_eq!((&current["digest"], current.get("schema")), (&Value::from("d\""), None));
+        let none = gs_of(None);
+        assert_eq!((none.get("digest"), none.get("schema")), (None, None));
     }
 
     #[test]

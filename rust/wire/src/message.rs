@@ -167,6 +167,39 @@ pub fn split(input: &[u8]) -> Result<Parts<'_>, MessageError> {
     Ok(Parts { kind, id, route, error: flag & FLAG_ERROR != 0, compressed: flag & FLAG_ZLIB != 0, body })
 }
 
+/// What nearly every client's message is: a request (`id`) or a notify on a route by name, not compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain<'a> {
+    /// A request's.
+    pub id: Option<u32>,
+    /// The route, not yet known to be text.
+    pub name: &'a [u8],
+    /// The payload.
+    pub body: &'a [u8],
+}
+
+/// Takes such a message apart; none: [`split`] says what it is, or what is wrong with it.
+#[inline(always)] // once per message: its answer stays in registers
+pub fn plain(input: &[u8]) -> Option<Plain<'_>> {
+    let (&flag, rest) = input.split_first()?;
+    let (id, rest) = match flag {
+        FLAG_REQUEST => {
+            let (&low, rest) = rest.split_first()?;
+            if low < 0x80 {
+                (Some(u32::from(low)), rest)
+            } else {
+                let (&high, rest) = rest.split_first().filter(|&(&high, _)| high < 0x80)?;
+                (Some(u32::from(low & 0x7f) | u32::from(high) << 7), rest)
+            }
+        }
+        FLAG_NOTIFY => (None, rest),
+        _ => return None,
+    };
+    let (&length, rest) = rest.split_first()?;
+    let (name, body) = rest.split_at_checked(usize::from(length))?;
+    Some(Plain { id, name, body })
+}
+
 /// The name of a route whose bytes are text.
 #[inline]
 pub fn route_name(name: &[u8]) -> Result<&str, MessageError> {
@@ -406,6 +439,8 @@ fn inflate_into(
 /// Ids are 32 bits, seven to a byte.
 const ID_BYTES_MAX: usize = 5;
 
+const FLAG_REQUEST: u8 = 0b0000_0000;
+const FLAG_NOTIFY: u8 = 0b0000_0010;
 const FLAG_CODE: u8 = 0b0000_0001;
 const FLAG_ZLIB: u8 = 0b0001_0000;
 const FLAG_ERROR: u8 = 0b0010_0000;

@@ -1,29 +1,29 @@
 //! The seed corpora of the fuzz targets, replayed through the functions that the targets call.
 
-#[path = "../../../fuzz/src/lib.rs"]
-mod fuzz;
+#[path = "../../../fuzz/src/codecs.rs"]
+mod codecs;
 
 use std::fs;
 use std::path::Path;
 
 #[test]
 fn packets() {
-    replay("packets", fuzz::packets);
+    replay("packets", codecs::packets);
 }
 
 #[test]
 fn messages() {
-    replay("messages", fuzz::messages);
+    replay("messages", codecs::messages);
 }
 
 #[test]
 fn upgrade() {
-    replay("upgrade", fuzz::upgrade);
+    replay("upgrade", codecs::upgrade);
 }
 
 #[test]
 fn websocket_frames() {
-    replay("websocket_frames", fuzz::websocket_frames);
+    replay("websocket_frames", codecs::websocket_frames);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

@@ -1,7 +1,7 @@
 //! What holds for any message, any packet, any frame, and any cutting of a stream of them.
 
-#[path = "../../../fuzz/src/lib.rs"]
-mod fuzz;
+#[path = "../../../fuzz/src/codecs.rs"]
+mod codecs;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -107,7 +107,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_packets_or_an_error(data in vec(any::<u8>(), 0..600)) {
-        fuzz::packets(&data);
+        codecs::packets(&data);
     }
 
     /// Mostly well-formed, so that a fault comes late.
@@ -117,22 +117,22 @@ proptest! {
         packets.iter().for_each(|(kind, body)| packet::encode(*kind, body, &mut data));
         let at = at.index(data.len());
         data[at] = to;
-        fuzz::packets(&data);
+        codecs::packets(&data);
     }
 
     #[test]
     fn any_bytes_are_a_message_or_an_error(data in vec(any::<u8>(), 0..600)) {
-        fuzz::messages(&data);
+        codecs::messages(&data);
     }
 
     #[test]
     fn any_bytes_are_an_upgrade_or_refused(data in vec(any::<u8>(), 0..600)) {
-        fuzz::upgrade(&data);
+        codecs::upgrade(&data);
     }
 
     #[test]
     fn any_bytes_are_frames_or_an_error(data in vec(any::<u8>(), 0..600)) {
-        fuzz::websocket_frames(&data);
+        codecs::websocket_frames(&data);
     }
 
     #[test]

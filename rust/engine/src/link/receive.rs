@@ -10,7 +10,7 @@ use wire::websocket::frame::{
 };
 use wire::websocket::upgrade;
 
-use super::{Farewell, Fault, Link, Next, Outbox, Phase, Rare, Taken};
+use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
 use crate::route::RouteTable;
 
@@ -44,7 +44,7 @@ impl Link {
                     self.waits = true;
                     Step::Wait(Next::Held)
                 }
-                Phase::Closing | Phase::Closed => {
+                Phase::Ended | Phase::Closing | Phase::Closed => {
                     return Ok(Taken { consumed: bytes.len(), next: Next::Bytes(1) });
                 }
                 _ if self.is_websocket => self.take_frame(now, rest, budget, ups, out)?,
@@ -97,12 +97,7 @@ impl Link {
 
     /// Packets of a client that is let in: what they say is kept in one piece.
     #[inline]
-    fn take_messages(
-        &mut self,
-        bytes: &[u8],
-        budget: &mut usize,
-        ups: &mut UpLog,
-    ) -> Result<Taken, Fault> {
+    fn take_messages(&mut self, bytes: &[u8], budget: &mut usize, ups: &mut UpLog) -> Result<Taken, Fault> {
         let mut run = Run { bytes, taken: 0, start: 0, stored: ups.stored(), route: None };
         let result = self.take_run(&mut run, budget, ups);
         run.store(ups);
@@ -173,6 +168,30 @@ impl Link {
         budget: &mut usize,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
+        if let Some(message::Plain { id, name, body }) = message::plain(message)
+            && let Some(route) = run.route(&self.config.routes, name)
+        {
+            // Whoever sends much in a message has as much of the pass as who sends many.
+            *budget = budget.saturating_sub(body.len() / BYTES_PER_BUDGET);
+            let body = run.span(body);
+            self.owed = self.owed.saturating_add(u32::from(id.is_some()));
+            ups.push(match id {
+                Some(id) => Up::Request { link: self.id, id, route, body },
+                None => Up::Notify { link: self.id, route, body },
+            });
+            return Ok(());
+        }
+        self.take_unusual(message, run, budget, ups)
+    }
+
+    #[cold]
+    fn take_unusual<'a>(
+        &mut self,
+        message: &'a [u8],
+        run: &mut Run<'a>,
+        budget: &mut usize,
+        ups: &mut UpLog,
+    ) -> Result<(), Fault> {
         let message = message::split(message)?;
         let request = match message.kind {
             MessageKind::Request => Some(message.id),
@@ -190,6 +209,7 @@ impl Link {
                 Some(route) => route,
                 None => {
                     let route = run.span(message::route_name(name)?.as_bytes());
+                    self.owed = self.owed.saturating_add(u32::from(request.is_some()));
                     ups.push(Up::UnknownRoute { link: self.id, request, route });
                     return Ok(());
                 }
@@ -205,10 +225,10 @@ impl Link {
             *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
             body
         } else {
-            // Whoever sends much in a message has as much of the pass as who sends many.
             *budget = budget.saturating_sub(message.body.len() / BYTES_PER_BUDGET);
             run.span(message.body)
         };
+        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, body },
             None => Up::Notify { link: self.id, route, body },
@@ -256,7 +276,8 @@ impl Link {
         };
         if upgrade::wants_upgrade(&head) {
             let origins = &self.config.allowed_origins;
-            let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, self.is_tls))?;
+            let is_tls = self.rare.as_ref().is_some_and(|rare| rare.is_tls);
+            let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, is_tls))?;
             self.send_plain(&answer, out)?;
             self.opened(Transport::WebSocket, ups);
             self.is_websocket = true;
@@ -273,7 +294,7 @@ impl Link {
     }
 
     fn take_http(&mut self, bytes: &[u8], ups: &mut UpLog) -> Step {
-        if bytes.is_empty() || self.http_ended {
+        if bytes.is_empty() || self.rare.as_ref().is_some_and(|rare| rare.http_ended) {
             return Step::Wait(Next::Bytes(1));
         }
         let body = ups.store(bytes);
@@ -282,9 +303,9 @@ impl Link {
     }
 
     fn opened(&mut self, transport: Transport, ups: &mut UpLog) {
-        let address = self.rare.take().map(|rare| rare.address).unwrap_or_default();
+        let Rare { address, is_tls, .. } = self.rare.take().map_or_else(Rare::default, |rare| *rare);
         let address = ups.store(address.as_bytes());
-        ups.push(Up::Opened { link: self.id, transport, tls: self.is_tls, address });
+        ups.push(Up::Opened { link: self.id, transport, tls: is_tls, address });
     }
 
     // -- WebSocket ---------------------------------------------------------------------------------------------------
@@ -301,8 +322,8 @@ impl Link {
         let mut joined = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.joined)).unwrap_or_default();
         if !joined.is_empty() {
             let phase = self.phase;
-            let taken = self.take_packets(now, &joined, budget, ups, out)?;
-            joined.drain(..taken.consumed);
+            let taken = self.take_packets(now, joined.rest(), budget, ups, out)?;
+            joined.consume(taken.consumed);
             self.keep_joined(joined);
             match taken.next {
                 Next::Again if *budget == 0 => return Ok(Step::Wait(Next::Again)),
@@ -352,17 +373,17 @@ impl Link {
         }
         if joined.is_empty() {
             let taken = self.take_packets(now, payload, budget, ups, out)?;
-            joined.extend_from_slice(&payload[taken.consumed..]);
+            joined.extend(&payload[taken.consumed..]);
         } else {
             // It goes on with a packet; the next step reads it.
-            joined.extend_from_slice(payload);
+            joined.extend(payload);
         }
         self.keep_joined(joined);
         Ok(Step::Took(frame_bytes))
     }
 
     /// The rest of frames; an empty one leaves no memory behind.
-    fn keep_joined(&mut self, joined: Vec<u8>) {
+    fn keep_joined(&mut self, joined: Leftover) {
         if !joined.is_empty() {
             self.rare_half().joined = joined;
         } else if self.rare.as_ref().is_some_and(|rare| rare.client.is_none()) {
@@ -479,7 +500,7 @@ impl Link {
         !bytes.is_empty() || self.rare.as_ref().is_some_and(|rare| !rare.joined.is_empty())
     }
 
-    fn rare_half(&mut self) -> &mut Rare {
+    pub(super) fn rare_half(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 }

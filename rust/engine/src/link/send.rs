@@ -13,15 +13,32 @@ use crate::outbox::push_head;
 impl Link {
     /// Answers to requests: whole packets, one behind the other.
     #[inline]
-    pub(super) fn answer(&mut self, packets: &[u8], count: u32, out: &mut impl Outbox) -> Result<(), Fault> {
-        if self.phase != Phase::Ready {
+    pub(super) fn answer(
+        &mut self,
+        now: Nanos,
+        packets: &[u8],
+        count: u32,
+        ups: &mut UpLog,
+        out: &mut impl Outbox,
+    ) -> Result<(), Fault> {
+        if !self.is_up() {
             return Ok(());
         }
         self.charged = self.charged.saturating_add(charge_answers(packets.len(), count));
         if !self.is_websocket && !self.compresses {
             self.bytes_out += packets.len() as u64;
-            return Ok(out.packets(packets)?);
+            out.packets(packets)?;
+        } else {
+            self.answer_framed(packets, out)?;
         }
+        self.owed = self.owed.saturating_sub(count);
+        if self.phase == Phase::Ended && self.owed == 0 {
+            self.begin_closing(now, Close::Left, ups);
+        }
+        Ok(())
+    }
+
+    fn answer_framed(&mut self, packets: &[u8], out: &mut impl Outbox) -> Result<(), Full> {
         let mut rest = packets;
         while let Some((packet, others)) = packet::first(rest) {
             rest = others;
@@ -43,7 +60,7 @@ impl Link {
         key: u32,
         out: &mut impl Outbox,
     ) -> Result<(), Full> {
-        if self.phase != Phase::Ready {
+        if !self.is_up() {
             return Ok(());
         }
         let bytes = if self.is_websocket { &push.websocket } else { &push.raw };
@@ -64,7 +81,7 @@ impl Link {
         out: &mut impl Outbox,
     ) -> Result<(), Fault> {
         match *down {
-            Down::Push { class, key, route, body, .. } if self.phase == Phase::Ready => {
+            Down::Push { class, key, route, body, .. } if self.is_up() => {
                 let (route, body) = (log.bytes(route), log.bytes(body));
                 if class == Class::Reliable {
                     self.charged = self.charged.saturating_add(charge(route.len(), body.len()));
@@ -85,7 +102,7 @@ impl Link {
             }
             Down::Kick { why, body, .. } => {
                 // Before the handshake's answer no other packet may come.
-                if matches!(self.phase, Phase::Answered | Phase::Ready) {
+                if self.phase == Phase::Answered || self.is_up() {
                     self.send(Class::Reliable, 0, PacketKind::Kick, [log.bytes(body)], out)?;
                 }
                 self.close(now, why, ups, out);
@@ -96,7 +113,7 @@ impl Link {
             Down::Resume { .. } if self.is_paused => (self.is_paused, self.last_heard) = (false, now),
             Down::HttpBytes { body, .. } if self.phase == Phase::Http => {
                 self.send_plain(log.bytes(body), out)?;
-                self.http_owes = true;
+                self.rare_half().http_owes = true;
             }
             Down::Request { id, route, body, .. } if self.is_ready_client() => {
                 self.ask(MessageKind::Request, Some(id), log.bytes(route), log.bytes(body), out)?;
@@ -250,6 +267,12 @@ impl Link {
         }
         let answer = message::decode(message).ok()?;
         Some((ResponseHead::new(answer.id, answer.error, true), self.compress(answer.body)?))
+    }
+
+    /// Whether the peer takes messages.
+    #[inline]
+    fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Ended)
     }
 
     fn is_ready_client(&self) -> bool {

@@ -24,7 +24,14 @@ impl Realm {
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, false, false), body, downs) {
+        if send_answer(
+            session,
+            self.config.queue_bytes_max,
+            link,
+            ResponseHead::new(id, false, false),
+            body,
+            downs,
+        ) {
             self.stats.messages_out += 1;
         }
     }
@@ -37,17 +44,15 @@ impl Realm {
         id: u32,
         code: &str,
         msg: &str,
-        metadata: &[(&str, &str)],
+        metadata: &[(String, String)],
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.link != Some(link) || session.doomed {
             return;
         }
         session.answer_is_given(id);
-        let metadata: Vec<(String, String)> =
-            metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
         let mut body = Vec::new();
-        error_body::encode(session.serializer, code, msg, &metadata, &mut body);
+        error_body::encode(session.serializer, code, msg, metadata, &mut body);
         if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
             body.clear();
             error_body::encode(
@@ -59,7 +64,14 @@ impl Realm {
             );
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
-        if send_answer(session, self.config.queue_bytes_max, link, ResponseHead::new(id, true, false), &body, downs) {
+        if send_answer(
+            session,
+            self.config.queue_bytes_max,
+            link,
+            ResponseHead::new(id, true, false),
+            &body,
+            downs,
+        ) {
             self.stats.messages_out += 1;
         }
     }
@@ -99,41 +111,61 @@ impl Realm {
         Ok(())
     }
 
-    /// Pushes the same to everybody: one [`Down::Broadcast`] per reactor. Says to how many.
-    pub fn push_all(
+    /// A notify was refused: told by a push to `$error`, if the client knows of such.
+    pub fn refuse_notify(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        code: &str,
+        msg: &str,
+        metadata: &[(String, String)],
+    ) {
+        let Some(session) = self.sessions.get(key) else { return };
+        if session.link != Some(link) || !session.has_gs {
+            return;
+        }
+        let mut body = Vec::new();
+        error_body::encode(session.serializer, code, msg, metadata, &mut body);
+        let _ = self.push(key, Class::Reliable, 0, ERROR_ROUTE, &body); // too slow, or too long: not told
+    }
+
+    /// Pushes the same to everybody: one [`Down::Broadcast`] per reactor and body. Says to how many.
+    pub fn push_all<'a>(
         &mut self,
         skip: Option<SessionKey>,
         class: Class,
         latest_key: u32,
         route: &str,
-        body: &[u8],
+        bodies: impl Into<Bodies<'a>>,
     ) -> usize {
-        if fits(route, body).is_err() {
+        let bodies = bodies.into();
+        if fits(route, bodies.longest()).is_err() {
             return 0;
         }
-        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, bodies);
         for (key, session) in self.sessions.iter_mut() {
             if Some(key) != skip {
                 aim.add(session, &mut self.targets, &mut self.downs);
             }
         }
-        self.send_broadcast(&aim, latest_key, route, body)
+        self.send_broadcast(&aim, latest_key, route)
     }
 
     /// As [`Realm::push_all`], to the members of a group, in the order in which they came.
-    pub fn push_group(
+    pub fn push_group<'a>(
         &mut self,
         group: GroupKey,
         skip: Option<SessionKey>,
         class: Class,
         latest_key: u32,
         route: &str,
-        body: &[u8],
+        bodies: impl Into<Bodies<'a>>,
     ) -> usize {
-        if fits(route, body).is_err() {
+        let bodies = bodies.into();
+        if fits(route, bodies.longest()).is_err() {
             return 0;
         }
-        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, body);
+        let mut aim = Aim::new(self.config.queue_bytes_max, class, route, bodies);
         for key in self.groups.members(group) {
             if Some(key) != skip
                 && let Some(session) = self.sessions.get_mut(key)
@@ -141,12 +173,12 @@ impl Realm {
                 aim.add(session, &mut self.targets, &mut self.downs);
             }
         }
-        self.send_broadcast(&aim, latest_key, route, body)
+        self.send_broadcast(&aim, latest_key, route)
     }
 
-    fn send_broadcast(&mut self, aim: &Aim, latest_key: u32, route: &str, body: &[u8]) -> usize {
+    fn send_broadcast(&mut self, aim: &Aim<'_>, latest_key: u32, route: &str) -> usize {
         for (downs, [plain, json]) in self.downs.iter_mut().zip(&mut self.targets) {
-            for (targets, body) in [(plain, body), (json, EMPTY_JSON)] {
+            for (targets, body) in [(plain, aim.bodies.plain), (json, aim.bodies.json)] {
                 if targets.is_empty() {
                     continue;
                 }
@@ -171,38 +203,65 @@ impl Realm {
     }
 }
 
+/// What a push says. Clients that agreed on JSON may be told in other words than those of protobuf.
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies<'a> {
+    plain: &'a [u8],
+    json: &'a [u8],
+    differ: bool,
+}
+
+impl<'a> Bodies<'a> {
+    /// One for the clients of each serializer.
+    pub fn new(protobuf: &'a [u8], json: &'a [u8]) -> Self {
+        Self { plain: protobuf, json, differ: true }
+    }
+
+    fn longest(&self) -> &'a [u8] {
+        if self.json.len() > self.plain.len() { self.json } else { self.plain }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Bodies<'a> {
+    /// The same for all, but for an empty one.
+    fn from(body: &'a [u8]) -> Self {
+        let json = if body.is_empty() { EMPTY_JSON } else { body };
+        Self { plain: body, json, differ: body.is_empty() }
+    }
+}
+
 /// Collects who gets a broadcast.
-struct Aim {
+struct Aim<'a> {
     queue_bytes_max: u32,
     class: Class,
-    /// With the body as it is, and as JSON clients get it.
+    bodies: Bodies<'a>,
+    /// Plain, and as JSON clients get it.
     charges: [u32; 2],
-    body_bytes: usize,
     count: usize,
 }
 
-/// Link ids as bytes, by reactor: those who get the body as it is, and those for whom an empty one is `{}`.
+/// Link ids as bytes, by reactor: those who get the plain body, and those who get another one because they agreed on JSON.
 pub(super) type Targets = [Vec<u8>; 2];
 
-impl Aim {
-    fn new(queue_bytes_max: u32, class: Class, route: &str, body: &[u8]) -> Self {
-        let json_bytes = if body.is_empty() { EMPTY_JSON.len() } else { body.len() };
-        let charges = [charge(route.len(), body.len()), charge(route.len(), json_bytes)];
-        Self { queue_bytes_max, class, charges, body_bytes: body.len(), count: 0 }
+impl<'a> Aim<'a> {
+    fn new(queue_bytes_max: u32, class: Class, route: &str, bodies: Bodies<'a>) -> Self {
+        let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
+        Self { queue_bytes_max, class, bodies, charges, count: 0 }
     }
 
     #[inline]
     fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
         let Some(link) = session.reachable() else { return };
         let reactor = usize::from(link.reactor());
-        let is_json = self.body_bytes == 0 && session.serializer == Serializer::Json;
+        let is_json = self.bodies.differ && session.serializer == Serializer::Json;
         let charge = self.charges[usize::from(is_json)];
         let is_taken = self.class != Class::Reliable
             || session.take_charge(self.queue_bytes_max, charge, link, &mut downs[reactor]);
         if is_taken {
             targets[reactor][usize::from(is_json)].extend_from_slice(&link.to_bits().to_le_bytes());
             session.messages_out += 1;
-            session.bytes_out += self.body_bytes as u64;
+            let body = if is_json { self.bodies.json } else { self.bodies.plain };
+            session.bytes_out += body.len() as u64;
             self.count += 1;
         }
     }
@@ -240,5 +299,7 @@ fn fits(route: &str, body: &[u8]) -> Result<(), PushError> {
     if fits { Ok(()) } else { Err(PushError::TooLong) }
 }
 
+/// Pushes of what an error answer would have been, had a notify one.
+const ERROR_ROUTE: &str = "$error";
 /// What a push without a body is to a JSON client: an empty one throws in JavaScript.
 const EMPTY_JSON: &[u8] = b"{}";

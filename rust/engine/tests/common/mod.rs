@@ -75,7 +75,7 @@ impl Outbox for Queue {
         Ok(())
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Bytes) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.packet(class, key, |buffer| buffer.extend_from_slice(bytes))
     }
 

@@ -8,7 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
-use schema::plan::{Limits, Plans};
+use schema::plan::{Limits, Plans, Sink};
 use schema::shape::{EnumId, Kind, Label, MessageId, Schema};
 
 use crate::error::SCHEMA_ERROR;
@@ -124,6 +124,20 @@ impl Codec {
             Ok(()) => Ok(object),
             Err(error) => Err(describe::decode_error(py, error)),
         }
+    }
+
+    /// What it was made of.
+    pub fn schema(&self) -> &Schema {
+        self.plans.schema()
+    }
+
+    /// Has `sink` take the values of a body, checked like those of an instance.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    #[inline]
+    pub fn read_into(&self, py: Python<'_>, bytes: &[u8], sink: &mut impl Sink) -> PyResult<()> {
+        self.plans.decode(MessageId(0), bytes, sink).map_err(|error| describe::decode_error(py, error))
     }
 
     /// Appends the bytes of an instance of the class.

@@ -1,0 +1,413 @@
+//! Batches: what comes of one message between two ticks, as columns of plain numbers.
+
+use engine::session::SessionKey;
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyDict, PyList, PyType};
+use schema::discard::Discard;
+use schema::plan::{Scalar, ScalarType, Sink, Stopped};
+use schema::shape::{Label, MessageId, MessageShape};
+use wire::handshake::Serializer;
+
+use crate::dispatch::{self, Asker};
+use crate::handler::Table;
+use crate::message;
+use crate::scope::Scope;
+use crate::session::Session;
+use crate::typed::{self, Typed};
+
+/// The messages of a batch handler that wait for the tick.
+pub struct Batch {
+    typed: Typed,
+    keeps_last: bool,
+    columns: Vec<Column>,
+    /// By slot of the shape: the bits of each number of the message that is read now.
+    row: Vec<u64>,
+    /// The same of a body without any field.
+    blank: Vec<u64>,
+    /// By slot: the index of its oneof.
+    oneofs: Vec<Option<u32>>,
+    discard: Discard,
+    senders: Vec<SessionKey>,
+    /// By place of the session: its newest row, with its generation.
+    newest: Vec<(u32, u32)>,
+    /// Rows that a newer one has replaced.
+    stale: usize,
+}
+
+/// One field that is a number.
+struct Column {
+    name: String,
+    slot: usize,
+    dtype: &'static str,
+    width: usize,
+    bytes: Vec<u8>,
+}
+
+/// All batches, by the index that the handler has; none while it is in use.
+pub type Batches = Vec<Option<Box<Batch>>>;
+
+/// A session's object and its public id.
+type Sender = (Py<Session>, u64);
+
+/// What happened to a message.
+enum Added {
+    /// It is in the batch.
+    Kept,
+    /// There is no room before the next tick.
+    Full,
+}
+
+/// Puts a notify into its batch.
+#[inline]
+pub fn add(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, index: usize, body: &[u8]) -> PyResult<()> {
+    let mut state = core.enter()?;
+    if asker.request.is_some() {
+        let text = "this route takes notifies: what they do is known only after the next tick";
+        state.respond_error(asker, "GS-405", text, &[]);
+        return Ok(());
+    }
+    let Some(mut batch) = state.batches.get_mut(index).and_then(Option::take) else { return Ok(()) };
+    drop(state);
+    let added = batch.add(py, asker.key, asker.serializer, body);
+    let mut state = core.enter()?;
+    state.batches[index] = Some(batch);
+    match added {
+        Ok(Added::Kept) => {}
+        Ok(Added::Full) => state.batch_dropped += 1,
+        Err(error) => {
+            drop(state);
+            dispatch::refuse_body(py, core, asker, &error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands each batch handler what has come.
+pub fn hand_over(py: Python<'_>, core: &Scope<'_, '_>, table: &Table) -> PyResult<()> {
+    for (index, &route) in table.batches.iter().enumerate() {
+        let Some(handler) = table.route(route) else { continue };
+        let mut state = core.enter()?;
+        let Some(place) = state.batches.get_mut(index) else { continue };
+        let Some(mut batch) = place.take_if(|batch| !batch.is_empty()) else { continue };
+        drop(state);
+        let taken = batch.take(py, |key| {
+            let state = core.enter().ok()?;
+            Some((state.session(py, key)?, state.realm().session(key)?.id()))
+        });
+        if let Some(place) = core.enter()?.batches.get_mut(index) {
+            *place = Some(batch);
+        }
+        let called = match taken {
+            Ok(None) => continue, // all who sent something have left
+            Ok(Some(batch)) => handler.call_alone(py, batch),
+            Err(error) => Err(error),
+        };
+        core.settle()?;
+        if let Err(error) = called {
+            dispatch::failed(py, core, &handler.place, error)?;
+        }
+    }
+    Ok(())
+}
+
+impl Batch {
+    /// An empty one of messages of `class`.
+    pub fn new(class: &Bound<'_, PyType>, keeps_last: bool) -> PyResult<Self> {
+        let codec = message::codec(class)?;
+        let shape = codec.schema().message(MessageId(0));
+        let columns: Vec<Column> = shape
+            .fields
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, field)| {
+                let (Label::Single | Label::Optional) = field.label else { return None };
+                let (dtype, width) = dtype(field.kind.scalar_type()?)?;
+                Some(Column { name: field.name.clone(), slot, dtype, width, bytes: Vec::new() })
+            })
+            .collect();
+        if columns.is_empty() {
+            let name = class.qualname()?;
+            return Err(PyTypeError::new_err(format!(
+                "{name} has no field that is a number: nothing to batch"
+            )));
+        }
+        class.py().import("numpy")?; // it takes its time: not in a tick
+        let blank = blank(class, shape, &columns)?;
+        Ok(Self {
+            typed: Typed::new(class)?,
+            keeps_last,
+            columns,
+            row: blank.clone(),
+            blank,
+            oneofs: shape.fields.iter().map(|field| field.oneof).collect(),
+            discard: Discard::new(),
+            senders: Vec::new(),
+            newest: Vec::new(),
+            stale: 0,
+        })
+    }
+
+    /// Reads a message into the columns.
+    ///
+    /// # Errors
+    /// As [`Typed::read`]; the batch is as before.
+    #[inline]
+    fn add(
+        &mut self,
+        py: Python<'_>,
+        from: SessionKey,
+        serializer: Serializer,
+        body: &[u8],
+    ) -> PyResult<Added> {
+        if self.senders.len() >= ROWS_MAX {
+            return Ok(Added::Full);
+        }
+        match serializer {
+            Serializer::Protobuf => self.read(py, body)?,
+            Serializer::Json => typed::with_buffer(|bytes| {
+                message::encode_into(&self.typed.read(py, serializer, body)?, bytes)?;
+                self.read(py, bytes)
+            })?,
+        }
+        for column in &mut self.columns {
+            let bits = self.row[column.slot];
+            match column.width {
+                4 => column.bytes.extend_from_slice(&(bits as u32).to_le_bytes()),
+                8 => column.bytes.extend_from_slice(&bits.to_le_bytes()),
+                _ => column.bytes.push(bits as u8),
+            }
+        }
+        self.senders.push(from);
+        if self.keeps_last {
+            self.replace(from);
+        }
+        Ok(Added::Kept)
+    }
+
+    /// Whether nothing came.
+    fn is_empty(&self) -> bool {
+        self.senders.is_empty()
+    }
+
+    /// Empties it: the rows of sessions that are still there, as `gameserver.Batch`; `None` if there are none.
+    fn take<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_of: impl Fn(SessionKey) -> Option<Sender>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let made = self.make(py, session_of);
+        self.clear();
+        made
+    }
+
+    fn make<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_of: impl Fn(SessionKey) -> Option<Sender>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let sessions = PyList::empty(py);
+        let mut ids = Vec::with_capacity(self.senders.len() * 8);
+        let mut last: Option<(SessionKey, Option<Sender>)> = None;
+        let mut stays = Vec::with_capacity(self.senders.len());
+        for &key in &self.senders {
+            if last.as_ref().is_none_or(|(before, _)| *before != key) {
+                last = Some((key, if key == STALE { None } else { session_of(key) }));
+            }
+            let found = last.as_ref().and_then(|(_, found)| found.as_ref());
+            stays.push(found.is_some());
+            if let Some((session, id)) = found {
+                sessions.append(session)?;
+                ids.extend_from_slice(&id.to_le_bytes());
+            }
+        }
+        if sessions.is_empty() {
+            return Ok(None);
+        }
+        self.compact(&stays);
+        let columns = PyDict::new(py);
+        for column in &self.columns {
+            columns.set_item(&column.name, array(py, &column.bytes, column.dtype)?)?;
+        }
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.import(py, "gameserver._batch", "Batch")?;
+        class.call1((columns, array(py, &ids, "<u8")?, sessions)).map(Some)
+    }
+
+    #[inline]
+    fn read(&mut self, py: Python<'_>, body: &[u8]) -> PyResult<()> {
+        self.row.copy_from_slice(&self.blank);
+        self.discard.clear();
+        let codec = message::codec(self.typed.class(py))?;
+        let mut sink =
+            Row { row: &mut self.row, blank: &self.blank, oneofs: &self.oneofs, discard: &mut self.discard };
+        codec.read_into(py, body, &mut sink)
+    }
+
+    /// Marks the session's row before this one, which is the last.
+    fn replace(&mut self, from: SessionKey) {
+        let place = from.slot as usize;
+        if self.newest.len() <= place {
+            self.newest.resize(place + 1, (0, NONE));
+        }
+        let (generation, row) = self.newest[place];
+        if row != NONE && generation == from.generation {
+            self.senders[row as usize] = STALE;
+            self.stale += 1;
+        }
+        self.newest[place] = (from.generation, self.senders.len() as u32 - 1);
+        if self.stale > STALE_MAX && self.stale > self.senders.len() / 2 {
+            self.drop_stale();
+        }
+    }
+
+    /// Makes room.
+    #[cold]
+    fn drop_stale(&mut self) {
+        let stays: Vec<bool> = self.senders.iter().map(|&key| key != STALE).collect();
+        self.senders.retain(|&key| key != STALE);
+        self.compact(&stays);
+        self.stale = 0;
+        for (row, key) in self.senders.iter().enumerate() {
+            self.newest[key.slot as usize] = (key.generation, row as u32);
+        }
+    }
+
+    /// Drops rows of the columns.
+    fn compact(&mut self, stays: &[bool]) {
+        if stays.iter().all(|&stays| stays) {
+            return;
+        }
+        for column in &mut self.columns {
+            let mut end = 0;
+            for (row, _) in stays.iter().enumerate().filter(|&(_, &stays)| stays) {
+                let start = row * column.width;
+                column.bytes.copy_within(start..start + column.width, end);
+                end += column.width;
+            }
+            column.bytes.truncate(end);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.columns.iter_mut().for_each(|column| column.bytes.clear());
+        self.senders.clear();
+        self.newest.clear();
+        self.stale = 0;
+    }
+}
+
+/// Takes a message's numbers as bits.
+struct Row<'a> {
+    row: &'a mut [u64],
+    blank: &'a [u64],
+    oneofs: &'a [Option<u32>],
+    discard: &'a mut Discard,
+}
+
+impl Sink for Row<'_> {
+    type Child<'a>
+        = Discard
+    where
+        Self: 'a;
+
+    #[inline]
+    fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
+        self.row[usize::from(slot)] = match value {
+            Scalar::F64(value) => value.to_bits(),
+            Scalar::F32(value) => value.to_bits().into(),
+            Scalar::I64(value) => value as u64,
+            Scalar::U64(value) => value,
+            Scalar::I32(value) | Scalar::Enum(value) => (value as u32).into(),
+            Scalar::U32(value) => value.into(),
+            Scalar::Bool(value) => value.into(),
+            Scalar::Str(_) | Scalar::Bytes(_) => 0,
+        };
+        Ok(())
+    }
+
+    fn message(&mut self, slot: u16) -> Result<Discard, Stopped> {
+        self.discard.message(slot)
+    }
+
+    fn item(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
+        self.discard.item(slot, value)
+    }
+
+    fn message_item(&mut self, slot: u16) -> Result<Discard, Stopped> {
+        self.discard.message_item(slot)
+    }
+
+    fn entry(&mut self, slot: u16, key: Scalar<'_>, value: Scalar<'_>) -> Result<(), Stopped> {
+        self.discard.entry(slot, key, value)
+    }
+
+    fn message_entry(&mut self, slot: u16, key: Scalar<'_>) -> Result<Discard, Stopped> {
+        self.discard.message_entry(slot, key)
+    }
+
+    fn choose(&mut self, oneof: u16, slot: u16) -> Result<(), Stopped> {
+        for (other, of) in self.oneofs.iter().enumerate() {
+            if *of == Some(oneof.into()) && other != usize::from(slot) {
+                self.row[other] = self.blank[other];
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, slot: u16) -> usize {
+        self.discard.count(slot)
+    }
+}
+
+/// The bits of a body without any field: the defaults of the class.
+fn blank(class: &Bound<'_, PyType>, shape: &MessageShape, columns: &[Column]) -> PyResult<Vec<u64>> {
+    let mut blank = vec![0; shape.fields.len()];
+    let Ok(default) = message::decode_body(class, b"") else { return Ok(blank) }; // a field has to be there
+    for column in columns {
+        let value = default.getattr(column.name.as_str())?;
+        let value = value.getattr_opt(intern!(value.py(), "value"))?.unwrap_or(value); // an enum's
+        if value.is_none() {
+            continue;
+        }
+        blank[column.slot] = match column.dtype {
+            "<f8" => value.extract::<f64>()?.to_bits(),
+            "<f4" => value.extract::<f32>()?.to_bits().into(),
+            "<u8" | "<u4" | "?" => value.extract::<u64>()?,
+            _ => value.extract::<i64>()? as u64,
+        };
+    }
+    Ok(blank)
+}
+
+/// NumPy's name of a number's type, and its bytes; `None`: it is no number.
+fn dtype(ty: ScalarType) -> Option<(&'static str, usize)> {
+    Some(match ty {
+        ScalarType::F64 => ("<f8", 8),
+        ScalarType::F32 => ("<f4", 4),
+        ScalarType::I64 => ("<i8", 8),
+        ScalarType::U64 => ("<u8", 8),
+        ScalarType::I32 | ScalarType::Enum(_) => ("<i4", 4),
+        ScalarType::U32 => ("<u4", 4),
+        ScalarType::Bool => ("?", 1),
+        ScalarType::Str | ScalarType::Bytes => return None,
+    })
+}
+
+/// A NumPy array of its own memory.
+fn array<'py>(py: Python<'py>, bytes: &[u8], dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+    static FROM_BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let from_buffer = FROM_BUFFER.import(py, "numpy", "frombuffer")?;
+    from_buffer.call1((PyByteArray::new(py, bytes), dtype))
+}
+
+/// Messages of one batch between two ticks; about a second of what one core can take.
+const ROWS_MAX: usize = 1 << 20;
+/// Replaced rows that are kept at least: fewer are not worth a pass.
+const STALE_MAX: usize = 4096;
+/// In place of the sender of a row that was replaced.
+const STALE: SessionKey = SessionKey { slot: u32::MAX, generation: 0 };
+/// No row.
+const NONE: u32 = u32::MAX;

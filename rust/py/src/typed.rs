@@ -1,0 +1,192 @@
+//! Bodies that are messages: instances of `Message` classes, read and written here, or of classes that protoc generated,
+//! which google's library reads and writes.
+
+use std::cell::RefCell;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString, PyType};
+use wire::handshake::Serializer;
+use wire::json_text::{escape_ascii, repair_surrogates};
+
+use crate::message::{self, MessageBase};
+
+/// A class whose instances are bodies.
+pub struct Typed {
+    class: Py<PyType>,
+    is_own: bool,
+}
+
+impl Typed {
+    /// Of a message class; anything that is none of ours is taken for a generated one.
+    pub fn new(class: &Bound<'_, PyType>) -> PyResult<Self> {
+        Ok(Self { is_own: class.is_subclass_of::<MessageBase>()?, class: class.clone().unbind() })
+    }
+
+    /// The class itself.
+    pub fn class<'py>(&self, py: Python<'py>) -> &Bound<'py, PyType> {
+        self.class.bind(py)
+    }
+
+    /// An instance, read from a body.
+    #[inline]
+    pub fn read<'py>(
+        &self,
+        py: Python<'py>,
+        serializer: Serializer,
+        body: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let class = self.class.bind(py);
+        match (self.is_own, serializer) {
+            (true, Serializer::Protobuf) => message::decode_body(class, body),
+            (true, Serializer::Json) => {
+                let text = PyBytes::new(py, &repair_surrogates(body));
+                class.call_method1(intern!(py, "from_json"), (text,))
+            }
+            (false, Serializer::Protobuf) => {
+                static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                let decode = DECODE.import(py, "gameserver._protos", "pb2_decode")?;
+                decode.call1((class, PyBytes::new(py, body)))
+            }
+            (false, Serializer::Json) => {
+                static READ: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+                let text = PyBytes::new(py, &repair_surrogates(body));
+                READ.import(py, "gameserver._pb2", "from_json")?.call1((class, text))
+            }
+        }
+    }
+}
+
+/// What a handler answers, where its annotation names messages: `gameserver._answer.Answer`.
+pub struct Answer {
+    classes: Vec<Py<PyType>>,
+    /// Of several classes: the message with a oneof of them, which travels.
+    around: Option<Py<PyType>>,
+}
+
+impl Answer {
+    /// Reads the Python object.
+    pub fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let classes: Vec<Py<PyType>> = source.getattr("classes")?.extract()?;
+        let around = if classes.len() > 1 { Some(source.getattr("wire")?.extract()?) } else { None };
+        Ok(Self { classes, around })
+    }
+
+    /// Appends what `value` is on the wire; `None` is an empty body.
+    ///
+    /// # Errors
+    /// TypeError: it is not what the annotation says. What [`write`] says of its attributes.
+    #[inline]
+    pub fn write(&self, value: &Bound<'_, PyAny>, serializer: Serializer, out: &mut Vec<u8>) -> PyResult<()> {
+        let py = value.py();
+        if value.is_none() {
+            return Ok(());
+        }
+        let is_exact = |class: &Py<PyType>| value.get_type_ptr() == class.bind(py).as_type_ptr();
+        if !self.classes.iter().any(is_exact) && !self.is_any(value)? {
+            return Err(self.refuse(value));
+        }
+        match &self.around {
+            None => write(value, serializer, out),
+            Some(around) => write(&around.bind(py).call1((value,))?, serializer, out),
+        }
+    }
+
+    /// Whether it is an instance of a subclass.
+    #[cold]
+    fn is_any(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        for class in &self.classes {
+            if value.is_instance(class.bind(value.py()))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    #[cold]
+    fn refuse(&self, value: &Bound<'_, PyAny>) -> PyErr {
+        let py = value.py();
+        let name =
+            |class: &Bound<'_, PyType>| class.qualname().map_or_else(|_| "?".into(), |name| name.to_string());
+        let names: Vec<String> = self.classes.iter().map(|class| name(class.bind(py))).collect();
+        PyTypeError::new_err(format!(
+            "returned {}, annotated as {}: return one of those, or None",
+            name(&value.get_type()),
+            names.join(" | ")
+        ))
+    }
+}
+
+/// Whether it is a message, of either kind.
+#[inline]
+pub fn is_message(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.is_instance_of::<MessageBase>() || is_generated(value)?)
+}
+
+/// Appends a message in this serializer.
+///
+/// # Errors
+/// TypeError, ValueError: an attribute has a value that its field cannot have.
+#[inline]
+pub fn write(value: &Bound<'_, PyAny>, serializer: Serializer, out: &mut Vec<u8>) -> PyResult<()> {
+    let py = value.py();
+    let is_own = value.is_instance_of::<MessageBase>();
+    match (is_own, serializer) {
+        (true, Serializer::Protobuf) => return message::encode_into(value, out),
+        (true, Serializer::Json) => {
+            let text = value.call_method0(intern!(py, "to_json"))?.cast_into::<PyString>()?;
+            out.extend_from_slice(&escape_ascii(text.to_str()?.as_bytes()));
+        }
+        (false, Serializer::Protobuf) => {
+            static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let encode = ENCODE.import(py, "gameserver._protos", "pb2_encode")?;
+            let bytes = encode.call1((value,))?.cast_into::<PyBytes>()?;
+            out.extend_from_slice(bytes.as_bytes());
+        }
+        (false, Serializer::Json) => {
+            static WRITE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let write = WRITE.import(py, "gameserver._pb2", "to_json")?;
+            let text = write.call1((value,))?.cast_into::<PyBytes>()?;
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Lends an empty buffer. Game code that runs meanwhile and wants one, too, gets another.
+#[inline]
+pub fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let result = run(&mut buffer);
+    if buffer.capacity() <= BUFFER_BYTES_MAX {
+        BUFFER.set(buffer);
+    }
+    result
+}
+
+/// The lent buffer keeps no more than this.
+const BUFFER_BYTES_MAX: usize = 1 << 16;
+
+/// Whether it is an instance of a class that protoc generated.
+fn is_generated(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = value.py();
+    // Only a game that has imported google's library can have one; most values that get here are a dict or a list.
+    static BASE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let base = match BASE.get(py) {
+        Some(base) => base,
+        None => {
+            let modules = py.import("sys")?.getattr("modules")?;
+            let module = modules.call_method1("get", (intern!(py, "google.protobuf.message"),))?;
+            if module.is_none() {
+                return Ok(false);
+            }
+            let Ok(base) = module.getattr("Message") else { return Ok(false) }; // it is being imported
+            BASE.get_or_init(py, || base.unbind())
+        }
+    };
+    value.is_instance(base.bind(py))
+}
