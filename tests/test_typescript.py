@@ -148,3 +148,15 @@ def test_the_package_that_all_share_is_left_out() -> None:
     assert re.findall(r"^export interface (\w+) \{\n\}", typescript(document, "x"), re.M)[:3] == ["M", "M_N", "O"]
     document["messages"]["c.M"] = []
     assert "export interface a_b_M_N {" in typescript(document, "x")
+
+
+def test_the_plaza(tsc: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gameserver", "schema", "ts", "examples/plaza.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "use.ts").write_text(
+        "import type { GameClient } from './game.js';\n"
+        "export const look = async (client: GameClient) => (await client.request('Look', { name: 'Ada' })).hue.toFixed();\n"
+        "export const at = (client: GameClient) => client.on('At', ({ x, tick }) => x[0]! + tick);\n"
+    )
+    assert compiled(tsc, tmp_path, done.stdout, "use.ts") == ""
