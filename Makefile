@@ -81,4 +81,4 @@ docs: ## Rust API documentation
 	@cargo doc --workspace --no-deps
 
 clean: ## Remove what was built
-	@rm -rf target $(VENV) benches/out fuzz/work fuzz/target tests/peers/*/node_modules tests/peers/pypomelo/.site
+	@rm -rf target $(VENV) benches/out fuzz/work fuzz/target tests/peers/*/node_modules tests/peers/pypomelo/.site tests/typing/ts/node_modules

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import json
 import logging
 import os
 import random
@@ -205,6 +206,11 @@ class App(Registry):
 
     def _describe_handlers(self) -> Sequence[Handler]:
         return self.handlers
+
+    def _schema_document(self) -> dict[str, Any]:
+        found = _schema.Messages(self._handlers, self._pushed).document()
+        document: dict[str, Any] = json.loads(found[1]) if found else {}
+        return document
 
     # -- sending -----------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ class _Source:
         return SchemaError(f"{file}:{line}: {qualname}{'.' + field if field else ''}: {text}")
 
 
+PROTO_CLASSES: weakref.WeakSet[_MessageMeta] = weakref.WeakSet()
+"""Those that come from `.proto` files."""
 _unread: weakref.WeakSet[_MessageMeta] = weakref.WeakSet()
 
 
@@ -131,6 +133,7 @@ def proto_class(name: str, qualname: str, module: str, fields: Sequence[str], co
     namespace = {"__module__": module, "__qualname__": qualname}
     source = _Source(namespace, dict.fromkeys(fields), sys._getframe(1))
     cls = make_class(_MessageMeta, name, (Message,), namespace, source)
+    PROTO_CLASSES.add(cls)
     _finish(cls, collected, lenient=True)
     return cls  # type: ignore[return-value]
 

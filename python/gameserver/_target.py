@@ -33,6 +33,9 @@ class Runnable(Protocol):
 
     def _describe_handlers(self) -> Sequence[HandlerInfo]: ...
 
+    def _schema_document(self) -> Mapping[str, Any]:
+        """What a client that asks for the schema gets (docs/wire.md); empty if there are no messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

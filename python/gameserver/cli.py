@@ -1,4 +1,4 @@
-"""The `gameserver` command: run, dev, info, version.
+"""The `gameserver` command: run, dev, info, schema, version.
 
 Every setting is an option of `run`, `dev` and `info`, made from the list in `Settings`. A mistake in what was typed
 gets one line and exit code 2.
@@ -23,9 +23,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gameserver import _reload, _settings, _target
+from gameserver import _reload, _schema_cli, _settings, _target
+from gameserver._schema_cli import near as _near
 from gameserver._settings import SPECS, Kind, Spec
-from gameserver.errors import ConfigError
+from gameserver.errors import ConfigError, SchemaError
 
 __all__ = ["main"]
 
@@ -128,7 +129,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     except _target.ModuleFailed as error:
         print(error, file=sys.stderr)
         return 1
-    except _Failed as error:
+    except (_Failed, SchemaError) as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -152,6 +153,7 @@ def _make() -> typer.Typer:
     cli.command("run")(_with_settings(run, lan=True))
     cli.command("dev")(_with_settings(dev, lan=True))
     cli.command("info")(_with_settings(info, lan=False))
+    cli.add_typer(_schema_cli.make(), name="schema")
     cli.command("version")(version)
     return cli
 
@@ -265,11 +267,6 @@ def _table(*columns: str) -> Table:
 def _console() -> Console:
     # Into a pipe or a file lines are not cut at 80 columns.
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-
-
-def _near(path: Path) -> str:
-    """As seen from here, if that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)
 
 
 def _say(text: str) -> None:

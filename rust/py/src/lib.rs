@@ -14,6 +14,7 @@ mod message;
 mod micro;
 mod push;
 mod replay;
+mod schema;
 mod scope;
 mod scratch;
 mod seat;
@@ -39,6 +40,7 @@ mod core_module {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::message::register(module)?;
+        crate::schema::register(module)?;
         crate::wire::register(module)
     }
 }

@@ -25,6 +25,8 @@ use self::codec::Codec;
 use crate::error::PROTOCOL_ERROR;
 use crate::scratch::with_buffer;
 
+pub use describe::Description;
+
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<MessageBase>()?;

@@ -5,6 +5,7 @@
 //! required (it is optional here).
 
 mod file;
+mod reserved;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,6 +19,8 @@ use crate::shape::{
 };
 use file::{Enum, Features, Field, FieldLabel, FieldType, File, FileSet, ListEncoding, MessageEncoding};
 use file::{Openness, Presence, Type};
+
+pub use reserved::{Reserved, reserved_of_set};
 
 /// Why descriptors or files were not taken.
 #[derive(Debug, thiserror::Error)]

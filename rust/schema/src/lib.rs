@@ -12,10 +12,12 @@ mod steps;
 mod wire;
 
 pub mod bounds;
+pub mod compatibility;
 pub mod descriptor;
 pub mod discard;
 pub mod error;
 pub mod plan;
+pub mod proto_text;
 pub mod shape;
 pub mod value;
 

@@ -40,6 +40,10 @@ pub struct Type {
     pub options: Option<TypeOptions>,
     #[prost(message, repeated, tag = "8")]
     pub oneof_decl: Vec<Oneof>,
+    #[prost(message, repeated, tag = "9")]
+    pub reserved_range: Vec<Range>,
+    #[prost(string, repeated, tag = "10")]
+    pub reserved_name: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -76,6 +80,19 @@ pub struct Enum {
     pub value: Vec<EnumValue>,
     #[prost(message, optional, tag = "3")]
     pub options: Option<EnumOptions>,
+    #[prost(message, repeated, tag = "4")]
+    pub reserved_range: Vec<Range>,
+    #[prost(string, repeated, tag = "5")]
+    pub reserved_name: Vec<String>,
+}
+
+/// Of a message's numbers without its end, of an enum's with it.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Range {
+    #[prost(int32, tag = "1")]
+    pub start: i32,
+    #[prost(int32, tag = "2")]
+    pub end: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
