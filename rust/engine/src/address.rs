@@ -45,7 +45,9 @@ mod tests {
         for text in ["10.0.0.7:51234", "[2001:db8::1]:65535", "[::ffff:10.0.0.7]:1", "unix"] {
             assert_eq!(Address::parse(text).to_string(), text);
         }
-        for text in ["", "010.0.0.7:1", "[2001:DB8::1]:1", "[fe80::1%3]:1", "10.0.0.7", "10.0.0.7:080", "a name"] {
+        for text in
+            ["", "010.0.0.7:1", "[2001:DB8::1]:1", "[fe80::1%3]:1", "10.0.0.7", "10.0.0.7:080", "a name"]
+        {
             assert_eq!(Address::parse(text), Address::Other, "{text}");
         }
         assert_eq!(size_of::<Address>(), 20);

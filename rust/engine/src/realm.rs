@@ -18,7 +18,7 @@ use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::route::RouteTable;
 use crate::session::{Session, Sessions, State};
-use crate::timer::{Fired, Wheel};
+use crate::timer::{Fired, Timers};
 
 pub use crate::group::GroupKey;
 pub use crate::session::SessionKey;
@@ -183,7 +183,7 @@ pub struct Realm {
     links: Vec<Vec<Place>>,
     uids: HashMap<Arc<str>, SessionKey>,
     groups: Groups,
-    wheel: Wheel,
+    timers: Timers,
     fired: Vec<Fired>,
     events: VecDeque<Event>,
     /// A closed session whose end is being told.
@@ -211,7 +211,7 @@ impl Realm {
             links: vec![Vec::new(); reactors],
             uids: HashMap::new(),
             groups: Groups::default(),
-            wheel: Wheel::new(0),
+            timers: Timers::new(0),
             fired: Vec::new(),
             events: VecDeque::new(),
             parting: None,
@@ -371,7 +371,7 @@ impl Realm {
         let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
         let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
         for timer in [guest.take_timer(), session.take_timer()].into_iter().flatten() {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         let groups = guest.take_groups();
         session.take_link_of(guest);
@@ -483,18 +483,18 @@ impl Realm {
 
     /// Has [`Event::Timer`] come `delay` from now.
     pub fn after(&mut self, now: Nanos, delay: Nanos) -> TimerKey {
-        self.wheel.insert(now.saturating_add(delay), GAME_TIMER)
+        self.timers.insert(now.saturating_add(delay), GAME_TIMER)
     }
 
     /// Takes a timer back; false if it has fired already.
     pub fn cancel(&mut self, timer: TimerKey) -> bool {
-        self.wheel.cancel(timer).is_some()
+        self.timers.cancel(timer).is_some()
     }
 
     /// Does what is due: timers, deadlines of `authenticate`, sessions whose client did not come back.
     pub fn handle_timeout(&mut self, now: Nanos) {
         let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.expire(now, &mut fired);
+        self.timers.expire(now, &mut fired);
         for Fired { key, payload, .. } in fired.drain(..) {
             if payload == GAME_TIMER {
                 self.events.push_back(Event::Timer { key });
@@ -507,7 +507,7 @@ impl Realm {
 
     /// When [`Realm::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.wheel.next_deadline()
+        self.timers.next_deadline()
     }
 
     // -- what comes out ----------------------------------------------------------------------------------------------
@@ -577,7 +577,7 @@ impl Realm {
                 return;
             }
         };
-        let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
+        let timer = self.timers.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.rare_mut().timer = Some(timer);
         let is_javascript = handshake.is_javascript();
@@ -606,7 +606,7 @@ impl Realm {
         let Some(link) = session.link else { return };
         session.answered = true;
         if let Some(timer) = session.take_timer() {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         // Asked for by this link, and answered now.
         let rare = session.rare_mut();
@@ -700,7 +700,7 @@ impl Realm {
             self.end(key, Left::Lost, None);
             return;
         }
-        let timer = self.wheel.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
+        let timer = self.timers.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
         if let Some(session) = self.sessions.get_mut(key) {
             session.rare_mut().timer = Some(timer);
         }
@@ -744,7 +744,7 @@ impl Realm {
             self.groups.remove(group, key);
         }
         if let Some(timer) = timer {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         if let Some(link) = link {
             self.forget_link(link);

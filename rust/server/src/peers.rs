@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, UpLog};
 use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, SharedPush, Taken};
-use engine::timer::{Fired, TimerKey, Wheel};
+use engine::wheel::{Due, Wheel};
 use net::pool::Pool;
 use net::queue::{self, SendQueue};
 use net::reactor::{Flush, Reactor, Read, Ready, Token};
@@ -53,7 +53,7 @@ pub struct Peers {
     again_at: usize,
     unread: Vec<Token>,
     foreign: Vec<Foreign>,
-    fired: Vec<Fired>,
+    due: Vec<Due>,
     reading: bool,
     /// Sockets told of since silence was last judged.
     told: usize,
@@ -62,14 +62,12 @@ pub struct Peers {
 }
 
 struct Slot {
-    generation: u32,
     detecting: bool,
     dirty: bool,
     backlog: bool,
     held: bool,
     choked: bool,
     more_comes: bool,
-    timer: TimerKey,
     link: Link,
 }
 
@@ -90,7 +88,7 @@ impl Peers {
             again_at: 0,
             unread: Vec::new(),
             foreign: Vec::new(),
-            fired: Vec::new(),
+            due: Vec::new(),
             reading: true,
             told: 0,
             holding_since: None,
@@ -237,17 +235,19 @@ impl Peers {
                 && !slot.link.is_opened()
             {
                 slot.link.handle_end(self.awake.now(), Close::Shutdown, ups);
-                let generation = slot.generation;
-                self.settle(Token { slot: place as u32, generation });
+                let token = token(slot.link.id());
+                self.settle(token);
             }
         }
     }
 
     /// Closes every connection at once.
     pub fn close_all(&mut self) {
-        for (place, slot) in self.slots.iter_mut().enumerate() {
+        for slot in &mut self.slots {
             if let Some(slot) = slot.take() {
-                self.reactor.close(Token { slot: place as u32, generation: slot.generation });
+                let token = token(slot.link.id());
+                self.wheel.clear(token.slot);
+                self.reactor.close(token);
             }
         }
         self.dirty.clear();
@@ -297,16 +297,14 @@ impl Peers {
         }
         let id = LinkId::new(self.number, token.slot, token.generation);
         let link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
-        let timer = self.wheel.insert(link.next_timeout(), payload(token));
+        self.wheel.set(token.slot, link.next_timeout());
         self.slots[place] = Some(Slot {
-            generation: token.generation,
             detecting: true,
             dirty: false,
             backlog: false,
             held: false,
             choked: false,
             more_comes: false,
-            timer,
             link,
         });
     }
@@ -412,11 +410,11 @@ impl Peers {
 
     fn expire(&mut self, ups: &mut UpLog) {
         let now = self.awake.now();
-        let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.expire(now, &mut fired);
-        for Fired { payload, .. } in fired.drain(..) {
-            let token = Token { slot: (payload >> 32) as u32, generation: payload as u32 };
-            let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(now, &mut due);
+        for Due { place, .. } in due.drain(..) {
+            let Some(Some(slot)) = self.slots.get_mut(place as usize) else { continue };
+            let token = token(slot.link.id());
             let rtt_us = self.reactor.rtt_us(token).unwrap_or(0);
             if let Some((queue, pool)) = self.reactor.queue(token)
                 && slot.link.next_timeout() <= now
@@ -425,11 +423,11 @@ impl Peers {
                 // An error is told by `ending`, as everywhere.
                 let _ = slot.link.handle_timeout(now, ups, &mut Metered { out: &mut out, rtt_us });
             }
-            slot.timer = self.wheel.insert(slot.link.next_timeout(), payload);
+            self.wheel.set(place, slot.link.next_timeout());
             self.mark_dirty(token);
             self.settle(token);
         }
-        self.fired = fired;
+        self.due = due;
     }
 
     /// Runs `work` on a link and its queue; what it queued is sent by the next flush.
@@ -454,7 +452,7 @@ impl Peers {
             self.dirty.push(token);
         }
         if slot.link.timeout_moved() {
-            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+            self.wheel.set(token.slot, slot.link.next_timeout());
         }
         if slot.held != slot.link.held() {
             self.settle(token);
@@ -466,7 +464,7 @@ impl Peers {
     fn settle(&mut self, token: Token) {
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         if slot.link.timeout_moved() {
-            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+            self.wheel.set(token.slot, slot.link.next_timeout());
         }
         let held = slot.link.held() || slot.choked;
         if held != slot.held {
@@ -497,9 +495,8 @@ impl Peers {
     }
 
     fn forget(&mut self, token: Token) {
-        if let Some(slot) = self.slots[token.slot as usize].take() {
-            self.wheel.cancel(slot.timer);
-        }
+        self.slots[token.slot as usize] = None;
+        self.wheel.clear(token.slot);
     }
 
     fn mark_dirty(&mut self, token: Token) {
@@ -566,15 +563,14 @@ impl Outbox for Metered<'_, '_> {
 
 #[inline]
 fn slot_of(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
-    slots.get_mut(token.slot as usize)?.as_mut().filter(|slot| slot.generation == token.generation)
+    slots
+        .get_mut(token.slot as usize)?
+        .as_mut()
+        .filter(|slot| slot.link.id().generation() == token.generation)
 }
 
 fn token(id: LinkId) -> Token {
     Token { slot: id.slot(), generation: id.generation() }
-}
-
-fn payload(token: Token) -> u64 {
-    u64::from(token.slot) << 32 | u64::from(token.generation)
 }
 
 #[inline]
@@ -583,5 +579,15 @@ fn net_class(class: Class) -> queue::Class {
         Class::Reliable => queue::Class::Reliable,
         Class::Latest => queue::Class::Latest,
         Class::Droppable => queue::Class::Droppable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 80, "{} bytes", size_of::<Option<Slot>>());
     }
 }
