@@ -536,6 +536,11 @@ impl Realm {
         self.sessions.get(key)
     }
 
+    /// A session's public id: unique over all processes whose node numbers differ.
+    pub fn session_id(&self, key: SessionKey) -> Option<u64> {
+        self.sessions.id(key)
+    }
+
     /// Everybody who has joined and not left.
     pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
         self.sessions.iter().filter(|(_, session)| session.is_present()).map(|(key, _)| key)
@@ -558,7 +563,7 @@ impl Realm {
         let id = u64::from(self.config.node & NODE_MASK) << COUNTER_BITS | self.last_id & COUNTER_MASK;
         let address = String::from_utf8_lossy(address);
         let serializer = self.config.serializer;
-        let key = self.sessions.insert(Session::new(now, id, link, transport, tls, serializer, &address));
+        let key = self.sessions.insert(id, Session::new(now, link, transport, tls, serializer, &address));
         let places = &mut self.links[usize::from(link.reactor())];
         let slot = link.slot() as usize;
         if places.len() <= slot {
@@ -602,6 +607,7 @@ impl Realm {
     }
 
     fn answer(&mut self, key: SessionKey) {
+        let Some(id) = self.sessions.id(key) else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = session.link else { return };
         session.answered = true;
@@ -618,7 +624,7 @@ impl Realm {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: has_gs.then(|| GsAnswer { session: session.id, ..GsAnswer::default() }),
+            gs: has_gs.then(|| GsAnswer { session: id, ..GsAnswer::default() }),
             user: "{}",
         }
         .to_bytes();

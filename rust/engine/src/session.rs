@@ -82,7 +82,6 @@ pub struct Session {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 
-    pub(crate) id: u64,
     pub(crate) connected_at: Nanos,
     pub(crate) rtt_us: u32,
     pub(crate) uid: Option<Arc<str>>,
@@ -110,7 +109,6 @@ impl Session {
     /// One whose link has just come.
     pub(crate) fn new(
         now: Nanos,
-        id: u64,
         link: LinkId,
         transport: Transport,
         tls: bool,
@@ -134,7 +132,6 @@ impl Session {
             messages_out: 0,
             bytes_in: 0,
             bytes_out: 0,
-            id,
             connected_at: now,
             rtt_us: 0,
             uid: None,
@@ -145,11 +142,6 @@ impl Session {
             session.rare_mut().address = address.into();
         }
         session
-    }
-
-    /// Unique over all processes whose node numbers differ.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// Where it is in its life.
@@ -326,25 +318,35 @@ pub(crate) struct Sessions {
 }
 
 struct Slot {
-    generation: u32,
+    /// The public id of the session that is or was here.
+    id: u64,
     session: Option<Session>,
 }
 
+impl Slot {
+    /// Ids are counted up, so the low half of each tells the tenants of a place apart as well as a counter of its own.
+    #[inline]
+    fn generation(&self) -> u32 {
+        self.id as u32
+    }
+}
+
 impl Sessions {
-    pub fn insert(&mut self, session: Session) -> SessionKey {
+    /// `id` is another for each session, also in its low half.
+    pub fn insert(&mut self, id: u64, session: Session) -> SessionKey {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, session: None });
+            self.slots.push(Slot { id, session: None });
             self.slots.len() as u32 - 1
         });
         let place = &mut self.slots[slot as usize];
-        place.generation = place.generation.wrapping_add(1);
-        place.session = Some(session);
-        SessionKey { slot, generation: place.generation }
+        (place.id, place.session) = (id, Some(session));
+        SessionKey { slot, generation: place.generation() }
     }
 
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        let session = slot.session.take_if(|_| slot.generation == key.generation)?;
+        let is_it = slot.generation() == key.generation;
+        let session = slot.session.take_if(|_| is_it)?;
         self.free.push(key.slot);
         Some(session)
     }
@@ -352,33 +354,40 @@ impl Sessions {
     #[inline]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
         let slot = self.slots.get(key.slot as usize)?;
-        slot.session.as_ref().filter(|_| slot.generation == key.generation)
+        slot.session.as_ref().filter(|_| slot.generation() == key.generation)
     }
 
     #[inline]
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        slot.session.as_mut().filter(|_| slot.generation == key.generation)
+        let is_it = slot.generation() == key.generation;
+        slot.session.as_mut().filter(|_| is_it)
+    }
+
+    /// The public id of a session.
+    pub fn id(&self, key: SessionKey) -> Option<u64> {
+        let slot = self.slots.get(key.slot as usize)?;
+        (slot.session.is_some() && slot.generation() == key.generation).then_some(slot.id)
     }
 
     /// Whoever has this place, and under which key.
     #[inline]
     pub fn at_mut(&mut self, slot: u32) -> Option<(SessionKey, &mut Session)> {
         let place = self.slots.get_mut(slot as usize)?;
-        let key = SessionKey { slot, generation: place.generation };
+        let key = SessionKey { slot, generation: place.generation() };
         place.session.as_mut().map(|session| (key, session))
     }
 
     #[inline]
     pub fn key_at(&self, slot: u32) -> Option<SessionKey> {
         let place = self.slots.get(slot as usize)?;
-        place.session.is_some().then_some(SessionKey { slot, generation: place.generation })
+        place.session.is_some().then_some(SessionKey { slot, generation: place.generation() })
     }
 
     /// In the order of their places.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
         self.slots.iter_mut().enumerate().filter_map(|(slot, place)| {
-            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            let key = SessionKey { slot: slot as u32, generation: place.generation() };
             place.session.as_mut().map(|session| (key, session))
         })
     }
@@ -386,7 +395,7 @@ impl Sessions {
     /// In the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
         self.slots.iter().enumerate().filter_map(|(slot, place)| {
-            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            let key = SessionKey { slot: slot as u32, generation: place.generation() };
             place.session.as_ref().map(|session| (key, session))
         })
     }
@@ -399,6 +408,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         println!("session: {} bytes", size_of::<Slot>());
-        assert!(size_of::<Slot>() <= 136, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 128, "{}", size_of::<Slot>());
     }
 }
