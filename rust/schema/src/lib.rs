@@ -6,16 +6,23 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod codec;
 mod decode;
 mod encode;
+mod map_order;
 mod steps;
 mod wire;
 
 pub mod bounds;
+pub mod columns;
+pub mod compatibility;
 pub mod descriptor;
 pub mod discard;
 pub mod error;
 pub mod plan;
+pub mod proto_text;
+pub mod reserved;
 pub mod shape;
 pub mod value;
 
