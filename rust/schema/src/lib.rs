@@ -6,12 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod codec;
 mod decode;
 mod encode;
+mod map_order;
 mod steps;
 mod wire;
 
 pub mod bounds;
+pub mod columns;
 pub mod compatibility;
 pub mod descriptor;
 pub mod discard;
