@@ -1,131 +1,221 @@
-//! Bytes to be written: a piece on the stack, in front of the vector where they belong.
+//! Bytes to be written, and the place to write at.
 //!
-//! A number goes into the piece with one check and one move, and its place stays in a register. Pushed to a vector, each
-//! would wait for the length that the one before has put into memory.
+//! The vector is longer than what is written, so that a number is one check and one move. The place is passed along as a
+//! number and stays in a register: pushed to the vector, each value would wait for the length that the one before has put
+//! into memory.
 
 use crate::codec::Raw;
-use crate::wire::{varint_array, varint_word};
+use crate::wire::{VARINT_BYTES_MAX, varint_array, varint_word};
 
-/// What comes next, until it is [flushed](Piece::flush).
-pub(crate) struct Piece {
-    bytes: [u8; PIECE_BYTES],
-    used: usize,
+/// What is written, with zeros behind it that may be written over.
+pub(crate) struct Buffer<'o> {
+    bytes: &'o mut Vec<u8>,
 }
 
-impl Piece {
+impl<'o> Buffer<'o> {
+    /// Behind what is there already.
     #[inline(always)]
-    pub fn new() -> Self {
-        Self { bytes: [0; PIECE_BYTES], used: 0 }
+    pub fn new(bytes: &'o mut Vec<u8>) -> Self {
+        bytes.extend_from_slice(&[0; ROOM_BYTES]);
+        Self { bytes }
     }
 
-    /// Appends what there is to `out`, and begins anew.
+    /// What was written ends here.
     #[inline(always)]
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
-        if self.used > 0 {
-            out.extend_from_slice(&self.bytes[..self.used.min(PIECE_BYTES)]);
-            self.used = 0;
-        }
+    pub fn finish(self, end: usize) {
+        self.bytes.truncate(end);
     }
 
-    /// A tag and its value.
+    /// What was written from `start` to `end`.
+    pub fn written(&mut self, start: usize, end: usize) -> &mut [u8] {
+        self.bytes.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Writes a tag and its value; gives the place behind.
     #[inline(always)]
-    pub fn put_tagged(&mut self, tag: u32, value: Raw<'_>, out: &mut Vec<u8>) {
-        if tag >= 0x80 {
-            self.put(Raw::Varint(tag.into()), out);
-            return self.put(value, out);
-        }
-        let tag = tag as u8;
+    pub fn put_tagged(&mut self, at: usize, tag: u32, value: Raw<'_>) -> usize {
         match value {
-            Raw::Varint(value @ 0..0x80) => self.put_bytes([tag, value as u8], 2, out),
-            Raw::Fixed32([a, b, c, d]) => self.put_bytes([tag, a, b, c, d], 5, out),
-            Raw::Bytes(value) if value.len() < 0x80 => {
-                self.put_bytes([tag, value.len() as u8], 2, out);
-                self.put_slice(value, out);
-            }
-            value => {
-                self.put_bytes([tag], 1, out);
-                self.put(value, out);
-            }
-        }
-    }
-
-    #[inline(always)]
-    pub fn put(&mut self, value: Raw<'_>, out: &mut Vec<u8>) {
-        match value {
-            Raw::Varint(value @ 0..0x80) => self.put_bytes([value as u8], 1, out),
-            Raw::Varint(value) => match varint_word(value) {
-                Some((word, length)) => self.put_bytes(word.to_le_bytes(), length, out),
-                None => {
-                    let (bytes, length) = varint_array(value);
-                    self.put_bytes(bytes, length, out);
+            Raw::Varint(value) => {
+                let (Some(place), 0..0x80) = (self.place(at), tag) else {
+                    return self.put_varint_slowly(at, Some(tag), value);
+                };
+                if value < 0x80 {
+                    [place[0], place[1]] = [tag as u8, value as u8];
+                    return at + 2;
                 }
-            },
-            Raw::Fixed32(bytes) => self.put_bytes(bytes, 4, out),
-            Raw::Fixed64(bytes) => self.put_bytes(bytes, 8, out),
-            Raw::Bytes(value) => {
-                self.put(Raw::Varint(value.len() as u64), out);
-                self.put_slice(value, out);
+                let Some((word, length)) = varint_word(value) else {
+                    return self.put_varint_slowly(at, Some(tag), value);
+                };
+                place[0] = tag as u8;
+                place[1..9].copy_from_slice(&word.to_le_bytes());
+                at + 1 + length
+            }
+            Raw::Fixed32(bytes) => {
+                let (Some(place), 0..0x80) = (self.place(at), tag) else {
+                    return self.put_fixed_slowly(at, Some(tag), bytes);
+                };
+                place[0] = tag as u8;
+                place[1..5].copy_from_slice(&bytes);
+                at + 5
+            }
+            Raw::Fixed64(bytes) => {
+                let (Some(place), 0..0x80) = (self.place(at), tag) else {
+                    return self.put_fixed_slowly(at, Some(tag), bytes);
+                };
+                place[0] = tag as u8;
+                place[1..9].copy_from_slice(&bytes);
+                at + 9
+            }
+            Raw::Bytes(bytes) => {
+                let (Some(place), 0..0x80) = (self.place(at), tag) else {
+                    return self.put_delimited_slowly(at, tag, bytes);
+                };
+                // A short text is two numbers, which overlap where it is less than 16 bytes.
+                let (Some(first), Some(last), 8..=SHORT_BYTES_MAX) =
+                    (bytes.first_chunk::<8>(), bytes.last_chunk::<8>(), bytes.len())
+                else {
+                    return self.put_delimited_slowly(at, tag, bytes);
+                };
+                [place[0], place[1]] = [tag as u8, bytes.len() as u8];
+                place[2..10].copy_from_slice(first);
+                place[bytes.len() - 6..][..8].copy_from_slice(last);
+                at + 2 + bytes.len()
             }
         }
     }
 
-    /// The first `length` of these bytes; the others may be overwritten by what follows.
+    /// Writes a number without a tag; gives the place behind.
     #[inline(always)]
-    fn put_bytes<const N: usize>(&mut self, bytes: [u8; N], length: usize, out: &mut Vec<u8>) {
-        if self.used > PIECE_BYTES - N {
-            self.flush(out);
+    pub fn put_number(&mut self, at: usize, value: Raw<'_>) -> usize {
+        match value {
+            Raw::Varint(value) => {
+                let Some(place) = self.place(at) else { return self.put_varint_slowly(at, None, value) };
+                if value < 0x80 {
+                    place[0] = value as u8;
+                    return at + 1;
+                }
+                let Some((word, length)) = varint_word(value) else {
+                    return self.put_varint_slowly(at, None, value);
+                };
+                place[..8].copy_from_slice(&word.to_le_bytes());
+                at + length
+            }
+            Raw::Fixed32(bytes) => {
+                let Some(place) = self.place(at) else { return self.put_fixed_slowly(at, None, bytes) };
+                place[..4].copy_from_slice(&bytes);
+                at + 4
+            }
+            Raw::Fixed64(bytes) => {
+                let Some(place) = self.place(at) else { return self.put_fixed_slowly(at, None, bytes) };
+                place[..8].copy_from_slice(&bytes);
+                at + 8
+            }
+            Raw::Bytes(_) => at, // never packed
         }
-        self.bytes[self.used..][..N].copy_from_slice(&bytes);
-        self.used += length;
+    }
+
+    /// A tag, and one byte for the length of a body that is not known yet. Gives where the body starts.
+    #[inline(always)]
+    pub fn begin_body(&mut self, at: usize, tag: u32) -> usize {
+        self.put_tagged(at, tag, Raw::Varint(0))
+    }
+
+    /// The body that began at `body` ends at `end`: writes its length, and moves it if that needs more than one byte.
+    #[inline(always)]
+    pub fn end_body(&mut self, body: usize, end: usize) -> usize {
+        let length = end - body;
+        match self.bytes.get_mut(body - 1) {
+            Some(place) if length < 0x80 => {
+                *place = length as u8;
+                end
+            }
+            _ => self.end_long_body(body, length),
+        }
+    }
+
+    #[inline(never)]
+    fn end_long_body(&mut self, body: usize, length: usize) -> usize {
+        let (prefix, prefix_bytes) = varint_array(length as u64);
+        let moved = body + prefix_bytes - 1;
+        self.make_room(moved + length, 0);
+        self.bytes.copy_within(body..body + length, moved);
+        self.bytes[body - 1..moved].copy_from_slice(&prefix[..prefix_bytes]);
+        moved + length
     }
 
     #[inline(always)]
-    fn put_slice(&mut self, value: &[u8], out: &mut Vec<u8>) {
-        match self.bytes.get_mut(self.used..).and_then(|rest| rest.get_mut(..value.len())) {
+    fn put_bytes(&mut self, at: usize, bytes: &[u8]) -> usize {
+        match self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
             Some(place) => {
-                place.copy_from_slice(value);
-                self.used += value.len();
+                place.copy_from_slice(bytes);
+                at + bytes.len()
             }
-            None => {
-                self.flush(out);
-                out.extend_from_slice(value);
-            }
+            None => self.put_bytes_growing(at, bytes),
+        }
+    }
+
+    #[cold]
+    fn put_bytes_growing(&mut self, at: usize, bytes: &[u8]) -> usize {
+        self.make_room(at, bytes.len());
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        at + bytes.len()
+    }
+
+    // What is not one byte of tag and few of value, or where the room is used up.
+
+    #[inline(never)]
+    fn put_varint_slowly(&mut self, at: usize, tag: Option<u32>, value: u64) -> usize {
+        let at = self.put_tag(at, tag);
+        self.put_varint(at, value)
+    }
+
+    #[inline(never)]
+    fn put_fixed_slowly<const N: usize>(&mut self, at: usize, tag: Option<u32>, bytes: [u8; N]) -> usize {
+        let at = self.put_tag(at, tag);
+        self.put_bytes(at, &bytes)
+    }
+
+    #[inline(never)]
+    fn put_delimited_slowly(&mut self, at: usize, tag: u32, bytes: &[u8]) -> usize {
+        let at = self.put_tag(at, Some(tag));
+        let at = self.put_varint(at, bytes.len() as u64);
+        self.put_bytes(at, bytes)
+    }
+
+    /// Makes room for a number, and puts its tag there.
+    fn put_tag(&mut self, at: usize, tag: Option<u32>) -> usize {
+        self.make_room(at, 0);
+        match tag {
+            Some(tag) => self.put_varint(at, tag.into()),
+            None => at,
+        }
+    }
+
+    fn put_varint(&mut self, at: usize, value: u64) -> usize {
+        let (bytes, length) = varint_array(value);
+        self.put_bytes(at, &bytes[..length])
+    }
+
+    /// Room for a number and its tag; `None`: it is used up.
+    #[inline(always)]
+    fn place(&mut self, at: usize) -> Option<&mut [u8; PLACE_BYTES]> {
+        let end = at.checked_add(PLACE_BYTES)?;
+        self.bytes.get_mut(at..end)?.first_chunk_mut()
+    }
+
+    /// Makes sure of room for so many bytes, and a number behind them. Grows in proportion to what is written.
+    fn make_room(&mut self, at: usize, bytes: usize) {
+        let needed = at + bytes + PLACE_BYTES;
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed.saturating_add(at).saturating_add(ROOM_BYTES), 0);
         }
     }
 }
 
-/// A tag, and one byte for the length of a body that is not known yet. Gives where the body starts.
-#[inline(always)]
-pub(crate) fn begin_body(tag: u32, out: &mut Vec<u8>) -> usize {
-    if tag < 0x80 {
-        out.extend_from_slice(&[tag as u8, 0]);
-    } else {
-        let (bytes, length) = varint_array(tag.into());
-        out.extend_from_slice(&bytes[..length]);
-        out.push(0);
-    }
-    out.len()
-}
-
-/// The body that began at `body` ends: writes its length, and moves it if that needs more than one byte.
-#[inline(always)]
-pub(crate) fn end_body(body: usize, out: &mut Vec<u8>) {
-    let length = out.len() - body;
-    if length < 0x80 {
-        out[body - 1] = length as u8;
-    } else {
-        end_long_body(body, length, out);
-    }
-}
-
-#[inline(never)]
-fn end_long_body(body: usize, length: usize, out: &mut Vec<u8>) {
-    let (prefix, prefix_bytes) = varint_array(length as u64);
-    let moved = body + prefix_bytes - 1;
-    out.resize(moved + length, 0);
-    out.copy_within(body..body + length, moved);
-    out[body - 1..moved].copy_from_slice(&prefix[..prefix_bytes]);
-}
-
+/// Longest text that is written without a call.
+const SHORT_BYTES_MAX: usize = 16;
+/// A tag and a number at their longest; a short text with its tag and length.
+const PLACE_BYTES: usize =
+    if 5 + VARINT_BYTES_MAX > 2 + SHORT_BYTES_MAX { 5 + VARINT_BYTES_MAX } else { 2 + SHORT_BYTES_MAX };
 /// Room for a small message: a move of a player, not the text that it says.
-const PIECE_BYTES: usize = 128;
+const ROOM_BYTES: usize = 128;

@@ -26,6 +26,11 @@ impl MapOrder {
         Self { start, end: start, entries: Vec::new() }
     }
 
+    /// Where the first one was written.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -46,9 +51,8 @@ impl MapOrder {
         self.end = end;
     }
 
-    /// Puts the entries in order, which are the last that was written to `out`.
-    pub fn sort(mut self, out: &mut [u8]) {
-        let written = &mut out[self.start..];
+    /// Puts the entries in order; `written` are all of them.
+    pub fn sort(mut self, written: &mut [u8]) {
         let order = |a: &MapEntry, b: &MapEntry| {
             let texts = || text_order(key_of(&written[a.start..a.end]), key_of(&written[b.start..b.end]));
             b.number.cmp(&a.number).then_with(texts)

@@ -334,16 +334,16 @@ impl Plans {
 
     #[inline(always)]
     pub(crate) fn verdict<C: Codec>(&self, step: &FieldStep, value: C::Value<'_>) -> Verdict {
-        match step.check {
-            Check::Nothing => Verdict::Take,
-            Check::Finite if C::is_finite(value) => Verdict::Take,
-            _ => self.verdict_of(step, &C::scalar(value)),
+        if C::is_finite(value) && step.check != Check::All {
+            return Verdict::Take;
         }
+        self.verdict_of(step, &C::scalar(value))
     }
 
     #[inline(never)]
     fn verdict_of(&self, step: &FieldStep, value: &Scalar<'_>) -> Verdict {
         match (step.kind, *value) {
+            _ if step.check == Check::Nothing => Verdict::Take,
             (Kind::Enum(id), Scalar::Enum(number)) => self.enums[id.0 as usize].verdict(number),
             _ if self.bounds(step).value.check(value).is_ok() => Verdict::Take,
             _ => Verdict::Refuse,

@@ -31,6 +31,8 @@ pub(crate) struct FieldStep {
     /// Whether the default is not written.
     pub implicit: bool,
     pub form: Form,
+    /// Whether it is single and its tag is one byte: nearly every field.
+    pub plain: bool,
     pub kind: Kind,
     /// Of a map.
     pub key: Kind,
@@ -128,6 +130,7 @@ impl FieldStep {
             counted: field.bounds.count_max.is_some(),
             implicit: field.label == Label::Single && !field.has_presence(),
             form,
+            plain: form == Form::Single && tag < 0x80,
             kind: field.kind,
             key: if let Label::Map { key } = field.label { key } else { field.kind },
         }

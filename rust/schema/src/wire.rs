@@ -176,6 +176,13 @@ fn long_varint<const MAX: usize>(bytes: &[u8]) -> (u64, usize) {
 /// The bytes of a varint, the first lowest, and how many they are; `None` if they are more than eight.
 #[inline(always)]
 pub(crate) fn varint_word(value: u64) -> Option<(u64, usize)> {
+    // The usual numbers of more than one byte.
+    if (0x80..1 << 14).contains(&value) {
+        return Some((value & 0x7f | 0x80 | (value << 1 & 0x7f00), 2));
+    }
+    if (1 << 14..1 << 21).contains(&value) {
+        return Some((value & 0x7f | (value << 1 & 0x7f00) | (value << 2 & 0x7f_0000) | 0x8080, 3));
+    }
     if value >= 1 << 56 {
         return None;
     }
