@@ -44,17 +44,19 @@ impl Decoder<'_> {
         let mut expected: &[FieldStep] = &steps.fields;
         while !reader.is_empty() {
             let tag = reader.tag()?;
-            let (step, next) = match expected {
-                [step, next @ ..] if step.tag == tag => (step, next),
+            let found = match expected.first() {
+                Some(step) if step.tag == tag => expected,
                 _ => match steps.find(tag) {
-                    Some([step, next @ ..]) => (step, next),
-                    _ => {
+                    Some(found) => found,
+                    None => {
                         reader = self.skip(reader, tag, depth)?;
                         continue;
                     }
                 },
             };
-            expected = next;
+            let Some((step, next)) = found.split_first() else { continue }; // never: a tag was found
+            // An item is mostly followed by the next one.
+            expected = if step.form == Form::Single { next } else { found };
             match self.field(step, tag, reader, sink, depth) {
                 Ok(rest) => reader = rest,
                 Err(failure) => {

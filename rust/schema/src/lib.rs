@@ -15,7 +15,6 @@ mod steps;
 mod wire;
 
 pub mod bounds;
-pub mod columns;
 pub mod compatibility;
 pub mod descriptor;
 pub mod discard;
