@@ -255,3 +255,11 @@ macro_rules! with_codec {
     };
 }
 pub(crate) use with_codec;
+
+impl Kind {
+    /// What a value of this kind is to sinks and sources; `None` for a message.
+    #[inline(always)]
+    pub fn scalar_type(self) -> Option<ScalarType> {
+        with_codec!(self, message _id => None, C => Some(C::scalar_type(self)))
+    }
+}

@@ -7,8 +7,8 @@ use crate::buffer::Buffer;
 use crate::codec::{Codec, Raw, with_codec};
 use crate::error::{EncodeError, EncodeReason, Failure};
 use crate::map_order::MapOrder;
-use crate::plan::{Plans, Scalar, ScalarType, Source, Stopped};
-use crate::shape::{Kind, MessageId};
+use crate::plan::{Plans, Scalar, Source, Stopped};
+use crate::shape::MessageId;
 use crate::steps::{FieldStep, Form, Verdict};
 use crate::wire::LEN;
 
@@ -200,7 +200,7 @@ impl Encoder<'_, '_> {
 
     fn map<S: Source>(&mut self, step: &FieldStep, source: &S, depth: u32, mut at: Place) -> Outcome<Place> {
         let mut order = MapOrder::new(at);
-        let key_type = scalar_type(step.key);
+        let Some(key_type) = step.key.scalar_type() else { return Ok(at) };
         with_codec!(step.kind,
             message id => source.message_entries(step.slot, key_type, |key, child| {
                 let (body, value) = self.entry(step, &order, key, depth, at)?;
@@ -389,8 +389,4 @@ impl Encoder<'_, '_> {
         self.failure = Some(add(failure));
         Stopped
     }
-}
-
-fn scalar_type(kind: Kind) -> ScalarType {
-    with_codec!(kind, message _id => ScalarType::Bytes, C => C::scalar_type(kind))
 }

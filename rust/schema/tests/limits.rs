@@ -3,7 +3,7 @@
 use schema::bounds::{Bounds, Range, ValueBounds, Violation};
 use schema::discard::Discard;
 use schema::error::{DecodeReason, EncodeReason};
-use schema::plan::{Limits, Plans};
+use schema::plan::{Limits, Plans, Scalar, Sink, Stopped};
 use schema::shape::{EnumShape, FieldShape, Kind, Label, MessageId, SchemaBuilder, UnknownNumber};
 use schema::value::{Key, Message, Value};
 
@@ -228,4 +228,81 @@ fn values_of_another_type_are_refused() {
         let error = plans.encode(MOVE, &&with(&plans, field, value), &mut out).expect_err(field);
         assert_eq!((error.reason, error.path), (EncodeReason::Stopped, format!("Move.{field}")));
     }
+}
+
+/// Takes nothing: whatever is refused must be refused before a sink hears of it.
+struct Deaf;
+
+impl Sink for Deaf {
+    type Child<'a> = Deaf;
+
+    fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
+        panic!("slot {slot} is {value}")
+    }
+
+    fn message(&mut self, _: u16) -> Result<Deaf, Stopped> {
+        Ok(Deaf)
+    }
+
+    fn item(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
+        panic!("slot {slot} has {value}")
+    }
+
+    fn reserve(&mut self, slot: u16, items: usize) -> Result<(), Stopped> {
+        panic!("slot {slot} is to take {items}")
+    }
+
+    fn message_item(&mut self, _: u16) -> Result<Deaf, Stopped> {
+        panic!("a message")
+    }
+
+    fn entry(&mut self, _: u16, _: Scalar<'_>, _: Scalar<'_>) -> Result<(), Stopped> {
+        panic!("an entry")
+    }
+
+    fn message_entry(&mut self, _: u16, _: Scalar<'_>) -> Result<Deaf, Stopped> {
+        panic!("an entry")
+    }
+
+    fn choose(&mut self, _: u16, _: u16) -> Result<(), Stopped> {
+        panic!("a choice")
+    }
+
+    fn count(&self, _: u16) -> usize {
+        0
+    }
+}
+
+#[test]
+fn what_is_too_much_takes_no_memory() {
+    let tight = plans(Limits { items: 3, bytes: 64, depth: 2 });
+    let key = |text: &str| [&[0x4a, text.len() as u8 + 2, 0x0a, text.len() as u8], text.as_bytes()].concat();
+    for (bytes, reason) in [
+        (vec![0; 65], "Move: 65 bytes; at most 64"),
+        (vec![0x52, 4, 0x52, 2, 0x52, 0], "Move.next.next.next: messages within messages, more than 2 deep"),
+        (
+            [vec![0x3a, 16], vec![0; 16]].concat(),
+            "Move.xs: more than 3 items, entries and messages in one message",
+        ),
+        (vec![0x42, 4, 1, 1, 1, 1], "Move.hps: more than 3 items, entries and messages in one message"),
+        (vec![0x5a, 4, 1, 1, 1, 1], "Move.olds: more than 3 items, entries and messages in one message"),
+        (vec![0x22, 2, 0xc3, 0x28], "Move.name: no protobuf message: a text is not UTF-8"),
+        (vec![0x22, 4, b'a', b'b', b'c', b'd'], "Move.name: more than 3 characters"),
+        (key("abcd"), "Move.by[\"abcd\"]: more than 3 characters"),
+        (
+            vec![0x22, 0xff, 0xff, 0xff, 0x7f],
+            "Move.name: no protobuf message: the bytes end inside of a value",
+        ),
+        (
+            vec![0x42, 0xff, 0xff, 0xff, 0x7f],
+            "Move.hps: no protobuf message: the bytes end inside of a value",
+        ),
+    ] {
+        let error = tight.decode(MOVE, &bytes, &mut Deaf).expect_err(reason);
+        assert_eq!(error.to_string(), reason);
+    }
+    // A field's own count, too.
+    let counted = plans(Limits::default());
+    let error = counted.decode(MOVE, &[0x42, 4, 1, 1, 1, 1], &mut Deaf).expect_err("too many");
+    assert_eq!(error.to_string(), "Move.hps: more than 3 items");
 }
