@@ -158,7 +158,7 @@ fn depth_is_bounded_in_messages_entries_and_groups() {
         assert_eq!(write(&plans, &message).is_ok(), fits);
         let bytes = write(&deep, &message).expect("100 deep");
         assert_eq!(read(&plans, &bytes).is_ok(), fits);
-        let groups = [vec![0xa3, 6].repeat(depth as usize), vec![0xa4, 6].repeat(depth as usize)].concat();
+        let groups = [[0xa3, 6].repeat(depth as usize), [0xa4, 6].repeat(depth as usize)].concat();
         assert_eq!(read(&plans, &groups).is_ok(), fits);
     }
     let error = write(&plans, &nested(&deep, 33)).expect_err("too deep");
