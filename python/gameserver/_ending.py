@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -34,11 +33,12 @@ class Ending:
         tasks = set(tasks)
         for task in tasks:
             task.cancel()
+        now = asyncio.get_running_loop().time()
         if self._deadline is None:
-            self._deadline = time.monotonic() + self._seconds
+            self._deadline = now + self._seconds
         if not tasks:
             return
-        _, stubborn = await asyncio.wait(tasks, timeout=max(0.0, self._deadline - time.monotonic()))
+        _, stubborn = await asyncio.wait(tasks, timeout=max(0.0, self._deadline - now))
         if not stubborn:
             return
         names = Counter(name_of(task) for task in stubborn)

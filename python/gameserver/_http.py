@@ -86,6 +86,7 @@ class HttpHost:
         static: a folder served at `/`, with its index.html; None: nothing.
         address: what the app sees as its own address.
         errors: takes the exceptions of the app.
+        wall: seconds since 1970, for the date of answers.
 
     `/gameserver.js` and `/healthz` are ours whatever `app` is.
 
@@ -101,8 +102,10 @@ class HttpHost:
         static: str | os.PathLike[str] | None = None,
         address: tuple[str, int] | str | None = None,
         errors: ErrorLog | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.address = address
+        self._wall = wall
         self._core = core
         self._front = _Front(_inner(app, static))
         self._errors = errors if errors is not None else ErrorLog(log)
@@ -241,7 +244,7 @@ class HttpHost:
 
     def _date(self) -> None:
         """uvicorn's server would refresh this header each second; there is none here."""
-        now = int(time.time())
+        now = int(self._wall())
         if now != self._dated:
             self._dated = now
             self._state.default_headers = [(b"date", formatdate(now, usegmt=True).encode())]
@@ -250,7 +253,7 @@ class HttpHost:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep_now)
 
     def _sweep_now(self) -> None:
-        self._sweep(time.monotonic())
+        self._sweep(asyncio.get_running_loop().time())
         self._sweep_soon()
 
     def _sweep(self, now: float) -> None:

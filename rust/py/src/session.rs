@@ -19,6 +19,7 @@ use wire::handshake::Serializer;
 #[derive(Default)]
 pub struct Session {
     place: OnceLock<Place>,
+    hash: OnceLock<u64>,
 }
 
 /// Where a session stands: in which server, under which key.
@@ -205,6 +206,14 @@ impl Session {
         let (mut state, key) = self.entered(py)?;
         state.close(key);
         Ok(())
+    }
+
+    /// The id's, not the address's: sets of sessions are walked in the same order in a replay. It stays what it was when the
+    /// game's `__init__` asked, which has no id yet.
+    fn __hash__(slf: &Bound<'_, Self>) -> u64 {
+        let this = slf.get();
+        let id = this.place.get().map_or_else(|| slf.as_ptr() as u64 >> 4, |place| place.id);
+        *this.hash.get_or_init(|| id)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

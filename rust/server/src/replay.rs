@@ -1,0 +1,181 @@
+//! A recording, part by part, in place of sockets and clock.
+//!
+//! Once it has ended, or differs from what the replay does, it says nothing more.
+
+use std::io;
+use std::path::Path;
+
+use engine::event::{Nanos, UpLog};
+
+use crate::record::{DESERTED, FAILURE, Part, Player, RETURNED};
+use crate::turn::Server;
+
+/// A recording that is being replayed, and what was found so far.
+pub struct Replay {
+    player: Player,
+    ahead: Option<Part>,
+    turns: u64,
+    compared: u64,
+    difference: Option<String>,
+    is_over: bool,
+}
+
+/// What the recorded run did next.
+pub enum Played {
+    /// A turn, whose logs are to be dispatched.
+    Turn(Vec<UpLog>),
+    /// It sent what the replay sends.
+    Sent,
+    /// It told who waited for the last client to go.
+    Deserted,
+    /// It told that an I/O thread had ended.
+    Failed(String),
+    /// It returned to asyncio.
+    Returned,
+    /// Nothing more: the recording is at its end, or it differs.
+    Over,
+}
+
+impl Replay {
+    /// Opens a recording.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut player = Player::open(path)?;
+        let ahead = player.next_part()?;
+        Ok(Self { player, ahead, turns: 0, compared: 0, difference: None, is_over: false })
+    }
+
+    /// The next part if it is a time outside of a turn, of this kind.
+    pub fn take_mark(&mut self, kind: u8) -> io::Result<Option<Nanos>> {
+        match self.ahead {
+            Some(Part::Mark(next, now)) if next == kind && !self.is_over => {
+                self.take()?;
+                Ok(Some(now))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The next part if it is a note of this kind.
+    pub fn take_note(&mut self, kind: u8) -> io::Result<Option<Vec<u8>>> {
+        if self.is_over || !matches!(self.ahead, Some(Part::Note(next, _)) if next == kind) {
+            return Ok(None);
+        }
+        match self.take()? {
+            Some(Part::Note(_, bytes)) => Ok(Some(bytes)),
+            _ => unreachable!("seen above"),
+        }
+    }
+
+    /// The replay does not do what the recorded run did; the first such finding is kept.
+    pub fn differ(&mut self, what: &str) {
+        if !self.is_over {
+            self.difference = Some(format!("in turn {}: {what}", self.turns));
+            self.is_over = true;
+        }
+    }
+
+    /// The replay has come to its end: nothing may be left of the recording.
+    pub fn finish(&mut self) {
+        if self.ahead.is_some() {
+            self.differ("the recorded run went on, the replay has ended");
+        }
+        self.is_over = true;
+    }
+
+    /// Whether it says nothing more.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Turns replayed.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Logs toward links that were compared.
+    pub fn compared(&self) -> u64 {
+        self.compared
+    }
+
+    /// Where the first difference is, if there is one.
+    pub fn difference(&self) -> Option<&str> {
+        self.difference.as_deref()
+    }
+
+    fn take(&mut self) -> io::Result<Option<Part>> {
+        let next = self.player.next_part();
+        self.is_over |= next.is_err();
+        Ok(std::mem::replace(&mut self.ahead, next?))
+    }
+
+    fn logs(&mut self) -> io::Result<Vec<UpLog>> {
+        let mut logs = Vec::new();
+        while matches!(self.ahead, Some(Part::Up(_))) {
+            if let Some(Part::Up(log)) = self.take()? {
+                logs.push(log);
+            }
+        }
+        Ok(logs)
+    }
+}
+
+impl Server {
+    /// What the recorded run did next, at its time.
+    pub fn play(&mut self) -> io::Result<Played> {
+        let is_owing = self.is_owing();
+        let Some(replay) = self.replay.as_mut().filter(|replay| !replay.is_over) else {
+            return Ok(Played::Over);
+        };
+        Ok(match replay.take()? {
+            Some(Part::Turn(_)) if is_owing => {
+                replay.differ("more was sent than recorded");
+                Played::Over
+            }
+            Some(Part::Turn(now)) => {
+                replay.turns += 1;
+                let logs = replay.logs()?;
+                self.replay_turn(now);
+                Played::Turn(logs)
+            }
+            Some(Part::Down(recorded)) => {
+                replay.compared += 1;
+                if self.replay_sent(recorded.first().copied().unwrap_or(0)) == recorded {
+                    return Ok(Played::Sent);
+                }
+                self.differ("other bytes were sent than recorded");
+                Played::Over
+            }
+            Some(Part::Note(RETURNED, _)) => Played::Returned,
+            Some(Part::Note(DESERTED, _)) => Played::Deserted,
+            Some(Part::Note(FAILURE, why)) => Played::Failed(String::from_utf8_lossy(&why).into_owned()),
+            Some(Part::Mark(kind, _) | Part::Note(kind, _)) => {
+                replay.differ(&format!("the recorded run {}, the replay did not", deed(kind)));
+                Played::Over
+            }
+            Some(Part::Up(_)) => {
+                replay.is_over = true;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a log outside of a turn"));
+            }
+            None => {
+                replay.is_over = true;
+                Played::Over
+            }
+        })
+    }
+
+    /// The replay does not do what the recorded run did.
+    pub fn differ(&mut self, what: &str) {
+        if let Some(replay) = &mut self.replay {
+            replay.differ(what);
+        }
+    }
+}
+
+fn deed(kind: u8) -> String {
+    match kind {
+        b'B' => "had started".to_owned(),
+        b'P' => "began to stop".to_owned(),
+        b'X' => "ended".to_owned(),
+        _ => format!("noted {:?}", char::from(kind)),
+    }
+}
