@@ -417,7 +417,7 @@ class App(Registry):
                 await ending.end(self._tasks)
                 await host.stop()
                 await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
-                core.end_recording()
+                core.end_run()
 
     def _replay(self, path: str) -> tuple[int, int, str | None, list[str]]:
         """A recorded run once more, without sockets; see `gameserver.testing.replay`."""

@@ -74,6 +74,11 @@ impl Core {
         }
         let mut logs = std::mem::take(&mut state.logs);
         let mut more = state.server.read(&mut logs);
+        if state.has_ended {
+            state.server.recycle(&mut logs);
+            state.logs = logs;
+            return Ok(());
+        }
         drop(state);
 
         let scope = Scope::open(py, core)?;
@@ -277,12 +282,6 @@ impl Core {
         Ok(())
     }
 
-    /// Nothing more is recorded, or replayed.
-    fn end_recording(&self) -> PyResult<()> {
-        self.enter()?.server.end_recording();
-        Ok(())
-    }
-
     // -- a turn ------------------------------------------------------------------------------------------------------
 
     /// Turns, see `server::turn`, until asyncio has something to do. Returns its descriptors that are ready, as its
@@ -351,6 +350,13 @@ impl Core {
     }
 
     // -- the end -----------------------------------------------------------------------------------------------------
+
+    /// Sends what is left to send; from now on nothing is called of the game, and nothing recorded or replayed.
+    fn end_run(&self) -> PyResult<()> {
+        let mut state = self.enter()?;
+        state.has_ended = true;
+        Ok(state.server.end_run()?)
+    }
 
     fn stop_accepting(&self) -> PyResult<()> {
         self.enter()?.server.stop_listening();

@@ -48,6 +48,8 @@ pub struct State {
     /// Async `on_leave` handlers that wait: the server does not end before them.
     pub leaving: usize,
     pub contexts: Option<Contexts>,
+    /// The run has ended: nothing is called of the game any more.
+    pub has_ended: bool,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
     seats: Vec<Option<Seat>>,
@@ -97,6 +99,7 @@ impl State {
             known: HashMap::new(),
             leaving: 0,
             contexts: None,
+            has_ended: false,
             logs: Vec::new(),
             seats: Vec::new(),
             seated: 0,

@@ -74,14 +74,6 @@ impl Replay {
         }
     }
 
-    /// The replay has come to its end: nothing may be left of the recording.
-    pub fn finish(&mut self) {
-        if self.ahead.is_some() {
-            self.differ("the recorded run went on, the replay has ended");
-        }
-        self.is_over = true;
-    }
-
     /// Whether it says nothing more.
     pub fn is_over(&self) -> bool {
         self.is_over
@@ -161,6 +153,28 @@ impl Server {
                 Played::Over
             }
         })
+    }
+
+    /// The replay has come to its end: nothing may be left of the recording but what is sent now.
+    pub fn end_replay(&mut self) -> io::Result<()> {
+        let is_next_sent = |replay: &Option<Replay>| {
+            replay
+                .as_ref()
+                .is_some_and(|replay| matches!(replay.ahead, Some(Part::Down(_))) && !replay.is_over)
+        };
+        while is_next_sent(&self.replay) {
+            self.play()?;
+        }
+        let is_owing = self.is_owing();
+        if let Some(replay) = &mut self.replay {
+            if replay.ahead.is_some() {
+                replay.differ("the recorded run went on, the replay has ended");
+            } else if is_owing {
+                replay.differ("more was sent than recorded");
+            }
+            replay.is_over = true;
+        }
+        Ok(())
     }
 
     /// The replay does not do what the recorded run did.

@@ -107,7 +107,8 @@ impl Server {
             let listener = Listener::bind(address).map_err(|error| (address.clone(), error))?;
             self.listeners.push(Arc::new(listener));
         }
-        let addresses: Vec<_> = self.listeners.iter().map(|listener| spell(listener.local_address())).collect();
+        let addresses: Vec<_> =
+            self.listeners.iter().map(|listener| spell(listener.local_address())).collect();
         self.note(ADDRESSES, addresses.join("\n").as_bytes());
         Ok(addresses)
     }
@@ -205,7 +206,8 @@ impl Server {
     pub fn replay(&mut self, mut replay: Replay) -> io::Result<()> {
         replay.take_note(STARTED_WITH)?;
         let wall = replay.take_mark(WALL)?;
-        self.wall_offset = wall.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a recording"))?;
+        self.wall_offset =
+            wall.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a recording"))?;
         self.replay = Some(replay);
         Ok(())
     }
@@ -232,12 +234,14 @@ impl Server {
         self.replay.as_ref()
     }
 
-    /// Nothing more is recorded, or replayed.
-    pub fn end_recording(&mut self) {
-        self.recorder = None;
-        if let Some(replay) = &mut self.replay {
-            replay.finish();
+    /// The run has ended: what is left to send is sent, and nothing more is recorded, or replayed.
+    pub fn end_run(&mut self) -> io::Result<()> {
+        if self.replay.is_some() {
+            return self.end_replay();
         }
+        self.flush(false);
+        self.recorder = None;
+        Ok(())
     }
 
     /// Waits as a turn does, and takes the time; nothing is read. For what is left to do after a replay.
