@@ -340,9 +340,9 @@ def test_any_small_game_goes_on_in_a_replay(
     def play(server: RunningServer) -> None:
         clients = [connected(server.port) for _ in range(3)]
         asked = [0, 0, 0]
-        for client, number in order:
-            asked[client] += 1
-            clients[client].send(request(asked[client], f"run{number}"))
+        for who, number in order:
+            asked[who] += 1
+            clients[who].send(request(asked[who], f"run{number}"))
         for client, count in zip(clients, asked, strict=True):
             for _ in range(count):
                 answer(client)

@@ -330,7 +330,8 @@ class App(Registry):
         """Runs the server until SIGTERM, Ctrl-C or `stop`; can be called again afterwards.
 
         Args:
-            record: a file that takes everything which enters the logic thread, for `gameserver.testing.replay`.
+            record: a file that takes everything which enters the logic thread, for `gameserver.testing.replay`. The clock of
+                asyncio is `app.clock` then: it stands still within a turn.
             settings: as in `App`; they win over those, and the environment and the command line over both.
 
         Raises:
@@ -439,7 +440,12 @@ class App(Registry):
         except Exception:
             if core.replayed()[2] is None:
                 raise
-        return *core.replayed(), outside
+        turns, compared, difference = core.replayed()
+        if difference is not None and outside:
+            difference = (
+                f"{difference} (other threads had called before, which is not done again: {', '.join(outside)})"
+            )
+        return turns, compared, difference, outside
 
     def _replayed(self) -> None:
         """The recording is at its end, or it differs: what still waits would wait for ever."""

@@ -171,12 +171,17 @@ class RecordingLoop(OrderedLoop):
             handle = self._arrivals.popleft()
             job = self._job_of(handle)
             if job is None:
-                text = call_name(handle._callback) if handle._callback is not None else "a cancelled call"  # type: ignore[attr-defined]
-                self.core.note(CALL, text.encode())
+                self.core.note(CALL, arrival_name(handle).encode())
                 handle = asyncio.Handle(self._call, (handle,), self, None)
             else:
                 self.core.note(JOB, repr(job).encode())
             self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def _read_from_self(self) -> None:
+        """Takes the wakes; also those of calls that came in after the turn's end, which wait for the next one."""
+        super()._read_from_self()  # type: ignore[misc]
+        if self._arrivals:
+            self._write_to_self()  # type: ignore[attr-defined]
 
     def _job_of(self, handle: asyncio.Handle) -> tuple[Any, ...] | None:
         """Whose result a call brings: it is asyncio's, from a thread of the executor, with both futures."""
@@ -299,6 +304,14 @@ def is_plain(value: Any) -> bool:
     if kind is dict:
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
     return False
+
+
+def arrival_name(handle: asyncio.Handle) -> str:
+    """What another thread calls; `App`'s own wrapper has that in its first argument."""
+    callback, args = handle._callback, handle._args  # type: ignore[attr-defined]
+    if callback is None:
+        return "a cancelled call"
+    return str(args[0]) if getattr(callback, "__qualname__", "") == "App._run_call" else call_name(callback)
 
 
 def job_name(function: Callable[..., Any]) -> str:

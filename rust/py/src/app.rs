@@ -260,9 +260,11 @@ impl Core {
     /// Turns replayed, logs compared, the first difference.
     fn replayed(&self) -> PyResult<(u64, u64, Option<String>)> {
         let state = self.enter()?;
-        Ok(state.server.replaying().map_or((0, 0, None), |replay| {
-            (replay.turns(), replay.compared(), replay.difference().map(str::to_owned))
-        }))
+        let Some(replay) = state.server.replaying() else { return Ok((0, 0, None)) };
+        match replay.damage() {
+            Some(damage) => Err(PyOSError::new_err(format!("after turn {}: {damage}", replay.turns()))),
+            None => Ok((replay.turns(), replay.compared(), replay.difference().map(str::to_owned))),
+        }
     }
 
     /// Notes something in the recording, if there is one.

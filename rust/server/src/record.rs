@@ -13,6 +13,7 @@
 //! A       where it listened, one address a line
 //! E       the last client was gone, and who waited for that was told
 //! F       an I/O thread had ended: why
+//! O       the run had ended; missing if it was killed
 //! C J Q   what the face notes: a call from outside, a job's result, a stop by such a call
 //! ```
 //! A replay feeds the same times and logs, returns to asyncio where the run did, and compares every `D`.
@@ -33,11 +34,13 @@ pub const ADDRESSES: u8 = b'A';
 pub const DESERTED: u8 = b'E';
 /// Why an I/O thread had ended.
 pub const FAILURE: u8 = b'F';
+/// The run had ended.
+pub const ENDED: u8 = b'O';
 /// Nanoseconds between our clock and 1970.
 pub const WALL: u8 = b'W';
 
 /// The kinds of parts that say what they like.
-const NOTES: &[u8] = &[RETURNED, STARTED_WITH, ADDRESSES, DESERTED, FAILURE, b'C', b'J', b'Q'];
+const NOTES: &[u8] = &[RETURNED, STARTED_WITH, ADDRESSES, DESERTED, FAILURE, ENDED, b'C', b'J', b'Q'];
 
 /// Writes a recording.
 pub struct Recorder {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use engine::event::{Nanos, UpLog};
 
-use crate::record::{DESERTED, FAILURE, Part, Player, RETURNED};
+use crate::record::{DESERTED, ENDED, FAILURE, Part, Player, RETURNED};
 use crate::turn::Server;
 
 /// A recording that is being replayed, and what was found so far.
@@ -17,6 +17,7 @@ pub struct Replay {
     turns: u64,
     compared: u64,
     difference: Option<String>,
+    damage: Option<String>,
     is_over: bool,
 }
 
@@ -41,7 +42,7 @@ impl Replay {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut player = Player::open(path)?;
         let ahead = player.next_part()?;
-        Ok(Self { player, ahead, turns: 0, compared: 0, difference: None, is_over: false })
+        Ok(Self { player, ahead, turns: 0, compared: 0, difference: None, damage: None, is_over: false })
     }
 
     /// The next part if it is a time outside of a turn, of this kind.
@@ -74,6 +75,14 @@ impl Replay {
         }
     }
 
+    /// The replay does what the recording does not have next: no difference if it was cut off here.
+    pub fn miss(&mut self, what: &str) {
+        if self.ahead.is_some() {
+            self.differ(what);
+        }
+        self.is_over = true;
+    }
+
     /// Whether it says nothing more.
     pub fn is_over(&self) -> bool {
         self.is_over
@@ -94,10 +103,24 @@ impl Replay {
         self.difference.as_deref()
     }
 
+    /// Why the recording can't be read further, whoever met it.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
     fn take(&mut self) -> io::Result<Option<Part>> {
-        let next = self.player.next_part();
-        self.is_over |= next.is_err();
-        Ok(std::mem::replace(&mut self.ahead, next?))
+        match self.player.next_part() {
+            Ok(next) => Ok(std::mem::replace(&mut self.ahead, next)),
+            Err(error) => {
+                self.damaged(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn damaged(&mut self, error: &io::Error) {
+        self.damage = Some(error.to_string());
+        self.is_over = true;
     }
 
     fn logs(&mut self) -> io::Result<Vec<UpLog>> {
@@ -145,8 +168,9 @@ impl Server {
                 Played::Over
             }
             Some(Part::Up(_)) => {
-                replay.is_over = true;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a log outside of a turn"));
+                let error = io::Error::new(io::ErrorKind::InvalidData, "a log outside of a turn");
+                replay.damaged(&error);
+                return Err(error);
             }
             None => {
                 replay.is_over = true;
@@ -167,10 +191,10 @@ impl Server {
         }
         let is_owing = self.is_owing();
         if let Some(replay) = &mut self.replay {
-            if replay.ahead.is_some() {
-                replay.differ("the recorded run went on, the replay has ended");
+            if replay.take_note(ENDED)?.is_none() {
+                replay.miss("the recorded run went on, the replay has ended");
             } else if is_owing {
-                replay.differ("more was sent than recorded");
+                replay.differ("at the end more was sent than recorded");
             }
             replay.is_over = true;
         }
@@ -189,7 +213,8 @@ fn deed(kind: u8) -> String {
     match kind {
         b'B' => "had started".to_owned(),
         b'P' => "began to stop".to_owned(),
-        b'X' => "ended".to_owned(),
+        b'X' => "kicked everybody".to_owned(),
+        ENDED => "ended".to_owned(),
         _ => format!("noted {:?}", char::from(kind)),
     }
 }

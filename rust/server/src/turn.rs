@@ -29,7 +29,7 @@ use net::tls::TlsConfig;
 
 use crate::options::Options;
 use crate::peers::{Foreign, Peers};
-use crate::record::{ADDRESSES, Recorder, STARTED_WITH, WALL};
+use crate::record::{ADDRESSES, ENDED, Recorder, STARTED_WITH, WALL};
 use crate::replay::Replay;
 use crate::threads::IoThread;
 use crate::ticks::TickStats;
@@ -148,7 +148,7 @@ impl Server {
         if let Some(replay) = &mut self.replay {
             match replay.take_mark(kind)? {
                 Some(now) => self.now = now,
-                None => replay.differ("the replay starts or stops where the recorded run did not"),
+                None => replay.miss("the replay starts or stops where the recorded run did not"),
             }
             return Ok(());
         }
@@ -240,6 +240,7 @@ impl Server {
             return self.end_replay();
         }
         self.flush(false);
+        self.note(ENDED, &[]);
         self.recorder = None;
         Ok(())
     }
