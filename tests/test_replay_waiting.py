@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire_client import RESPONSE, Client, connected, request
 
-from gameserver import App, Session
+from gameserver import App, Session, SessionClosed
 from gameserver.testing import RunningServer, replay, running
 
 Steps = list[tuple[object, ...]]
@@ -151,7 +152,8 @@ def tasks(steps: Steps) -> App:
             session, body = await queue.get()
             step("work", number, body)
             await asyncio.sleep(0.003)
-            session.push("done", {"by": number, "at": app.clock.now()})
+            with contextlib.suppress(SessionClosed):
+                session.push("done", {"by": number, "at": app.clock.now()})
 
     @app.on_start
     async def start() -> None:
