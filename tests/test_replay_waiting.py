@@ -354,3 +354,21 @@ def test_any_small_game_goes_on_in_a_replay(
         return running(app, io_threads=io_threads, log_level="critical", **settings)
 
     check(serve, tmp_path / "run.gsr", lambda steps: game_of(programs, steps), play)
+
+
+def test_a_session_hashes_as_its_id_unless_it_was_asked_before_it_had_one(serve: Serve) -> None:
+    early: set[Session] = set()
+
+    class Early(Session):
+        def __init__(self) -> None:
+            early.add(self)
+
+    for kind in (Session, Early):
+        app = App("hash", session=kind)
+
+        @app.on("ask")
+        def ask(session: Session) -> list[bool]:
+            return [hash(session) == (session.id + 2**63) % 2**64 - 2**63, session in early, session == session]
+
+        with serve(app) as server, connected(server.port) as client:
+            assert client.request("ask").body == (b"[true,false,true]" if kind is Session else b"[false,true,true]")
