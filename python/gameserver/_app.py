@@ -24,7 +24,7 @@ from typing import Any, TypeVar, overload
 from gameserver import _banner, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
-from gameserver._ending import Ending, within
+from gameserver._ending import Ending
 from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
@@ -391,6 +391,7 @@ class App(Registry):
         loop.stopping = self._stopping
         static = self._home() / self._static if self._static is not None else None
         host = HttpHost(core, app=self._http, static=static, errors=self._errors, wall=loop.wall)
+        ending = Ending(settings.drain_timeout)
         with self._signal_handlers():
             core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
             core.set_http(host)
@@ -410,13 +411,12 @@ class App(Registry):
                     limit = core.raise_descriptor_limit()
                     log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
                 await self._stopping.wait()
-                await self._shut_down(core, settings)
+                await self._shut_down(core, ending)
             finally:
                 self._stopping.set()
                 gc.unfreeze()
-                ending = Ending(settings.drain_timeout)
                 await ending.end(self._tasks)
-                await host.stop()
+                await host.stop(ending.left())
                 await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
                 core.end_run()
 
@@ -452,7 +452,7 @@ class App(Registry):
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
 
-    async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
+    async def _shut_down(self, core: Core, ending: Ending) -> None:
         assert self._empty is not None
         core.stop_accepting()
         core.stamp("P")
@@ -460,12 +460,12 @@ class App(Registry):
             try:
                 result = handler.call()
                 if inspect.isawaitable(result):
-                    await within(settings.drain_timeout, asyncio.ensure_future(result))
+                    await ending.within(asyncio.ensure_future(result))
             except Exception as error:
                 self._failed(handler.where, error)
         if core.shut_down("shutdown", self._empty.set):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.drain_timeout):
+                async with asyncio.timeout(ending.left()):
                     await self._empty.wait()
 
     async def _call(self, handler: Handler) -> None:

@@ -30,6 +30,7 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gameserver._ending import MOMENT
 from gameserver._logging import ErrorLog
 from gameserver.errors import ConfigError, GameServerError
 
@@ -55,7 +56,6 @@ STALL_TIMEOUT = 60.0  # s for STALL_BYTES of an upload, or for a window of a res
 STALL_BYTES = 4096
 END_GRACE = 5.0  # s for a response to finish after the client closed its sending side (`printf ... | nc`)
 SWEEP_INTERVAL = 1.0  # s; how exactly the above are kept
-STOP_TIMEOUT = 5.0  # s for responses to finish, and then for the app's lifespan, when the server stops
 
 
 class HttpCore(Protocol):
@@ -146,8 +146,10 @@ class HttpHost:
         self._running = True
         self._sweep_soon()
 
-    async def stop(self, timeout: float = STOP_TIMEOUT) -> None:  # noqa: ASYNC109 -- it bounds several waits, one by one
-        """Lets responses finish, closes all links, then ends the app's lifespan; each waits `timeout` seconds."""
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 -- it bounds several waits together
+        """Lets responses finish, closes all links, then ends the app's lifespan: all of it within `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         self._running = False
         self._front.stopping = True
         if self._sweeping is not None:
@@ -155,17 +157,17 @@ class HttpHost:
             self._sweeping = None
         for transport in list(self._links.values()):
             self._guarded(transport, transport.protocol.shutdown)
-        await self._until_empty(timeout)
+        await self._until_empty(deadline)
         for transport in list(self._links.values()):
             transport.abort()
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+            await asyncio.wait(tasks, timeout=max(MOMENT, deadline - loop.time()))
         if self._lifespan is not None:
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(max(MOMENT, deadline - loop.time())):
                     await self._lifespan.shutdown()
             except TimeoutError:
                 log.warning("the HTTP app did not end within %g s; not waited for any longer", timeout)
@@ -230,12 +232,12 @@ class HttpHost:
         except Exception as error:
             transport.failed(error)
 
-    async def _until_empty(self, timeout: float) -> None:  # noqa: ASYNC109
+    async def _until_empty(self, deadline: float) -> None:
         if not self._links:
             return
         self._emptied = asyncio.Event()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 await self._emptied.wait()
         except TimeoutError:
             pass

@@ -235,10 +235,10 @@ impl Core {
 
     // -- recording and replay ----------------------------------------------------------------------------------------
 
-    /// Keeps the run in a file, from now on; `with` is what its replay has to begin with.
-    fn record(&self, path: PathBuf, with: &[u8]) -> PyResult<()> {
+    /// Keeps the run in a file, from now on; `start` is what its replay has to begin with.
+    fn record(&self, path: PathBuf, start: &[u8]) -> PyResult<()> {
         let recorder = Recorder::create(&path)?;
-        self.enter()?.server.record(recorder, with);
+        self.enter()?.server.record(recorder, start);
         Ok(())
     }
 
