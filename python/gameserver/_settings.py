@@ -179,7 +179,7 @@ class Settings:
     handshake_timeout: float = _seconds(5.0, "From accept to the end of the handshake, TLS and HTTP included.")
     auth_timeout: float = _seconds(5.0, "How long `@app.authenticate` may take.")
     drain_timeout: float = _seconds(
-        5.0, "At shutdown, how long clients have to take what was sent, and tasks to end.", zero=True
+        5.0, "How long a shutdown may take: `on_stop`, clients that take what was sent, tasks that end.", zero=True
     )
     auth_bytes_max: int = _count(
         4096, "The largest body before authentication.", unit="bytes", low=1, high=BODY_BYTES_MAX
