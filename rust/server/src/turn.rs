@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::clock::{OnLate, TickClock};
-use engine::event::{DownLog, LinkId, Nanos, UpLog};
+use engine::event::{DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::Realm;
 use engine::route::RouteTable;
@@ -111,6 +111,10 @@ impl Server {
             }
             None => None,
         };
+        if self.options.realm.resume_grace > 0 {
+            let seed = self.after.store(&net::sys::random_bytes::<32>()?);
+            self.after.push(Up::Seeded { seed });
+        }
         self.stamp(b'B');
         for number in 1..=self.io_threads {
             let mut reactor = Reactor::new(reactor_config(&self.options, &self.pool))?;
