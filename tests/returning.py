@@ -217,3 +217,64 @@ def _packets(end: socket.socket) -> Iterator[bytes]:
         while len(buffer) >= 4 and len(buffer) >= (total := 4 + int.from_bytes(buffer[1:4], "big")):
             yield buffer[:total]
             buffer = buffer[total:]
+
+
+class Network:
+    """A network between clients and a port: carries bytes as they are, and can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self.upstream = port
+        self.is_down = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+
+    def cut(self) -> None:
+        """Everybody's connection is gone, and what was on its way."""
+        with self._lock:
+            for pair in self._pairs:
+                for end in pair:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    with contextlib.suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+                    end.close()
+            self._pairs.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.is_down:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self.upstream))
+            with self._lock:
+                self._pairs.append((client, server))
+            for one, other in ((client, server), (server, client)):
+                thread = threading.Thread(target=self._carry, args=(one, other))
+                self._threads.append(thread)
+                thread.start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -216,6 +217,23 @@ def test_beyond_what_is_kept_it_is_refused(serve: Serve) -> None:
         assert (client.resumed, client.renewed) == (0, 1)
         assert server.stats()["resume"] == {"resumed": 0, "refused": 1}
         assert game.story == ["join", "drop", "leave lost", "join"]
+
+
+def test_the_end_of_a_session_that_waits_is_told_at_once(serve: Serve) -> None:
+    game = Game()
+    left = threading.Event()
+
+    @game.app.on_leave
+    def leave(session: Session) -> None:
+        left.set()
+
+    with resuming(serve, game, resume_grace=30) as server:
+        client = Returning(server.port, {"uid": "ann"}).joined()
+        client.cut()
+        eventually(server, lambda stats: stats["closed"]["reset"] == 1)
+        server.call(game.sessions["ann"].kick)
+        assert left.wait(10)
+        assert game.story == ["join", "drop", "leave kicked"]
 
 
 def test_without_a_grace_nothing_of_it_is_offered(serve: Serve) -> None:

@@ -595,6 +595,12 @@ impl Realm {
         event
     }
 
+    /// Whether there is anything that [`Realm::poll_event`] gives: it may be nobody's doing that a socket could tell of.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// What the links of a reactor have to do; the caller empties it.
     #[inline]
     pub fn downs(&mut self, reactor: u8) -> &mut DownLog {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::returning::Returning;
-use common::{Authenticate, Got, SECOND, Server, Setup, hex, secs};
+use common::{Authenticate, Got, SECOND, Server, Setup, hex, secs, spaced};
 use engine::event::{Class, Close, LinkId};
 use engine::realm::{AcceptError, Left, SessionKey};
 use engine::session::State;
@@ -508,6 +508,31 @@ fn a_client_that_does_not_ask_or_a_server_without_a_grace_has_none_of_it() {
     let answer = server.send(link, &[&[1, 0, 0, hello.len() as u8][..], hello].concat());
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("\"gs\"") && !answer.contains("resume"), "{answer}");
+}
+
+/// The vectors of docs/wire.md.
+#[test]
+fn what_is_said_of_it_on_the_wire() {
+    let mut server = Server::new(&graceful());
+    let (link, session) = server.join_with(br#"{"sys":{"gs":{"resume":{}}}}"#);
+    for _ in 0..5 {
+        push(&mut server, session, "");
+        server.send(link, &hex("04 00 00 06 02 04 6e 6f 74 65"));
+    }
+    let told = server.send(link, &hex("04 00 00 08 02 05 24 73 65 65 6e 35"));
+    assert_eq!((spaced(&told).as_str(), server.closed(link)), ("", None));
+    server.advance(secs(15));
+    assert_eq!(spaced(&server.take(link)), "03 00 00 00 04 00 00 08 06 05 24 73 65 65 6e 35");
+    let dropped = "04 00 00 0b 06 07 24 7e 6d 6f 76 65 64 7b 7d";
+    server.realm.push(session, Class::Latest, 0, "moved", b"{}").unwrap();
+    server.settle();
+    assert_eq!(spaced(&server.take(link)), dropped);
+    // Others in the same broadcast know nothing of it.
+    let (plain, _) = server.join();
+    server.realm.push_all(None, Class::Droppable, 0, "moved", &b"{}"[..]);
+    server.settle();
+    assert_eq!(spaced(&server.take(link)), dropped);
+    assert_eq!(spaced(&server.take(plain)), "04 00 00 09 06 05 6d 6f 76 65 64 7b 7d");
 }
 
 // -- bounds ----------------------------------------------------------------------------------------------------------

@@ -192,7 +192,8 @@ impl Server {
 
     /// Waits until something is to be done, or `until` (monotonic).
     pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
-        let until = if self.after.is_empty() { self.deadline(until) } else { Some(0) };
+        let is_idle = self.after.is_empty() && !self.realm.has_events();
+        let until = if is_idle { self.deadline(until) } else { Some(0) };
         self.local.wait(until, self.spin)
     }
 
