@@ -299,8 +299,9 @@ class App(Registry):
         """Counters of the running server, as plain numbers.
 
         Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, tls,
-        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``closed`` (a count for each reason),
-        ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route, batch_dropped, tasks),
+        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
+        count for each reason), ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
+        batch_dropped, tasks),
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, lateness_p50_ns,
         lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """

@@ -571,6 +571,8 @@ impl<'py> Settings<'_, 'py> {
             serializer,
             auth_timeout: self.nanos("auth_timeout")?,
             resume_grace: self.nanos("resume_grace")?,
+            resume_bytes_max: self.read("resume_bytes_max")?,
+            resume_waiting_max: self.read("resume_waiting_max")?,
             queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
             bad_messages_max: self.read("bad_messages_max")?,
             ..RealmConfig::default()

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::clock::{OnLate, TickClock};
-use engine::event::{DownLog, LinkId, Nanos, UpLog};
+use engine::event::{DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::Realm;
 use engine::route::RouteTable;
@@ -125,6 +125,10 @@ impl Server {
         if self.replay.is_some() {
             self.start_ticks();
             return Ok(());
+        }
+        if self.options.realm.resume_grace > 0 {
+            let seed = self.after.store(&net::sys::random_bytes::<32>()?);
+            self.after.push(Up::Seeded { seed });
         }
         for number in 1..=self.io_threads {
             let mut reactor = Reactor::new(reactor_config(&self.options, &self.pool))?;
@@ -262,7 +266,8 @@ impl Server {
 
     /// Waits until something is to be done, or `until` (monotonic).
     pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
-        let until = if self.after.is_empty() { self.deadline(until) } else { Some(0) };
+        let is_idle = self.after.is_empty() && !self.realm.has_events();
+        let until = if is_idle { self.deadline(until) } else { Some(0) };
         self.local.wait(until, self.spin)
     }
 
