@@ -205,10 +205,10 @@ pub enum Up {
     Handshake { link: LinkId, body: Span },
     /// The client acknowledged our answer: data may flow.
     Ready { link: LinkId },
-    /// A request on a route of the table. `body` is inflated already.
-    Request { link: LinkId, id: u32, route: RouteId, body: Span },
+    /// A request on a route of the table. `body` is inflated already; `room` is the number behind the route's `@`, 0 if none.
+    Request { link: LinkId, id: u32, route: RouteId, room: u32, body: Span },
     /// A notify on a route of the table.
-    Notify { link: LinkId, route: RouteId, body: Span },
+    Notify { link: LinkId, route: RouteId, room: u32, body: Span },
     /// A message to a route that nobody handles; `request` is its id, if it wants an answer.
     UnknownRoute { link: LinkId, request: Option<u32>, route: Span },
     /// Nothing heard for `stale_after`.

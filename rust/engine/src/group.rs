@@ -41,16 +41,25 @@ impl Groups {
             return key;
         }
         let name: Arc<str> = name.into();
-        let group = Group { name: name.clone(), members: Vec::new(), places: FxHashMap::default() };
+        let key = self.insert(name.clone());
+        self.by_name.insert(name, key);
+        key
+    }
+
+    /// A group that has no name: it is a room's.
+    pub fn open_unnamed(&mut self) -> GroupKey {
+        self.insert("".into())
+    }
+
+    fn insert(&mut self, name: Arc<str>) -> GroupKey {
+        let group = Group { name, members: Vec::new(), places: FxHashMap::default() };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, group: None });
             self.slots.len() as u32 - 1
         });
         let place = &mut self.slots[slot as usize];
         place.group = Some(group);
-        let key = GroupKey { slot, generation: place.generation };
-        self.by_name.insert(name, key);
-        key
+        GroupKey { slot, generation: place.generation }
     }
 
     pub fn find(&self, name: &str) -> Option<GroupKey> {
@@ -67,7 +76,9 @@ impl Groups {
         let Some(group) = slot.group.take_if(|group| group.places.is_empty()) else { return false };
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.slot);
-        self.by_name.remove(&group.name);
+        if self.by_name.get(&group.name) == Some(&key) {
+            self.by_name.remove(&group.name);
+        }
         true
     }
 

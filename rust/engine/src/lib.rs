@@ -12,6 +12,7 @@ pub mod group;
 pub mod link;
 pub mod realm;
 pub mod resume;
+pub mod room;
 pub mod route;
 pub mod session;
 pub mod timer;

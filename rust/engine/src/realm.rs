@@ -5,6 +5,7 @@
 //! same times give the same logs: nothing here follows the order of a hash map.
 
 mod resume;
+mod rooms;
 mod send;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,12 +21,14 @@ use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::resume::TokenSource;
+use crate::room::Rooms;
 use crate::route::RouteTable;
 use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, State};
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
 pub use crate::group::GroupKey;
+pub use crate::room::RoomNumber;
 pub use crate::session::SessionKey;
 pub use crate::timer::TimerKey;
 
@@ -116,6 +119,8 @@ pub enum Event {
     Gone { session: SessionKey },
     /// A timer of [`Realm::after`].
     Timer { key: TimerKey },
+    /// A room's tick; a room that was closed meanwhile has none.
+    RoomTick { room: RoomNumber },
 }
 
 /// Why a session ended.
@@ -214,6 +219,7 @@ pub struct Realm {
     links: Vec<Vec<Place>>,
     uids: HashMap<Arc<str>, SessionKey>,
     groups: Groups,
+    rooms: Rooms,
     timers: Timers,
     fired: Vec<Fired>,
     events: VecDeque<Event>,
@@ -249,6 +255,7 @@ impl Realm {
             links: vec![Vec::new(); reactors],
             uids: HashMap::new(),
             groups: Groups::default(),
+            rooms: Rooms::default(),
             timers: Timers::new(0),
             fired: Vec::new(),
             events: VecDeque::new(),
@@ -569,6 +576,8 @@ impl Realm {
         for Fired { key, payload, .. } in fired.drain(..) {
             if payload == GAME_TIMER {
                 self.events.push_back(Event::Timer { key });
+            } else if payload & rooms::ROOM_TIMER != 0 {
+                self.room_due(now, payload as u32);
             } else {
                 self.session_due(payload as u32, key);
             }

@@ -121,8 +121,8 @@ events!(Up {
     0 Opened { link, transport, tls, address }
     1 Handshake { link, body }
     2 Ready { link }
-    3 Request { link, id, route, body }
-    4 Notify { link, route, body }
+    3 Request { link, id, route, room, body }
+    4 Notify { link, route, room, body }
     5 UnknownRoute { link, request, route }
     6 Silent { link }
     7 Heard { link }

@@ -38,6 +38,26 @@ impl RouteTable {
         self.ids.get(name.as_ref()).copied()
     }
 
+    /// What a client spells: a route, and the number of the room whose it is. `Say` is in no room in particular (0); `Say@17`
+    /// is in room 17, unless a route is called that.
+    #[inline]
+    pub fn resolve(&self, name: &[u8]) -> Option<(RouteId, u32)> {
+        match self.lookup(name) {
+            Some(route) => Some((route, 0)),
+            None => self.resolve_in_room(name),
+        }
+    }
+
+    fn resolve_in_room(&self, name: &[u8]) -> Option<(RouteId, u32)> {
+        let at = name.iter().rposition(|&byte| byte == b'@')?;
+        let (name, number) = (&name[..at], &name[at + 1..]);
+        if !number.first().is_some_and(|first| (b'1'..=b'9').contains(first)) {
+            return None; // one spelling for each room
+        }
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        Some((self.lookup(name)?, number))
+    }
+
     /// The name of a number that this table gave.
     pub fn name(&self, id: RouteId) -> &str {
         &self.names[id.0 as usize]
@@ -62,6 +82,20 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_behind_an_at_sign_is_a_rooms() {
+        let mut table = RouteTable::new();
+        let (say, odd) = (table.intern("Say"), table.intern("odd@3"));
+        assert_eq!(table.resolve(b"Say"), Some((say, 0)));
+        assert_eq!(table.resolve(b"Say@17"), Some((say, 17)));
+        assert_eq!(table.resolve(b"Say@4294967295"), Some((say, u32::MAX)));
+        assert_eq!(table.resolve(b"odd@3"), Some((odd, 0)));
+        assert_eq!(table.resolve(b"odd@3@4"), Some((odd, 4)));
+        for wrong in ["Say@", "Say@0", "Say@017", "Say@+7", "Say@4294967296", "Say@1@2", "Shout@1", "@1", "Say@1 "] {
+            assert_eq!(table.resolve(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_table_that_replaces_another_keeps_its_numbers() {

@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine::clock::{OnLate, TickClock};
 use engine::event::{DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::LinkConfig;
-use engine::realm::Realm;
+use engine::realm::{Realm, RoomNumber};
 use engine::route::RouteTable;
 use net::address::Address;
 use net::admission::Admission;
@@ -440,11 +440,25 @@ impl Server {
         self.admission.connections()
     }
 
+    /// A room with `tick_rate` ticks a second, 0 for none, the first of them `first` from now; see [`Realm::room_open`].
+    pub fn room_open(&mut self, tick_rate: u32, first: Option<Nanos>) -> Option<RoomNumber> {
+        let clock = (tick_rate > 0).then(|| {
+            let period = 1_000_000_000 / Nanos::from(tick_rate);
+            let start = (self.now + first.unwrap_or(period)).saturating_sub(period);
+            self.tick_clock(start, tick_rate)
+        });
+        self.realm.room_open(clock)
+    }
+
     fn start_ticks(&mut self) {
         if self.tick_rate > 0 {
-            let on_late = if self.options.dilate { OnLate::Dilate } else { OnLate::Skip };
-            self.clock = Some(TickClock::new(self.now, self.tick_rate, self.options.catch_up_max, on_late));
+            self.clock = Some(self.tick_clock(self.now, self.tick_rate));
         }
+    }
+
+    fn tick_clock(&self, start: Nanos, rate: u32) -> TickClock {
+        let on_late = if self.options.dilate { OnLate::Dilate } else { OnLate::Skip };
+        TickClock::new(start, rate, self.options.catch_up_max, on_late)
     }
 
     fn ticks_due(&mut self) -> u32 {

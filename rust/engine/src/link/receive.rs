@@ -185,7 +185,7 @@ impl Link {
     fn tell_message(
         &mut self,
         request: Option<u32>,
-        route: RouteId,
+        (route, room): (RouteId, u32),
         body: Span,
         budget: &mut usize,
         ups: &mut UpLog,
@@ -194,8 +194,8 @@ impl Link {
         *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
         self.owed = self.owed.saturating_add(u32::from(request.is_some()));
         ups.push(match request {
-            Some(id) => Up::Request { link: self.id, id, route, body },
-            None => Up::Notify { link: self.id, route, body },
+            Some(id) => Up::Request { link: self.id, id, route, room, body },
+            None => Up::Notify { link: self.id, route, room, body },
         });
     }
 
@@ -239,7 +239,7 @@ impl Link {
                     return Ok(());
                 }
             },
-            RawRoute::Code(code) if code > 0 && code <= self.codes => RouteId(u32::from(code) - 1),
+            RawRoute::Code(code) if code > 0 && code <= self.codes => (RouteId(u32::from(code) - 1), 0),
             RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
         let body = if message.compressed {
@@ -539,18 +539,18 @@ struct Run<'a> {
     /// Where in the log they will be.
     stored: usize,
     /// The route that was asked for last: often the next one's too.
-    route: Option<(&'a [u8], RouteId)>,
+    route: Option<(&'a [u8], (RouteId, u32))>,
 }
 
 impl<'a> Run<'a> {
     #[inline]
-    fn route(&mut self, routes: &RouteTable, name: &'a [u8]) -> Option<RouteId> {
+    fn route(&mut self, routes: &RouteTable, name: &'a [u8]) -> Option<(RouteId, u32)> {
         if let Some((last, route)) = self.route
             && last == name
         {
             return Some(route);
         }
-        let route = routes.lookup(name)?;
+        let route = routes.resolve(name)?;
         self.route = Some((name, route));
         Some(route)
     }

@@ -411,7 +411,7 @@ impl Server {
     fn dispatch(&mut self, up: &Up, log: &UpLog) {
         self.ups.push(*up);
         match *up {
-            Up::Request { link, id, route, body } => {
+            Up::Request { link, id, route, body, .. } => {
                 let body = log.bytes(body);
                 let Some(from) = self.realm.admit(self.now, link, Some(id), body.len()) else { return };
                 let key = from.session;
@@ -422,7 +422,7 @@ impl Server {
                 }
                 self.got.push(Got::Request { id, route, body: body.to_vec() });
             }
-            Up::Notify { link, route, body } => {
+            Up::Notify { link, route, body, .. } => {
                 let body = log.bytes(body).to_vec();
                 if self.realm.admit(self.now, link, None, body.len()).is_some() {
                     let route = self.config.routes.name(route).to_owned();

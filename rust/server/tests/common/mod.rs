@@ -108,7 +108,7 @@ impl Game {
         for log in &logs {
             for up in &log.events {
                 match *up {
-                    Up::Request { link, id, route, body } => {
+                    Up::Request { link, id, route, body, .. } => {
                         let body = log.bytes(body).to_vec();
                         let realm = &mut self.server.realm;
                         let Some(from) = realm.admit(now, link, Some(id), body.len()) else { continue };
