@@ -27,6 +27,7 @@ use crate::guest::Guest;
 use crate::handler::Table;
 use crate::push::Push;
 use crate::replay;
+use crate::room::CoreRooms;
 use crate::scope::Scope;
 use crate::session::Session;
 use crate::state::{Hooks, State};
@@ -140,9 +141,16 @@ impl Core {
 
     // -- before it runs ----------------------------------------------------------------------------------------------
 
-    fn bind(&self, py: Python<'_>, handlers: Vec<Bound<'_, PyAny>>, rust_echo: bool) -> PyResult<()> {
+    /// `rooms`: the handlers of each class of rooms.
+    fn bind(
+        &self,
+        py: Python<'_>,
+        handlers: Vec<Bound<'_, PyAny>>,
+        rust_echo: bool,
+        rooms: Vec<Vec<Bound<'_, PyAny>>>,
+    ) -> PyResult<()> {
         let mut routes = RouteTable::clone(self.enter()?.server.routes());
-        let (table, batches) = Table::new(py, &handlers, &mut routes)?;
+        let (table, batches) = Table::new(py, &handlers, &rooms, &mut routes)?;
         let mut state = self.enter()?;
         state.rust_echo = if rust_echo { routes.lookup("echo") } else { None };
         state.server.set_routes(routes);
@@ -483,6 +491,11 @@ impl Core {
         let state = self.enter()?;
         let Some(group) = state.realm().find_group(name) else { return Ok(Vec::new()) };
         Ok(state.realm().group_members(group).filter_map(|key| state.session(py, key)).collect())
+    }
+
+    /// What rooms ask.
+    fn rooms(&self) -> CoreRooms {
+        CoreRooms::new(self.shared.clone())
     }
 
     fn user(&self, py: Python<'_>, uid: &str) -> PyResult<Option<Py<Session>>> {

@@ -3,7 +3,7 @@
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
 use engine::event::{LinkId, RouteId, Transport, Up, UpLog};
-use engine::realm::{Event, Left};
+use engine::realm::{Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,6 +13,7 @@ use wire::handshake::Serializer;
 use crate::batch;
 use crate::error::REFUSE;
 use crate::handler::{Failure, Handler, Table};
+use crate::room::Place;
 use crate::scope::Scope;
 use crate::scratch::with_buffer;
 use crate::seat::Waiting;
@@ -29,6 +30,8 @@ pub struct Asker {
     pub link: LinkId,
     pub request: Option<u32>,
     pub route: RouteId,
+    /// The number that the message names, or of the room whose it is; 0: the app's.
+    pub room: RoomNumber,
     pub serializer: Serializer,
 }
 
@@ -37,9 +40,9 @@ pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     for up in &ups.events {
         match *up {
-            Up::Request { link, route, body, .. } | Up::Notify { link, route, body } => {
+            Up::Request { link, route, room, body, .. } | Up::Notify { link, route, room, body } => {
                 let request = if let Up::Request { id, .. } = *up { Some(id) } else { None };
-                message(py, core, &table, link, request, route, ups.bytes(body))?
+                message(py, core, &table, link, request, (route, room), ups.bytes(body))?
             }
             Up::Opened { link, transport: Transport::Http, tls, address } => {
                 let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
@@ -121,6 +124,7 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             core.enter()?.forget(key);
             Ok(())
         }
+        Event::RoomTick { room } => room_tick(py, core, &table, room),
         Event::Timer { key } => {
             let fire = core.enter()?.hooks.fire.clone_ref(py);
             let fired = fire.call1(py, (key.to_bits(),));
@@ -162,13 +166,13 @@ fn message(
     table: &Table,
     link: LinkId,
     request: Option<u32>,
-    route: RouteId,
+    (route, room): (RouteId, RoomNumber),
     body: &[u8],
 ) -> PyResult<()> {
     let mut state = core.enter()?;
     let Some(from) = state.admit(link, request, body.len()) else { return Ok(()) };
-    let asker = Asker { key: from.session, link, request, route, serializer: from.serializer };
-    if state.rust_echo == Some(route) {
+    let asker = Asker { key: from.session, link, request, route, room, serializer: from.serializer };
+    if state.rust_echo == Some(route) && room == 0 {
         if let Some(id) = request {
             state.respond(asker, id, body);
         }
@@ -195,6 +199,21 @@ fn run(
     session: &Py<Session>,
     body: &[u8],
 ) -> PyResult<()> {
+    if asker.room != 0 || table.is_in_rooms(asker.route) {
+        return run_in_room(py, core, table, asker, session, body);
+    }
+    run_in_app(py, core, table, asker, session, body)
+}
+
+#[inline(always)] // as `message`
+fn run_in_app(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    table: &Table,
+    asker: Asker,
+    session: &Py<Session>,
+    body: &[u8],
+) -> PyResult<()> {
     let Some(handler) = table.route(asker.route) else {
         core.enter()?.respond_error(asker, "GS-404", "this route is handled no longer", &[]);
         return Ok(());
@@ -213,6 +232,68 @@ fn run(
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
         Err(Failure::Batch(_)) => Ok(()), // above
+    }
+}
+
+/// A message that a room may handle.
+#[inline(never)]
+fn run_in_room(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    table: &Table,
+    mut asker: Asker,
+    session: &Py<Session>,
+    body: &[u8],
+) -> PyResult<()> {
+    let mut state = core.enter()?;
+    let (number, class, room, seat) = match state.rooms.place(py, table, asker) {
+        Place::Room(number, class, room, seat) => (number, class, room, seat),
+        Place::App => {
+            drop(state);
+            return run_in_app(py, core, table, asker, session, body);
+        }
+        Place::Outside => {
+            state.respond_error(asker, "GS-404", "you are not in this room; join it first", &[]);
+            return Ok(());
+        }
+        Place::Ambiguous => {
+            let text = "you are in several rooms that handle this; write the room's number behind the route: Say@17";
+            state.respond_error(asker, "GS-404", text, &[]);
+            return Ok(());
+        }
+    };
+    let Some(handler) = table.rooms.get(class).and_then(|class| class.route(asker.route)) else {
+        state.respond_error(asker, "GS-404", "no handler for this route in this room", &[]);
+        return Ok(());
+    };
+    drop(state);
+    asker.room = number;
+    let called = handler.call_in_room(py, (&room, &seat), asker.serializer, body);
+    core.settle()?;
+    match called {
+        Ok(result) if handler.is_async => {
+            let after = After::Message { asker, counted: !handler.concurrent };
+            task::start(py, core, handler, result, after)
+        }
+        Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
+        Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
+        Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
+        Err(Failure::Batch(_)) => Ok(()), // rooms have none
+    }
+}
+
+/// A room's tick is due.
+fn room_tick(py: Python<'_>, core: &Scope<'_, '_>, table: &Table, number: RoomNumber) -> PyResult<()> {
+    let state = core.enter()?;
+    let Some((room, class)) = state.rooms.room(py, number) else { return Ok(()) };
+    let Some(dt) = state.realm().room_clock(number).map(|clock| clock.dt()) else { return Ok(()) };
+    drop(state);
+    let Some(handler) = table.rooms.get(class).and_then(|class| class.tick.as_ref()) else { return Ok(()) };
+    let called = handler.call_tick_of(py, &room, PyFloat::new(py, dt).into_any());
+    core.settle()?;
+    match called {
+        Ok(_) => Ok(()),
+        Err(error) => failed_in(py, core, number, &handler.place, error),
     }
 }
 
@@ -287,7 +368,7 @@ pub fn answer_error(
         core.enter()?.respond_error(asker, &code, &text, &metadata);
         return Ok(());
     }
-    failed(py, core, place, error)?;
+    failed_in(py, core, asker.room, place, error)?;
     core.enter()?.respond_error(asker, "GS-500", "the handler failed; the server's log says more", &[]);
     Ok(())
 }
@@ -325,6 +406,23 @@ pub fn failed(py: Python<'_>, core: &Scope<'_, '_>, place: &str, error: PyErr) -
     let hook = core.enter()?.hooks.failed.clone_ref(py);
     if let Err(error) = hook.call1(py, (place, error.into_value(py))) {
         error.write_unraisable(py, None); // a logging handler of the game's that fails is no reason to end
+    }
+    core.settle()
+}
+
+/// The same for a room's, which counts it.
+fn failed_in(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    number: RoomNumber,
+    place: &str,
+    error: PyErr,
+) -> PyResult<()> {
+    let Some((room, _)) = (if number == 0 { None } else { core.enter()?.rooms.room(py, number) }) else {
+        return failed(py, core, place, error);
+    };
+    if let Err(error) = room.bind(py).call_method1("_failed", (place, error.into_value(py))) {
+        error.write_unraisable(py, None); // as in `failed`
     }
     core.settle()
 }

@@ -69,6 +69,26 @@ pub struct Table {
     pub batches: Vec<RouteId>,
     /// Who a client is.
     pub authenticate: Option<Handler>,
+    /// The classes of rooms, by their numbers.
+    pub rooms: Vec<RoomClass>,
+    /// Which routes some class of rooms handles.
+    in_rooms: Vec<bool>,
+}
+
+/// What a class of rooms handles.
+#[derive(Default)]
+pub struct RoomClass {
+    routes: Vec<Option<Handler>>,
+    /// Called at each tick of a room.
+    pub tick: Option<Handler>,
+}
+
+impl RoomClass {
+    /// The handler of a route in such a room.
+    #[inline]
+    pub fn route(&self, route: RouteId) -> Option<&Handler> {
+        self.routes.get(route.0 as usize)?.as_ref()
+    }
 }
 
 impl Table {
@@ -76,6 +96,7 @@ impl Table {
     pub fn new(
         py: Python<'_>,
         handlers: &[Bound<'_, PyAny>],
+        rooms: &[Vec<Bound<'_, PyAny>>],
         names: &mut RouteTable,
     ) -> PyResult<(Arc<Self>, Batches)> {
         let mut table = Self::default();
@@ -106,7 +127,35 @@ impl Table {
                 other => return Err(CONFIG_ERROR.err(py, format!("{}: unknown kind {other}", handler.place))),
             }
         }
+        for handlers in rooms {
+            let mut class = RoomClass::default();
+            for source in handlers {
+                let kind: String = source.getattr("kind")?.extract()?;
+                let handler = Handler::new(source, &mut batches)?;
+                if kind == "tick" {
+                    class.tick = Some(handler);
+                    continue;
+                }
+                let RouteId(number) = names.intern(&source.getattr("route")?.extract::<String>()?);
+                let place = number as usize;
+                if class.routes.len() <= place {
+                    class.routes.resize_with(place + 1, || None);
+                }
+                class.routes[place] = Some(handler);
+                if table.in_rooms.len() <= place {
+                    table.in_rooms.resize(place + 1, false);
+                }
+                table.in_rooms[place] = true;
+            }
+            table.rooms.push(class);
+        }
         Ok((Arc::new(table), batches))
+    }
+
+    /// Whether any class of rooms handles this route.
+    #[inline]
+    pub fn is_in_rooms(&self, route: RouteId) -> bool {
+        self.in_rooms.get(route.0 as usize).is_some_and(|&is_in_rooms| is_in_rooms)
     }
 
     /// The handler of a route; none when a swapped table has it no longer.
@@ -166,8 +215,20 @@ impl Handler {
         serializer: Serializer,
         body: &[u8],
     ) -> Result<Bound<'py, PyAny>, Failure> {
+        let item = self.item(py, serializer, body)?;
+        Ok(self.call_with(py, session, item)?)
+    }
+
+    /// What a body becomes, if the handler takes it.
+    #[inline(always)] // once per message
+    fn item<'py>(
+        &self,
+        py: Python<'py>,
+        serializer: Serializer,
+        body: &[u8],
+    ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
         let item = match (&self.takes, self.shape) {
-            (_, Shape::Nothing | Shape::Session) => return Ok(self.call_with(py, session, None)?),
+            (_, Shape::Nothing | Shape::Session) => return Ok(None),
             (Takes::Bytes, _) => PyBytes::new(py, body).into_any(),
             (Takes::Message(typed), _) => typed.read(py, serializer, body).map_err(Failure::Body)?,
             (Takes::Json(decode), _) => {
@@ -175,7 +236,26 @@ impl Handler {
             }
             (Takes::Batch(index), _) => return Err(Failure::Batch(*index)),
         };
-        Ok(self.call_with(py, session, Some(item))?)
+        Ok(Some(item))
+    }
+
+    /// Calls it for a message to a room, with the room and the sender's seat in it.
+    pub fn call_in_room<'py>(
+        &self,
+        py: Python<'py>,
+        (room, seat): (&Py<PyAny>, &Py<PyAny>),
+        serializer: Serializer,
+        body: &[u8],
+    ) -> Result<Bound<'py, PyAny>, Failure> {
+        let call = self.call.bind(py);
+        let called = match (self.shape, self.item(py, serializer, body)?) {
+            (Shape::SessionItem, Some(item)) => call.call1((room, seat, item)),
+            (Shape::ItemSession, Some(item)) => call.call1((room, item, seat)),
+            (Shape::Item, Some(item)) => call.call1((room, item)),
+            (Shape::Nothing, _) => call.call1((room,)),
+            (_, _) => call.call1((room, seat)),
+        };
+        Ok(called?)
     }
 
     /// Calls it with a session and one more argument, as far as it takes them.
@@ -193,6 +273,19 @@ impl Handler {
             (Shape::Item, Some(item)) => call.call1((item,)),
             (Shape::Nothing, _) => call.call0(),
             (_, _) => call.call1((session,)),
+        }
+    }
+
+    /// Calls it for a tick of a room.
+    pub fn call_tick_of<'py>(
+        &self,
+        py: Python<'py>,
+        room: &Py<PyAny>,
+        dt: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.shape {
+            Shape::Nothing => self.call.bind(py).call1((room,)),
+            _ => self.call.bind(py).call1((room, dt)),
         }
     }
 

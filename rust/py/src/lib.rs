@@ -14,6 +14,7 @@ mod message;
 mod micro;
 mod push;
 mod replay;
+mod room;
 mod schema;
 mod scope;
 mod scratch;
@@ -34,6 +35,8 @@ mod core_module {
 
     #[pymodule_export]
     use crate::app::Core;
+    #[pymodule_export]
+    use crate::room::CoreRooms;
     #[pymodule_export]
     use crate::session::Session;
 

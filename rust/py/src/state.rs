@@ -16,6 +16,7 @@ use crate::dispatch::Asker;
 use crate::guest::Guest;
 use crate::handler::Table;
 use crate::push::Known;
+use crate::room::Rooms;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
 use crate::session::Session;
@@ -52,6 +53,7 @@ pub struct State {
     pub has_ended: bool,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
+    pub rooms: Rooms,
     seats: Vec<Option<Seat>>,
     seated: usize,
 }
@@ -101,6 +103,7 @@ impl State {
             contexts: None,
             has_ended: false,
             logs: Vec::new(),
+            rooms: Rooms::default(),
             seats: Vec::new(),
             seated: 0,
         }
@@ -151,7 +154,10 @@ impl State {
     pub fn respond_error(&mut self, asker: Asker, code: &str, text: &str, metadata: &[(String, String)]) {
         let Some(id) = asker.request else {
             let mut metadata = metadata.to_vec();
-            let route = self.server.routes().name(asker.route).to_owned();
+            let mut route = self.server.routes().name(asker.route).to_owned();
+            if asker.room != 0 {
+                route = format!("{route}@{}", asker.room);
+            }
             metadata.push(("route".to_owned(), route));
             self.server.realm.refuse_notify(asker.key, asker.link, code, text, &metadata);
             return;
@@ -196,7 +202,7 @@ impl State {
         let hooks = &mut self.hooks;
         let callbacks = (hooks.on_empty.take(), hooks.on_failure.take(), hooks.on_over.take());
         let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.learn.take());
-        let seats = std::mem::take(&mut self.seats);
+        let seats = (std::mem::take(&mut self.seats), std::mem::take(&mut self.rooms));
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
         let messages = (std::mem::take(&mut self.batches), std::mem::take(&mut self.known));

@@ -1,0 +1,229 @@
+//! Rooms as Python sees them: which object a number is, who sits where, and whose a message is.
+
+use std::sync::Arc;
+
+use engine::event::{Class, Nanos};
+use engine::realm::RoomNumber;
+use engine::session::SessionKey;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use rustc_hash::FxHashMap;
+
+use crate::app::Shared;
+use crate::dispatch::Asker;
+use crate::handler::Table;
+use crate::push::Push;
+use crate::session::Session;
+use crate::state::State;
+use wire::message::ROUTE_BYTES_MAX;
+
+/// All rooms that are open.
+#[derive(Default)]
+pub struct Rooms {
+    rooms: FxHashMap<RoomNumber, Room>,
+    /// The rooms that a session has a seat in, in the order in which it came.
+    joined: FxHashMap<SessionKey, Vec<RoomNumber>>,
+}
+
+struct Room {
+    object: Py<PyAny>,
+    class: usize,
+    seats: FxHashMap<SessionKey, Py<PyAny>>,
+}
+
+/// Whose a message is.
+pub enum Place {
+    /// A room's: its number and class, the room, the sender's seat.
+    Room(RoomNumber, usize, Py<PyAny>, Py<PyAny>),
+    /// Nobody's in particular.
+    App,
+    /// Of a room that the sender is not in.
+    Outside,
+    /// Of several that it is in.
+    Ambiguous,
+}
+
+impl Rooms {
+    /// Whose a message is: the room's that it names, else the only one's that its sender is in and that handles it.
+    pub fn place(&self, py: Python<'_>, table: &Table, asker: Asker) -> Place {
+        if asker.room != 0 {
+            return self.seat(py, asker.room, asker.key).unwrap_or(Place::Outside);
+        }
+        if !table.is_in_rooms(asker.route) {
+            return Place::App;
+        }
+        let Some(joined) = self.joined.get(&asker.key) else { return Place::App };
+        let handles = |number: &&RoomNumber| {
+            let class = self.rooms.get(number).and_then(|room| table.rooms.get(room.class));
+            class.is_some_and(|class| class.route(asker.route).is_some())
+        };
+        let mut found = joined.iter().filter(handles);
+        match (found.next(), found.next()) {
+            (Some(&number), None) => self.seat(py, number, asker.key).unwrap_or(Place::Outside),
+            (None, _) => Place::App,
+            _ => Place::Ambiguous,
+        }
+    }
+
+    /// A room's object and the number of its class.
+    pub fn room(&self, py: Python<'_>, number: RoomNumber) -> Option<(Py<PyAny>, usize)> {
+        let room = self.rooms.get(&number)?;
+        Some((room.object.clone_ref(py), room.class))
+    }
+
+    fn seat(&self, py: Python<'_>, number: RoomNumber, session: SessionKey) -> Option<Place> {
+        let room = self.rooms.get(&number)?;
+        let seat = room.seats.get(&session)?;
+        Some(Place::Room(number, room.class, room.object.clone_ref(py), seat.clone_ref(py)))
+    }
+
+    fn exit(&mut self, number: RoomNumber, session: SessionKey) -> Option<Py<PyAny>> {
+        let seat = self.rooms.get_mut(&number)?.seats.remove(&session);
+        if let Some(joined) = self.joined.get_mut(&session) {
+            joined.retain(|&other| other != number);
+            if joined.is_empty() {
+                self.joined.remove(&session);
+            }
+        }
+        seat
+    }
+}
+
+/// The room's address of a push: `Moved@17`.
+fn address(route: &str, number: RoomNumber) -> PyResult<String> {
+    let address = format!("{route}@{number}");
+    if address.len() > ROUTE_BYTES_MAX {
+        return Err(PyValueError::new_err(format!(
+            "route {address:?} has {} bytes; {ROUTE_BYTES_MAX} fit on the wire",
+            address.len()
+        )));
+    }
+    Ok(address)
+}
+
+/// What a game's rooms ask; see `_core.pyi`.
+#[pyclass(frozen, module = "gameserver._core")]
+pub struct CoreRooms {
+    shared: Arc<Shared>,
+}
+
+impl CoreRooms {
+    /// Of this server.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[pymethods]
+impl CoreRooms {
+    /// Opens a room of this class; says its number.
+    #[pyo3(signature = (object, class, tick_rate, first = None))]
+    fn open(
+        &self,
+        object: Py<PyAny>,
+        class: usize,
+        tick_rate: u32,
+        first: Option<f64>,
+    ) -> PyResult<RoomNumber> {
+        let mut state = self.shared.enter()?;
+        let first = first.map(|seconds| (seconds * 1e9) as Nanos);
+        let number = state.server.room_open(tick_rate, first);
+        let number = number.ok_or_else(|| PyRuntimeError::new_err("all numbers of rooms are used up"))?;
+        state.rooms.rooms.insert(number, Room { object, class, seats: FxHashMap::default() });
+        Ok(number)
+    }
+
+    /// Closes a room; false if it is closed.
+    fn close(&self, number: RoomNumber) -> PyResult<bool> {
+        let mut state = self.shared.enter()?;
+        let State { rooms, server, .. } = &mut *state;
+        server.realm.room_close(number);
+        let sitting: Vec<SessionKey> = match rooms.rooms.get(&number) {
+            Some(room) => room.seats.keys().copied().collect(),
+            None => return Ok(false),
+        };
+        let seats: Vec<_> = sitting.into_iter().map(|session| rooms.exit(number, session)).collect();
+        let room = rooms.rooms.remove(&number);
+        drop(state);
+        drop((room, seats)); // may run Python
+        Ok(true)
+    }
+
+    /// Gives a session a seat. False if it has one, or either is gone.
+    fn enter(
+        &self,
+        py: Python<'_>,
+        number: RoomNumber,
+        session: &Bound<'_, Session>,
+        seat: Py<PyAny>,
+    ) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let mut state = self.shared.enter()?;
+        if !state.server.realm.room_enter(number, key) {
+            return Ok(false);
+        }
+        let State { rooms, .. } = &mut *state;
+        if let Some(room) = rooms.rooms.get_mut(&number) {
+            room.seats.insert(key, seat);
+            rooms.joined.entry(key).or_default().push(number);
+        }
+        Ok(true)
+    }
+
+    /// Takes a session's seat.
+    fn exit(&self, py: Python<'_>, number: RoomNumber, session: &Bound<'_, Session>) -> PyResult<()> {
+        let key = session.get().key_in(py, &self.shared)?;
+        let mut state = self.shared.enter()?;
+        state.server.realm.room_exit(number, key);
+        let seat = state.rooms.exit(number, key);
+        drop(state);
+        drop(seat); // may run Python
+        Ok(())
+    }
+
+    /// Pushes to a room's members but one; to how many.
+    #[pyo3(signature = (number, route, body, skip))]
+    fn push(
+        &self,
+        py: Python<'_>,
+        number: RoomNumber,
+        route: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
+        skip: Option<&Bound<'_, Session>>,
+    ) -> PyResult<usize> {
+        let push = Push::new(&self.shared, route, body)?;
+        let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
+        let address = address(push.route(), number)?;
+        push.with_bodies(&self.shared, |state, bodies| {
+            let realm = &mut state.server.realm;
+            let Some(members) = realm.room_members(number) else { return 0 };
+            realm.push_group(members, skip, Class::Reliable, 0, &address, bodies)
+        })
+    }
+
+    /// Pushes to one member; false if it is gone.
+    #[pyo3(signature = (number, session, route, body))]
+    fn push_to(
+        &self,
+        py: Python<'_>,
+        number: RoomNumber,
+        session: &Bound<'_, Session>,
+        route: &Bound<'_, PyAny>,
+        body: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let push = Push::new(&self.shared, route, body)?;
+        let key = session.get().key_in(py, &self.shared)?;
+        let address = address(push.route(), number)?;
+        let serializer = self.shared.enter()?.realm().session(key).map(|session| session.serializer());
+        let Some(serializer) = serializer else { return Ok(false) };
+        push.with_body(serializer, |body| Ok(self.shared.enter()?.push(key, &address, body)))
+    }
+
+    /// Of a room's tick: the number of the next one, and seconds until it is due.
+    fn clock(&self, number: RoomNumber) -> PyResult<Option<(u64, f64)>> {
+        let state = self.shared.enter()?;
+        let clock = state.realm().room_clock(number);
+        let left = |due: Nanos| due.saturating_sub(state.now()) as f64 / 1e9;
+        Ok(clock.map(|clock| (clock.next_tick(), left(clock.next_deadline()))))
+    }
+}
