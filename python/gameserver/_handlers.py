@@ -223,7 +223,7 @@ def check_sessions(handlers: Sequence[Handler], session_class: type[Session]) ->
     """
     for handler in handlers:
         wanted = handler.session_class
-        if wanted is not None and not issubclass(session_class, wanted):
+        if wanted is not None and not (issubclass(wanted, Session) and issubclass(session_class, wanted)):
             raise ConfigError(
                 f"{handler.where}: takes a {wanted.__qualname__}, but the app's sessions are {session_class.__qualname__}; "
                 f"write App(..., session={wanted.__qualname__})"

@@ -18,6 +18,7 @@ from gameserver import _answer
 from gameserver._answer import Answer, is_message, is_own_message, route_of
 from gameserver._batch import Batch
 from gameserver._core import Session
+from gameserver._member import Member
 from gameserver._types import Left
 from gameserver.errors import ConfigError
 
@@ -85,7 +86,8 @@ class Handler:
     """What it answers, if the return annotation names messages."""
     keep: Keep
     """Of a batch handler: every message, or only the newest of each session."""
-    session_class: type[Session] | None
+    session_class: type[Session] | type[Member] | None
+    """What it takes of who sent: in a room, a `Member`."""
     is_async: bool
     concurrent: bool
     interval: float
@@ -136,10 +138,13 @@ def make_handler(
     keep: Keep = "all",
     interval: float = 0.0,
     depth: int = 2,
+    method_of: type | None = None,
+    names: Mapping[str, Any] | None = None,
 ) -> Handler:
     """Reads the signature of `function` into a plan.
 
     `depth` says how many frames up the decorated function is being defined: its local names may stand in annotations.
+    Of a method of a room, `method_of` is the class and `names` what its annotations may use beside its module's globals.
     Without a route, it is the name of the message that the function takes.
 
     Raises:
@@ -169,7 +174,7 @@ def make_handler(
         raise ConfigError(f"{where}: concurrent=True is for async def: others run only while a handler awaits")
     try:
         signature = inspect.signature(function)
-        hints = _hints(function, depth + 1)
+        hints = _hints(function, depth + 1, names)
     except NameError as error:
         raise ConfigError(
             f"{where}: annotation names {error.name!r}, which is not defined here; import it or spell it right"
@@ -179,8 +184,9 @@ def make_handler(
     letters: list[str] = []
     decode: Callable[[bytes], Any] | None = None
     message: type | None = None
-    session_class: type[Session] | None = None
-    for parameter in signature.parameters.values():
+    session_class: type[Session] | type[Member] | None = None
+    parameters = list(signature.parameters.values())
+    for parameter in parameters[1:] if method_of is not None else parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(
                 f"{where}: parameter {parameter.name!r} is {parameter.kind.description}; handlers take plain parameters only"
@@ -188,7 +194,7 @@ def make_handler(
         if parameter.name not in hints:
             raise ConfigError(f"{where}: parameter {parameter.name!r} has no annotation; {_may_stand(kind)}")
         annotation = hints[parameter.name]
-        letter = _letter(kind, annotation)
+        letter = _letter(kind, annotation, Session if method_of is None else Member)
         if letter is None or letter not in _ALLOWED[kind]:
             raise ConfigError(
                 f"{where}: parameter {parameter.name!r}: {_spell(annotation)} can't be filled here; {_may_stand(kind)}"
@@ -204,6 +210,8 @@ def make_handler(
             message = _batched(annotation, where, parameter.name)
         elif letter in "ju":
             decode = _decoder(annotation, where, parameter.name)
+    if "n" in letters and method_of is not None:
+        raise ConfigError(f"{where}: batches are handed to the app's tick; in a room take the message itself")
     answer = _answer.of(hints.get("return"), where) if kind is Kind.ROUTE else None
     if "n" in letters:
         _check_batch(letters, is_async, answer, where)
@@ -259,15 +267,15 @@ def check_route(route: str, where: str) -> None:
         raise ConfigError(f"{where}: route {route!r}: names that begin with $ are the server's own; choose another")
 
 
-def _hints(function: Callable[..., Any], depth: int) -> dict[str, Any]:
+def _hints(function: Callable[..., Any], depth: int, known: Mapping[str, Any] | None) -> dict[str, Any]:
     frame: types.FrameType | None = sys._getframe(depth)
-    names = dict(frame.f_locals) if frame is not None else {}
+    names = dict(known if known is not None else frame.f_locals if frame is not None else {})
     target = function if hasattr(function, "__annotations__") else type(function).__call__
     return typing.get_type_hints(target, localns=names)
 
 
-def _letter(kind: Kind, annotation: Any) -> str | None:
-    if isinstance(annotation, type) and issubclass(annotation, Session):
+def _letter(kind: Kind, annotation: Any, person: type) -> str | None:
+    if isinstance(annotation, type) and issubclass(annotation, person):
         return "s"
     if annotation is Left:
         return "w"

@@ -35,5 +35,7 @@ class Left(StrEnum):
     """Cut or silent, and not back within `resume_grace`."""
     REPLACED = "replaced"
     """The same uid logged in again."""
+    DISPOSED = "disposed"
+    """Of a member: the room ended."""
     SHUTDOWN = "shutdown"
     """The server stops."""
