@@ -12,8 +12,11 @@ from gameserver._batch import Batch
 from gameserver._core import Session
 from gameserver._group import Group, User
 from gameserver._handlers import Router
+from gameserver._member import Member
 from gameserver._message import Message
 from gameserver._protos import Protos, load_protos
+from gameserver._room import Room, RoomClock
+from gameserver._rooms import every, on
 from gameserver._scalars import (
     Field,
     MaxLen,
@@ -60,17 +63,21 @@ __all__ = [
     "Handler",
     "Left",
     "MaxLen",
+    "Member",
     "Message",
     "ProtocolError",
     "Protos",
     "Range",
     "Refuse",
+    "Room",
+    "RoomClock",
     "Router",
     "SchemaError",
     "Session",
     "SessionClosed",
     "Timer",
     "User",
+    "every",
     "f32",
     "f64",
     "fixed32",
@@ -80,6 +87,7 @@ __all__ = [
     "i64",
     "i8",
     "load_protos",
+    "on",
     "s32",
     "s64",
     "sfixed32",

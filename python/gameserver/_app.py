@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from gameserver import _banner, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
@@ -29,11 +29,15 @@ from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
 from gameserver._loop import CoreSelector, GameLoop
+from gameserver._room import Room
+from gameserver._rooms import Rooms
 from gameserver._signature import Handler, Kind, here, suggest
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
 from gameserver.errors import ConfigError, GameServerError
 
+RoomT = TypeVar("RoomT", bound=Room[Any])
+R = TypeVar("R", bound=type[Room[Any]])
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -124,6 +128,7 @@ class App(Registry):
         self._http = http
         self._folder: Path | None = None  # of the game; the command line knows it
         self._code_settings: dict[str, Any] = settings
+        self._rooms = Rooms(self)
         self._core: Core | None = None
         self._loop: GameLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -177,6 +182,81 @@ class App(Registry):
             self._add(handler)
         router._is_included = True
 
+    def room(
+        self,
+        name: str,
+        *,
+        max_members: int = 100,
+        max_rooms: int = 10_000,
+        tick_rate: int = 0,
+        grace: float = 0.0,
+        dispose_after: float | None = 0.0,
+        match: Sequence[str] = (),
+        sort: str | None = None,
+        waits: Sequence[type] = (),
+        dispose_on_error: bool = False,
+        clients_create: bool = True,
+    ) -> Callable[[R], R]:
+        """Registers a class of rooms; see docs/rooms.md.
+
+        Args:
+            name: as clients ask for it.
+            max_members: seats in one room.
+            max_rooms: rooms of this class at a time.
+            tick_rate: of its `on_tick`, in Hz; 0: none.
+            grace: seconds for which the seat of somebody with a uid is kept when their session is lost or replaced.
+            dispose_after: seconds without members after which a room ends; None: it stays.
+            match: fields of the options: people meet only in a room that was made with the same values.
+            sort: which of several open rooms is filled first: ``"members"`` or a name of its metadata, the least first, or
+                with a minus, ``"-members"``, the most; None: the oldest.
+            waits: messages that `Room.wait_for` takes.
+            dispose_on_error: an exception in a room's code ends the room.
+            clients_create: clients may have rooms made.
+
+        Raises:
+            ConfigError: the class is no `Room`, the name is taken, or a handler's signature is wrong.
+        """
+        where = here(1)
+        if self._core is not None:
+            raise ConfigError(f"{where}@app.room({name!r}): the server runs already; register rooms before app.run()")
+
+        def register(cls: R) -> R:
+            self._rooms.add(
+                cls,
+                name,
+                where,
+                max_members=max_members,
+                max_rooms=max_rooms,
+                tick_rate=tick_rate,
+                grace=grace,
+                dispose_after=dispose_after,
+                match=match,
+                sort=sort,
+                waits=waits,
+                dispose_on_error=dispose_on_error,
+                clients_create=clients_create,
+            )
+            return cls
+
+        return register
+
+    @property
+    def rooms(self) -> Sequence[Room[Any]]:
+        """The rooms that are open, oldest first."""
+        return self._rooms.rooms()
+
+    async def create_room(self, cls: type[RoomT], options: dict[str, Any] | None = None) -> RoomT:
+        """Makes a room of a registered class; it waits for members, and is disposed of when the last one leaves.
+
+        Raises:
+            Refuse: there are `max_rooms`, or the room's `on_create` refused.
+        """
+        kind = cls._type
+        room = self._rooms.open(kind, options or {})
+        room._publish()
+        await self._rooms.create(kind, room)
+        return cast(RoomT, room)
+
     def messages(self, *classes: type) -> None:
         """Names messages that are pushed, so that clients are told of them when they connect.
 
@@ -206,7 +286,7 @@ class App(Registry):
         return self.handlers
 
     def _schema_document(self) -> dict[str, Any]:
-        found = _schema.Messages(self._handlers, self._pushed).document()
+        found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document()
         document: dict[str, Any] = json.loads(found[1]) if found else {}
         return document
 
@@ -351,7 +431,7 @@ class App(Registry):
         check_sessions(self._handlers, self._session_class)
         self._tick_rate = resolved.settings.tick_rate
         self._check_batches(self._handlers)
-        self._messages = _schema.Messages(self._handlers, self._pushed)
+        self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
         schema = self._messages.document()
         _logging.configure(resolved.settings.log_level)
         options = self._core_options(resolved.settings)
@@ -381,6 +461,7 @@ class App(Registry):
             self._every.clear()
             self._functions.clear()
             self._tasks.clear()
+            self._rooms.end()
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
                 core.close()
@@ -394,7 +475,9 @@ class App(Registry):
         host = HttpHost(core, app=self._http, static=static, errors=self._errors, wall=loop.wall)
         ending = Ending(settings.drain_timeout)
         with self._signal_handlers():
-            core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
+            self._rooms.begin()
+            rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
+            core.bind([*self._rooms.calls(), *self._handlers], rust_echo, self._rooms.tables())
             core.set_http(host)
             core.set_on_failure(self._core_failed)
             self._addresses = core.listen()
@@ -429,7 +512,7 @@ class App(Registry):
         self.random.setstate(state)
         self._tick_rate = settings.tick_rate
         self._check_batches(self._handlers)
-        self._messages = _schema.Messages(self._handlers, self._pushed)
+        self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
         core.set_schema(self._messages.document())
         core.set_learn(self._learn)
         outside: list[str] = []
@@ -464,6 +547,7 @@ class App(Registry):
                     await ending.within(asyncio.ensure_future(result))
             except Exception as error:
                 self._failed(handler.where, error)
+        self._rooms.shut_down()
         if core.shut_down("shutdown", self._empty.set):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ending.left()):
@@ -513,10 +597,10 @@ class App(Registry):
         """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
         self._check_batches(other._handlers)
-        messages = _schema.Messages(other._handlers, other._pushed)
+        messages = _schema.Messages([*other._rooms.all_handlers(), *other._handlers], other._pushed)
         schema = messages.document()
         core = self._core_running()
-        core.bind(other._handlers, False)
+        core.bind([*self._rooms.calls(), *other._handlers], False, other._rooms.tables())
         core.set_schema(schema)
         self._messages, self._pushed = messages, other._pushed
         self._handlers = list(other._handlers)
