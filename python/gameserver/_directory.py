@@ -110,7 +110,7 @@ class LocalDirectory:
 
     def find(self, name: str | None, fields: Mapping[str, Any], limit: int) -> Sequence[Listing]:
         """See `Directory.find`."""
-        found = []
+        found: list[Listing] = []
         for listing in self._listings.values():
             if len(found) >= limit:
                 break

@@ -7,9 +7,9 @@ import contextlib
 import functools
 import inspect
 import random
-import typing
+
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 from gameserver._answer import route_of
 from gameserver._core import CoreRooms, Session
@@ -197,7 +197,7 @@ class Room(Generic[M]):
                 _, found = await future
         finally:
             self._waits = [other for other in self._waits if other is not entry]
-        return typing.cast(T, found)
+        return cast(T, found)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Room(Generic[M]):
 
     def _sit(self, session: Session) -> M:
         """Makes a seat on a place that was taken in the directory."""
-        seat: M = self._type.seat.__new__(self._type.seat)
+        seat = cast(M, self._type.seat.__new__(self._type.seat))
         self._last_seat += 1
         seat._room, seat._session, seat._uid, seat._number = self, session, session.uid, self._last_seat
         seat._is_dropped, seat._grace = False, None
