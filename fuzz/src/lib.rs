@@ -1,5 +1,6 @@
-//! What must hold for any bytes at all: one function for each fuzz target. The ordinary tests of `wire` and `engine` call
+//! What must hold for any bytes at all: one function for each fuzz target. The ordinary tests of `wire`, `engine` and `schema` call
 //! the same functions, with the corpus and with random bytes.
 
 pub mod codecs;
 pub mod link;
+pub mod schema_decode;

@@ -35,6 +35,7 @@ class Runnable(Protocol):
 
     def _schema_document(self) -> Mapping[str, Any]:
         """What a client that asks for the schema gets (docs/wire.md); empty if there are no messages."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

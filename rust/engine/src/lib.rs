@@ -14,6 +14,7 @@ pub mod realm;
 pub mod route;
 pub mod session;
 pub mod timer;
+pub mod wheel;
 
 mod address;
 mod limits;

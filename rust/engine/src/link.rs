@@ -45,8 +45,8 @@ pub struct Link {
     codes: u16,
     phase: Phase,
     role: Role,
-    is_websocket: bool,
-    fragments: Fragments,
+    /// Which frame may come next, if it speaks WebSocket.
+    websocket: Option<Fragments>,
     /// The realm reads no more from it.
     is_paused: bool,
     /// It has bytes that must wait for the handshake's answer.
@@ -213,8 +213,7 @@ impl Link {
             codes: 0,
             phase,
             role,
-            is_websocket: false,
-            fragments: Fragments::default(),
+            websocket: None,
             is_paused: false,
             waits: false,
             is_silent: false,
@@ -267,7 +266,7 @@ impl Link {
         if !bytes.is_empty() {
             self.handle_heard(now, ups);
         }
-        let result = if self.phase == Phase::Ready && !self.is_websocket {
+        let result = if self.phase == Phase::Ready && self.websocket.is_none() {
             self.take_packets(now, bytes, budget, ups, out)
         } else {
             self.take(now, bytes, budget, ups, out)
@@ -351,7 +350,7 @@ impl Link {
             return;
         }
         // Behind a WebSocket's close frame stands nothing, and without one its end is no good one.
-        if self.phase == Phase::Ready && self.owed > 0 && !self.is_websocket {
+        if self.phase == Phase::Ready && self.owed > 0 && self.websocket.is_none() {
             return self.enter(Phase::Ended, now.saturating_add(self.config.drain_timeout));
         }
         let is_kicked = self.client_half().is_some_and(|client| client.is_kicked);
@@ -432,10 +431,10 @@ impl Link {
         self.rare.as_ref().map_or(0, |rare| rare.joined.rest().len())
     }
 
-    /// Whether the protocol is not known yet: the first bytes may be TLS.
+    /// Whether its first bytes, still to come, may turn out to be TLS.
     #[inline]
-    pub fn is_detecting(&self) -> bool {
-        self.phase == Phase::Detect
+    pub fn may_be_tls(&self) -> bool {
+        self.phase == Phase::Detect && !self.rare.as_ref().is_some_and(|rare| rare.is_tls)
     }
 
     /// Whether the realm or the game knows of this link.

@@ -17,8 +17,8 @@ use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::route::RouteTable;
-use crate::session::{SchemaWanted, Session, Sessions, State};
-use crate::timer::{Fired, Wheel};
+use crate::session::{LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
 pub use crate::group::GroupKey;
@@ -199,7 +199,7 @@ pub struct Realm {
     links: Vec<Vec<Place>>,
     uids: HashMap<Arc<str>, SessionKey>,
     groups: Groups,
-    wheel: Wheel,
+    timers: Timers,
     fired: Vec<Fired>,
     events: VecDeque<Event>,
     /// A closed session whose end is being told.
@@ -230,7 +230,7 @@ impl Realm {
             links: vec![Vec::new(); reactors],
             uids: HashMap::new(),
             groups: Groups::default(),
-            wheel: Wheel::new(0),
+            timers: Timers::new(0),
             fired: Vec::new(),
             events: VecDeque::new(),
             parting: None,
@@ -359,11 +359,12 @@ impl Realm {
     pub fn bad_message(&mut self, now: Nanos, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let minute = (now / MINUTE) as u16;
-        if session.bad_minute != minute {
-            (session.bad, session.bad_minute) = (0, minute);
+        let rare = session.rare_mut();
+        if rare.bad_minute != minute {
+            (rare.bad, rare.bad_minute) = (0, minute);
         }
-        session.bad = session.bad.saturating_add(1);
-        if session.bad > self.config.bad_messages_max
+        rare.bad = rare.bad.saturating_add(1);
+        if rare.bad > self.config.bad_messages_max
             && !session.doomed
             && let Some(link) = session.link
         {
@@ -426,7 +427,7 @@ impl Realm {
         let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
         let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
         for timer in [guest.take_timer(), session.take_timer()].into_iter().flatten() {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         let groups = guest.take_groups();
         let serializer = guest.serializer;
@@ -540,18 +541,18 @@ impl Realm {
 
     /// Has [`Event::Timer`] come `delay` from now.
     pub fn after(&mut self, now: Nanos, delay: Nanos) -> TimerKey {
-        self.wheel.insert(now.saturating_add(delay), GAME_TIMER)
+        self.timers.insert(now.saturating_add(delay), GAME_TIMER)
     }
 
     /// Takes a timer back; false if it has fired already.
     pub fn cancel(&mut self, timer: TimerKey) -> bool {
-        self.wheel.cancel(timer).is_some()
+        self.timers.cancel(timer).is_some()
     }
 
     /// Does what is due: timers, deadlines of `authenticate`, sessions whose client did not come back.
     pub fn handle_timeout(&mut self, now: Nanos) {
         let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.expire(now, &mut fired);
+        self.timers.expire(now, &mut fired);
         for Fired { key, payload, .. } in fired.drain(..) {
             if payload == GAME_TIMER {
                 self.events.push_back(Event::Timer { key });
@@ -564,7 +565,7 @@ impl Realm {
 
     /// When [`Realm::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.wheel.next_deadline()
+        self.timers.next_deadline()
     }
 
     // -- what comes out ----------------------------------------------------------------------------------------------
@@ -593,6 +594,11 @@ impl Realm {
         self.sessions.get(key)
     }
 
+    /// A session's public id: unique over all processes whose node numbers differ.
+    pub fn session_id(&self, key: SessionKey) -> Option<u64> {
+        self.sessions.id(key)
+    }
+
     /// Everybody who has joined and not left.
     pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
         self.sessions.iter().filter(|(_, session)| session.is_present()).map(|(key, _)| key)
@@ -615,7 +621,7 @@ impl Realm {
         let id = u64::from(self.config.node & NODE_MASK) << COUNTER_BITS | self.last_id & COUNTER_MASK;
         let address = String::from_utf8_lossy(address);
         let serializer = self.config.serializer;
-        let key = self.sessions.insert(Session::new(now, id, link, transport, tls, serializer, &address));
+        let key = self.sessions.insert(id, Session::new(now, link, transport, tls, serializer, &address));
         let places = &mut self.links[usize::from(link.reactor())];
         let slot = link.slot() as usize;
         if places.len() <= slot {
@@ -634,7 +640,7 @@ impl Realm {
                 return;
             }
         };
-        let timer = self.wheel.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
+        let timer = self.timers.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.rare_mut().timer = Some(timer);
         let mut serializer = self.config.serializer;
@@ -661,16 +667,19 @@ impl Realm {
     fn awaits_answer(&self, key: SessionKey) -> bool {
         let session = self.sessions.get(key);
         session.is_some_and(|session| {
-            session.state == State::Connecting && !session.answered && session.link.is_some()
+            session.state == State::Connecting
+                && session.stage == LinkStage::Shaking
+                && session.link.is_some()
         })
     }
 
     fn answer(&mut self, key: SessionKey) {
+        let Some(id) = self.sessions.id(key) else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = session.link else { return };
-        session.answered = true;
+        session.stage = LinkStage::Answered;
         if let Some(timer) = session.take_timer() {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         // Asked for by this link, and answered now.
         let rare = session.rare_mut();
@@ -688,7 +697,7 @@ impl Realm {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: session.has_gs.then(|| GsAnswer { session: session.id, schema, ..GsAnswer::default() }),
+            gs: session.has_gs.then(|| GsAnswer { session: id, schema, ..GsAnswer::default() }),
             user: "{}",
         }
         .to_bytes();
@@ -712,10 +721,10 @@ impl Realm {
 
     fn ready(&mut self, now: Nanos, link: LinkId) {
         let Some((key, session)) = self.of(link) else { return };
-        if !session.answered || session.acked {
+        if session.stage != LinkStage::Answered {
             return;
         }
-        session.acked = true;
+        session.stage = LinkStage::Acked;
         session.state = State::Active;
         session.last_heard = now;
         let event =
@@ -743,7 +752,7 @@ impl Realm {
         let is_lost = match why {
             Close::Reset | Close::Silent | Close::Slow | Close::Panic => true,
             // On its way back it got no further: the answer may have been lost.
-            Close::Left | Close::HandshakeTimeout => !session.acked,
+            Close::Left | Close::HandshakeTimeout => session.stage != LinkStage::Acked,
             _ => false,
         };
         if !session.joined || !is_lost {
@@ -760,7 +769,7 @@ impl Realm {
         let was_active = session.state == State::Active;
         session.state = State::Pending;
         session.link = None;
-        (session.answered, session.acked, session.doomed) = (false, false, false);
+        (session.stage, session.doomed) = (LinkStage::Shaking, false);
         session.charge = 0;
         session.forget_in_flight();
         if was_active {
@@ -771,7 +780,7 @@ impl Realm {
             self.end(key, Left::Lost, None);
             return;
         }
-        let timer = self.wheel.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
+        let timer = self.timers.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
         if let Some(session) = self.sessions.get_mut(key) {
             session.rare_mut().timer = Some(timer);
         }
@@ -815,7 +824,7 @@ impl Realm {
             self.groups.remove(group, key);
         }
         if let Some(timer) = timer {
-            self.wheel.cancel(timer);
+            self.timers.cancel(timer);
         }
         if let Some(link) = link {
             self.forget_link(link);
@@ -862,7 +871,7 @@ impl Session {
     /// it would drop them.
     #[inline]
     fn reachable(&self) -> Option<LinkId> {
-        self.link.filter(|_| self.acked && !self.doomed)
+        self.link.filter(|_| self.stage == LinkStage::Acked && !self.doomed)
     }
 
     /// Charges reliable bytes that are about to be sent; a client that does not take them is closed.

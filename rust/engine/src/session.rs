@@ -56,6 +56,17 @@ impl State {
     }
 }
 
+/// How far a session's link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkStage {
+    /// Its handshake waits for the answer.
+    Shaking,
+    /// The client has not acknowledged the answer yet.
+    Answered,
+    /// Only now may anything else be sent.
+    Acked,
+}
+
 /// Whether a client asked for the schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SchemaWanted {
@@ -75,10 +86,7 @@ pub struct Session {
     pub(crate) serializer: Serializer,
     pub(crate) transport: Transport,
     pub(crate) tls: bool,
-    /// The link's handshake was answered.
-    pub(crate) answered: bool,
-    /// The link's client acknowledged the answer: only now may anything else be sent.
-    pub(crate) acked: bool,
+    pub(crate) stage: LinkStage,
     /// The game was told of it.
     pub(crate) joined: bool,
     /// The link was told to close: nothing counts any more.
@@ -88,16 +96,12 @@ pub struct Session {
     /// So many requests of this link wait for their answer beyond the dispatch that brought them; [`Rare`] says which.
     in_flight: u32,
     pub(crate) charge: u32,
-    /// Messages that did not decode, in the minute of this number.
-    pub(crate) bad: u16,
-    pub(crate) bad_minute: u16,
     pub(crate) last_heard: Nanos,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 
-    pub(crate) id: u64,
     pub(crate) connected_at: Nanos,
     pub(crate) rtt_us: u32,
     pub(crate) uid: Option<Arc<str>>,
@@ -114,6 +118,9 @@ pub(crate) struct Rare {
     pub wants_dict: bool,
     pub schema: SchemaWanted,
     pub groups: Vec<GroupKey>,
+    /// Messages that did not decode, in the minute of this number.
+    pub bad: u16,
+    pub bad_minute: u16,
     /// Bytes in and out, of the links before this one.
     pub bytes_before: [u64; 2],
     in_flight: Vec<u32>,
@@ -125,7 +132,6 @@ impl Session {
     /// One whose link has just come.
     pub(crate) fn new(
         now: Nanos,
-        id: u64,
         link: LinkId,
         transport: Transport,
         tls: bool,
@@ -138,21 +144,17 @@ impl Session {
             serializer,
             transport,
             tls,
-            answered: false,
-            acked: false,
+            stage: LinkStage::Shaking,
             joined: false,
             doomed: false,
             has_gs: false,
             in_flight: 0,
             charge: 0,
-            bad: 0,
-            bad_minute: 0,
             last_heard: now,
             messages_in: 0,
             messages_out: 0,
             bytes_in: 0,
             bytes_out: 0,
-            id,
             connected_at: now,
             rtt_us: 0,
             uid: None,
@@ -163,11 +165,6 @@ impl Session {
             session.rare_mut().address = address.into();
         }
         session
-    }
-
-    /// Unique over all processes whose node numbers differ.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// Where it is in its life.
@@ -264,11 +261,22 @@ impl Session {
     /// Gives the memory of [`Rare`] back if there is nothing in it.
     pub(crate) fn shed_rare(&mut self) {
         self.rare.take_if(|rare| {
-            let Rare { timer, wants_dict, schema, groups, bytes_before, in_flight, address } = &**rare;
+            let Rare {
+                timer,
+                wants_dict,
+                schema,
+                groups,
+                bad,
+                bad_minute: _,
+                bytes_before,
+                in_flight,
+                address,
+            } = &**rare;
             timer.is_none()
                 && !wants_dict
                 && *schema == SchemaWanted::No
                 && groups.is_empty()
+                && *bad == 0
                 && *bytes_before == [0; 2]
                 && in_flight.capacity() == 0 // who deferred answers once will do so again
                 && address.is_empty()
@@ -346,26 +354,36 @@ pub(crate) struct Sessions {
 }
 
 struct Slot {
-    generation: u32,
+    /// The public id of the session that is or was here.
+    id: u64,
     session: Option<Session>,
 }
 
+impl Slot {
+    /// Ids are counted up, so the low half of each tells the tenants of a place apart as well as a counter of its own.
+    #[inline]
+    fn generation(&self) -> u32 {
+        self.id as u32
+    }
+}
+
 impl Sessions {
-    pub fn insert(&mut self, session: Session) -> SessionKey {
+    /// `id` is another for each session, also in its low half.
+    pub fn insert(&mut self, id: u64, session: Session) -> SessionKey {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, session: None });
+            self.slots.push(Slot { id, session: None });
             self.slots.len() as u32 - 1
         });
         let place = &mut self.slots[slot as usize];
-        place.generation = place.generation.wrapping_add(1);
         self.speaking[session.serializer as usize] += 1;
-        place.session = Some(session);
-        SessionKey { slot, generation: place.generation }
+        (place.id, place.session) = (id, Some(session));
+        SessionKey { slot, generation: place.generation() }
     }
 
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        let session = slot.session.take_if(|_| slot.generation == key.generation)?;
+        let is_it = slot.generation() == key.generation;
+        let session = slot.session.take_if(|_| is_it)?;
         self.free.push(key.slot);
         self.speaking[session.serializer as usize] -= 1;
         Some(session)
@@ -388,33 +406,40 @@ impl Sessions {
     #[inline]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
         let slot = self.slots.get(key.slot as usize)?;
-        slot.session.as_ref().filter(|_| slot.generation == key.generation)
+        slot.session.as_ref().filter(|_| slot.generation() == key.generation)
     }
 
     #[inline]
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        slot.session.as_mut().filter(|_| slot.generation == key.generation)
+        let is_it = slot.generation() == key.generation;
+        slot.session.as_mut().filter(|_| is_it)
+    }
+
+    /// The public id of a session.
+    pub fn id(&self, key: SessionKey) -> Option<u64> {
+        let slot = self.slots.get(key.slot as usize)?;
+        (slot.session.is_some() && slot.generation() == key.generation).then_some(slot.id)
     }
 
     /// Whoever has this place, and under which key.
     #[inline]
     pub fn at_mut(&mut self, slot: u32) -> Option<(SessionKey, &mut Session)> {
         let place = self.slots.get_mut(slot as usize)?;
-        let key = SessionKey { slot, generation: place.generation };
+        let key = SessionKey { slot, generation: place.generation() };
         place.session.as_mut().map(|session| (key, session))
     }
 
     #[inline]
     pub fn key_at(&self, slot: u32) -> Option<SessionKey> {
         let place = self.slots.get(slot as usize)?;
-        place.session.is_some().then_some(SessionKey { slot, generation: place.generation })
+        place.session.is_some().then_some(SessionKey { slot, generation: place.generation() })
     }
 
     /// In the order of their places.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
         self.slots.iter_mut().enumerate().filter_map(|(slot, place)| {
-            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            let key = SessionKey { slot: slot as u32, generation: place.generation() };
             place.session.as_mut().map(|session| (key, session))
         })
     }
@@ -422,7 +447,7 @@ impl Sessions {
     /// In the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
         self.slots.iter().enumerate().filter_map(|(slot, place)| {
-            let key = SessionKey { slot: slot as u32, generation: place.generation };
+            let key = SessionKey { slot: slot as u32, generation: place.generation() };
             place.session.as_ref().map(|session| (key, session))
         })
     }
@@ -435,6 +460,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         println!("session: {} bytes", size_of::<Slot>());
-        assert!(size_of::<Slot>() <= 144, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 128, "{}", size_of::<Slot>());
     }
 }

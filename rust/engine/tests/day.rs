@@ -9,7 +9,7 @@ use common::{HANDSHAKE, START, Setup};
 use engine::event::{Class, Close, LinkId, Nanos, Up, UpLog};
 use engine::link::{Ending, Full, Link, LinkConfig, Outbox};
 use engine::realm::{Event, Realm};
-use engine::timer::{Fired, TimerKey, Wheel};
+use engine::timer::{Fired, TimerKey, Timers};
 
 const SESSIONS: usize = 1000;
 const DAY: Nanos = secs_const(86_400);
@@ -61,7 +61,7 @@ struct Day {
     realm: Realm,
     config: Arc<LinkConfig>,
     seats: Vec<Seat>,
-    wheel: Wheel,
+    timers: Timers,
     ups: UpLog,
     out: Socket,
     random: u64,
@@ -82,7 +82,7 @@ impl Day {
             realm: Realm::new(setup.realm, config.routes.clone()),
             config,
             seats: Vec::new(),
-            wheel: Wheel::new(START),
+            timers: Timers::new(START),
             ups: UpLog::default(),
             out: Socket::default(),
             random: 1,
@@ -104,8 +104,8 @@ impl Day {
     fn run(&mut self) {
         let mut due = Vec::new();
         while self.now < START + DAY {
-            self.now = self.wheel.next_deadline().expect("everybody has a timer");
-            self.wheel.expire(self.now, &mut due);
+            self.now = self.timers.next_deadline().expect("everybody has a timer");
+            self.timers.expire(self.now, &mut due);
             self.fired += due.len() as u64;
             for Fired { payload, .. } in due.drain(..) {
                 if payload & WAKES == 0 {
@@ -141,7 +141,7 @@ impl Day {
         }
         self.settle(place);
         let seat = &mut self.seats[place];
-        seat.timer = self.wheel.insert(seat.link.next_timeout(), place as u64);
+        seat.timer = self.timers.insert(seat.link.next_timeout(), place as u64);
     }
 
     fn client_beats(&mut self, place: usize) {
@@ -156,7 +156,7 @@ impl Day {
                     seat.is_mute = true;
                     if fate == 2 {
                         // It was last heard a heartbeat ago, so it is silent when it comes back.
-                        self.wheel.insert(
+                        self.timers.insert(
                             now + BEAT * 4 / 3,
                             WAKES | u64::from(seat.generation) << 10 | place as u64,
                         );
@@ -208,21 +208,21 @@ impl Day {
         }
         downs.clear();
         if seat.link.timeout_moved() {
-            self.wheel.rearm(seat.timer, seat.link.next_timeout());
+            self.timers.rearm(seat.timer, seat.link.next_timeout());
         }
         if seat.link.ending() != Ending::No {
-            self.wheel.cancel(seat.timer);
+            self.timers.cancel(seat.timer);
             let generation = seat.generation + 1;
             self.seats[place] = self.newcomer(place, generation);
             self.shake_hands(place);
-            self.wheel.cancel(self.seats[place].timer); // the caller sets it
+            self.timers.cancel(self.seats[place].timer); // the caller sets it
         }
     }
 
     fn newcomer(&mut self, place: usize, generation: u32) -> Seat {
         let id = LinkId::new(0, place as u32, generation);
         let link = Link::server(self.now, id, self.config.clone(), "10.0.0.7:1234");
-        let timer = self.wheel.insert(link.next_timeout(), place as u64);
+        let timer = self.timers.insert(link.next_timeout(), place as u64);
         Seat { link, timer, generation, is_mute: false, fate: self.now + self.random() % (2 * FATE) }
     }
 

@@ -174,7 +174,7 @@ fn ids_are_unique_across_nodes_and_never_come_again() {
         let mut server = Server::new(&setup);
         for _ in 0..100 {
             let (link, session) = server.join();
-            let id = server.realm.session(session).unwrap().id();
+            let id = server.realm.session_id(session).unwrap();
             assert_eq!(id >> 36, u64::from(node));
             ids.push(id);
             end(&mut server, link, Close::Left);

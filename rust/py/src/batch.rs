@@ -96,7 +96,7 @@ pub fn hand_over(py: Python<'_>, core: &Scope<'_, '_>, table: &Table) -> PyResul
         drop(state);
         let taken = batch.take(py, |key| {
             let state = core.enter().ok()?;
-            Some((state.session(py, key)?, state.realm().session(key)?.id()))
+            Some((state.session(py, key)?, state.realm().session_id(key)?))
         });
         if let Some(place) = core.enter()?.batches.get_mut(index) {
             *place = Some(batch);

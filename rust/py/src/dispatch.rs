@@ -429,7 +429,7 @@ fn new_session(py: Python<'_>, core: &Scope<'_, '_>, key: SessionKey) -> PyResul
         }
     };
     let mut state = core.enter()?;
-    let id = state.server.realm.session(key).map_or(0, |session| session.id());
+    let id = state.server.realm.session_id(key).unwrap_or(0);
     session.get().place(core.shared().clone(), key, id);
     state.seat(key, session.clone_ref(py));
     Ok(Some(session))

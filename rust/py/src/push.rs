@@ -35,7 +35,7 @@ pub struct Known {
 impl<'a, 'py> Push<'a, 'py> {
     /// Of the arguments of a `push`: a route and perhaps a body, or a message.
     pub fn new(
-        core: &Arc<Shared>,
+        core: &Shared,
         first: &'a Bound<'py, PyAny>,
         body: Option<&'a Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
@@ -77,7 +77,7 @@ impl<'a, 'py> Push<'a, 'py> {
     /// Calls `send` with the server and with what goes to clients of either serializer; what nobody wants is not made.
     pub fn with_bodies<T>(
         &self,
-        core: &Arc<Shared>,
+        core: &Shared,
         send: impl FnOnce(&mut State, Bodies<'_>) -> T,
     ) -> PyResult<T> {
         let Body::Message(message) = &self.body else {
@@ -102,7 +102,7 @@ impl<'a, 'py> Push<'a, 'py> {
 }
 
 /// The route of a message's class. The app is told of each class once: it tells the clients what is pushed.
-fn route_of(core: &Arc<Shared>, message: &Bound<'_, PyAny>) -> PyResult<Arc<str>> {
+fn route_of(core: &Shared, message: &Bound<'_, PyAny>) -> PyResult<Arc<str>> {
     let class = message.get_type();
     let address = class.as_ptr() as usize;
     let state = core.enter()?;

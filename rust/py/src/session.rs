@@ -1,6 +1,8 @@
 //! `Session`: one person, as the game sees them.
 
-use std::sync::{Arc, OnceLock};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use engine::realm::Realm;
 use engine::session::SessionKey;
@@ -18,38 +20,84 @@ use wire::handshake::Serializer;
 #[pyclass(subclass, frozen, weakref, module = "gameserver")]
 #[derive(Default)]
 pub struct Session {
-    place: OnceLock<Place>,
+    place: Place,
 }
 
-/// Where a session stands: in which server, under which key.
+/// Where a session stands: in which server, under which key. Set once, by the server that the object is made for.
+///
+/// Three words; a `OnceLock` of the same would make each session's object 16 bytes larger.
+#[derive(Default)]
 struct Place {
-    core: Arc<Shared>,
-    key: SessionKey,
-    id: u64,
+    /// A counted reference. Null: the object was made by hand and is of no server.
+    core: AtomicPtr<Shared>,
+    key: AtomicU64,
+    id: AtomicU64,
+}
+
+impl Place {
+    fn set(&self, core: Arc<Shared>, key: SessionKey, id: u64) {
+        if self.core().is_some() {
+            return;
+        }
+        self.key.store(key.to_bits(), Ordering::Relaxed);
+        self.id.store(id, Ordering::Relaxed);
+        let core = Arc::into_raw(core).cast_mut();
+        // Who sees the server sees the key and the id that were stored before.
+        if self.core.compare_exchange(ptr::null_mut(), core, Ordering::Release, Ordering::Relaxed).is_err() {
+            // SAFETY: `into_raw` above gave it, and it was stored nowhere.
+            drop(unsafe { Arc::from_raw(core) });
+        }
+    }
+
+    fn core(&self) -> Option<&Shared> {
+        // SAFETY: null, or what `into_raw` gave in `set`. It is never replaced, and only `drop`, when there is no `&self`
+        // any more, gives its count back: so what it points to outlives the reference.
+        unsafe { self.core.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Of no meaning without `core`.
+    fn key(&self) -> SessionKey {
+        SessionKey::from_bits(self.key.load(Ordering::Relaxed))
+    }
+
+    /// 0 without `core`.
+    fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let core = *self.core.get_mut();
+        if !core.is_null() {
+            // SAFETY: `into_raw` gave it in `set`, and this is the one place that takes its count back.
+            drop(unsafe { Arc::from_raw(core) });
+        }
+    }
 }
 
 impl Session {
     /// Ties a new object to its session.
     pub fn place(&self, core: Arc<Shared>, key: SessionKey, id: u64) {
-        let _ = self.place.set(Place { core, key, id });
+        self.place.set(core, key, id);
     }
 
     /// Its key, if it belongs to `core`.
     pub fn key_in(&self, py: Python<'_>, core: &Arc<Shared>) -> PyResult<SessionKey> {
-        match self.place.get() {
-            Some(place) if Arc::ptr_eq(&place.core, core) => Ok(place.key),
+        match self.place.core() {
+            Some(own) if ptr::eq(own, Arc::as_ptr(core)) => Ok(self.place.key()),
             _ => Err(SESSION_CLOSED.err(py, "this session belongs to no running server")),
         }
     }
 
     fn entered(&self, py: Python<'_>) -> PyResult<(Entered<'_, State>, SessionKey)> {
-        let place = self.placed(py)?;
-        Ok((place.core.enter()?, place.key))
+        let core = self.placed(py)?;
+        Ok((core.enter()?, self.place.key()))
     }
 
-    fn placed(&self, py: Python<'_>) -> PyResult<&Place> {
+    fn placed(&self, py: Python<'_>) -> PyResult<&Shared> {
         self.place
-            .get()
+            .core()
             .ok_or_else(|| SESSION_CLOSED.err(py, "this session was made by hand and belongs to no server"))
     }
 
@@ -65,8 +113,7 @@ impl Session {
 
     /// What to raise when the session is gone.
     pub fn closed(&self, py: Python<'_>) -> PyErr {
-        let id = self.place.get().map_or(0, |place| place.id);
-        SESSION_CLOSED.err(py, format!("session {id} is closed"))
+        SESSION_CLOSED.err(py, format!("session {} is closed", self.place.id()))
     }
 }
 
@@ -80,7 +127,7 @@ impl Session {
 
     #[getter]
     fn id(&self) -> u64 {
-        self.place.get().map_or(0, |place| place.id)
+        self.place.id()
     }
 
     #[getter]
@@ -185,7 +232,7 @@ impl Session {
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let core = &self.placed(py)?.core;
+        let core = self.placed(py)?;
         let push = Push::new(core, route, body)?;
         let (state, key) = self.entered(py)?;
         let serializer = state.realm().session(key).map_or(Serializer::Json, |session| session.serializer());
@@ -210,8 +257,8 @@ impl Session {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let class = slf.get_type().qualname()?;
         let this = slf.get();
-        match this.place.get() {
-            Some(place) => Ok(format!("<{class} {}>", place.id)),
+        match this.place.core() {
+            Some(_) => Ok(format!("<{class} {}>", this.place.id())),
             None => Ok(format!("<{class} of no server>")),
         }
     }

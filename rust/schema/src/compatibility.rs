@@ -65,7 +65,9 @@ impl Messages<'_> {
             let by_number = self.after.fields.iter().find(|field| field.number == was.number);
             match (by_name, by_number) {
                 (Some(is), _) if is.number == was.number => {
-                    if let Some((reason, help)) = self.compare_fields(was, is) {
+                    if let Some((reason, help)) =
+                        self.compare_fields(was, is).or_else(|| self.compare_oneofs(was, is))
+                    {
                         found.push(self.breaking(&is.name, reason, help));
                     }
                 }
@@ -86,14 +88,29 @@ impl Messages<'_> {
 
     fn compare_fields(&self, was: &FieldShape, is: &FieldShape) -> Option<(String, String)> {
         let texts = (self.text(self.old, self.before, was), self.text(self.new, self.after, is));
-        let same = self.is_same_label(was, is)
-            && self.is_same_kind(was.kind, is.kind)
-            && self.oneof(self.before, was) == self.oneof(self.after, is);
-        if same {
+        if self.is_same_label(was, is) && self.is_same_kind(was.kind, is.kind) {
             return None;
         }
         let reason = format!("was {} and is {}", texts.0, texts.1);
         Some((reason, "keep it, and add a field of another name and number".to_owned()))
+    }
+
+    /// Neither bytes nor JSON have a oneof's name. But fields that exclude each other for one side alone are lost: who sends
+    /// both, keeps one.
+    fn compare_oneofs(&self, was: &FieldShape, is: &FieldShape) -> Option<(String, String)> {
+        let together = |a: &FieldShape, b: &FieldShape| a.oneof.is_some() && a.oneof == b.oneof;
+        let others = self.before.fields.iter().filter(|other| other.number != was.number);
+        let pairs = others
+            .filter_map(|old| Some((old, self.after.fields.iter().find(|new| new.number == old.number)?)));
+        for (old, new) in pairs {
+            let reason = match (together(was, old), together(is, new)) {
+                (true, false) => format!("was in a oneof with {} and is not", new.name),
+                (false, true) => format!("was not in a oneof with {} and is", new.name),
+                _ => continue,
+            };
+            return Some((reason, "keep it so, and add a field of another name and number".to_owned()));
+        }
+        None
     }
 
     fn is_same_label(&self, was: &FieldShape, is: &FieldShape) -> bool {
@@ -143,7 +160,11 @@ impl Messages<'_> {
 }
 
 fn compare_enums(before: &EnumShape, after: &EnumShape, found: &mut Vec<Breaking>) {
+    let unspecified = crate::proto_text::unspecified(&after.name);
     for (name, number) in &before.values {
+        if *number == 0 && *name == unspecified && after.values.iter().all(|(_, number)| *number != 0) {
+            continue; // the text of an enum without 0 has it, nobody sends it
+        }
         let by_name = after.values.iter().find(|(other, _)| other == name);
         let by_number = after.values.iter().find(|(_, other)| other == number);
         let (part, reason, help) = match (by_name, by_number) {

@@ -1,11 +1,12 @@
 //! Bytes to values: a plan drives a [`Sink`].
 
+use crate::codec::{self, Codec, with_codec};
 use crate::discard::Discard;
 use crate::error::{DecodeError, DecodeReason, Failure};
 use crate::plan::{FixedItems, Packed, Plans, Scalar, Sink};
 use crate::shape::{Kind, MessageId};
-use crate::steps::{Check, FieldStep, Form, NONE, wire_type, with_known_kind};
-use crate::wire::{LEN, Malformed, Reader, unzigzag32, unzigzag64};
+use crate::steps::{Check, FieldStep, Form, NONE, Verdict, wire_type};
+use crate::wire::{LEN, Malformed, Reader};
 
 impl Plans {
     /// Reads one message.
@@ -40,73 +41,76 @@ impl Decoder<'_> {
     fn message<S: Sink>(&mut self, id: MessageId, bytes: &[u8], sink: &mut S, depth: u32) -> Outcome {
         let steps = self.plans.steps(id);
         let mut reader = Reader::new(bytes);
-        let mut expected = 0;
+        let mut expected: &[FieldStep] = &steps.fields;
         while !reader.is_empty() {
             let tag = reader.tag()?;
-            let step = match steps.fields.get(expected) {
-                Some(step) if step.tag == tag => step,
+            let found = match expected.first() {
+                Some(step) if step.tag == tag => expected,
                 _ => match steps.find(tag) {
-                    Some(step) => step,
+                    Some(found) => found,
                     None => {
-                        self.skip(&mut reader, tag, depth)?;
+                        reader = self.skip(reader, tag, depth)?;
                         continue;
                     }
                 },
             };
-            expected = usize::from(step.next);
-            if let Err(failure) = self.field(step, tag, &mut reader, sink, depth) {
-                return Err(failure.field(&self.plans.schema().message(id).field(step.slot).name));
+            let Some((step, next)) = found.split_first() else { continue }; // never: a tag was found
+            // An item is mostly followed by the next one.
+            expected = if step.form == Form::Single { next } else { found };
+            match self.field(step, tag, reader, sink, depth) {
+                Ok(rest) => reader = rest,
+                Err(failure) => {
+                    return Err(failure.field(&self.plans.schema().message(id).field(step.slot).name));
+                }
             }
         }
         Ok(sink.finish()?)
     }
 
+    /// Reads the value behind a tag; gives what is left.
     #[inline(always)]
-    fn field<S: Sink>(
+    fn field<'b, S: Sink>(
         &mut self,
         step: &FieldStep,
         tag: u32,
-        reader: &mut Reader<'_>,
+        mut reader: Reader<'b>,
         sink: &mut S,
         depth: u32,
-    ) -> Outcome {
+    ) -> Outcome<Reader<'b>> {
         match step.form {
-            Form::Single => with_known_kind!(step.kind,
+            Form::Single => with_codec!(step.kind,
                 message id => {
                     let bytes = reader.delimited()?;
                     choose(step, sink)?;
                     let depth = self.deeper(depth)?;
                     self.spend(1)?;
-                    self.message(id, bytes, &mut sink.message(step.slot)?, depth)
+                    self.message(id, bytes, &mut sink.message(step.slot)?, depth)?;
                 },
-                kind => {
-                    let value = scalar(kind, reader)?;
-                    if self.plans.check(step, &value)? {
+                C => {
+                    let value = C::read(&mut reader)?;
+                    if self.takes::<C>(step, value)? {
                         choose(step, sink)?;
-                        sink.set(step.slot, value)?;
+                        sink.set(step.slot, C::scalar(value))?;
                     }
-                    Ok(())
                 }
             ),
-            Form::Repeated { .. } if tag & 7 == LEN && step.kind.is_packable() => {
-                self.packed(step, reader.delimited()?, sink)
+            Form::Repeated | Form::Packed if tag & 7 == LEN && step.kind.is_packable() => {
+                self.packed(step, reader.delimited()?, sink)?;
             }
-            Form::Repeated { .. } => self.item(step, reader, sink, depth),
-            Form::Map { key } => {
-                let bytes = reader.delimited()?;
-                self.entry(step, key, bytes, sink, depth)
-            }
+            Form::Repeated | Form::Packed => return self.item(step, reader, sink, depth),
+            Form::Map => self.entry(step, reader.delimited()?, sink, depth)?,
         }
+        Ok(reader)
     }
 
     #[inline(never)]
-    fn item<S: Sink>(
+    fn item<'b, S: Sink>(
         &mut self,
         step: &FieldStep,
-        reader: &mut Reader<'_>,
+        mut reader: Reader<'b>,
         sink: &mut S,
         depth: u32,
-    ) -> Outcome {
+    ) -> Outcome<Reader<'b>> {
         self.spend(1)?;
         if step.counted {
             self.plans.check_count(step, sink.count(step.slot) + 1)?;
@@ -115,40 +119,69 @@ impl Decoder<'_> {
             let bytes = reader.delimited()?;
             let depth = self.deeper(depth)?;
             let read = self.message(id, bytes, &mut sink.message_item(step.slot)?, depth);
-            return read.map_err(|failure| failure.index(sink.count(step.slot).saturating_sub(1)));
+            return match read {
+                Ok(()) => Ok(reader),
+                Err(failure) => Err(failure.index(sink.count(step.slot).saturating_sub(1))),
+            };
         }
-        let value = scalar(step.kind, reader).map_err(|failure| failure.index(sink.count(step.slot)))?;
-        if self.checked_item(step, &value, sink)? {
-            sink.item(step.slot, value)?;
+        with_codec!(step.kind, message _id => {}, C => {
+            let value = C::read(&mut reader)
+                .map_err(|malformed| Failure::new(malformed).index(sink.count(step.slot)))?;
+            if self.takes_item::<C, S>(step, value, sink)? {
+                sink.item(step.slot, C::scalar(value))?;
+            }
+        });
+        Ok(reader)
+    }
+
+    /// Whether a value is taken; if not, the field is an unknown one.
+    #[inline(always)]
+    fn takes<C: Codec>(&self, step: &FieldStep, value: C::Value<'_>) -> Outcome<bool> {
+        match self.plans.verdict::<C>(step, value) {
+            Verdict::Take => Ok(true),
+            Verdict::Skip => Ok(false),
+            Verdict::Refuse => Ok(self.plans.check(step, &C::scalar(value)).map(|()| true)?),
         }
-        Ok(())
     }
 
     #[inline(always)]
-    fn checked_item<S: Sink>(&self, step: &FieldStep, value: &Scalar<'_>, sink: &S) -> Outcome<bool> {
-        self.plans
-            .check(step, value)
-            .map_err(|violation| Failure::new(violation).index(sink.count(step.slot)))
+    fn takes_item<C: Codec, S: Sink>(
+        &self,
+        step: &FieldStep,
+        value: C::Value<'_>,
+        sink: &S,
+    ) -> Outcome<bool> {
+        self.takes::<C>(step, value).map_err(|failure| failure.index(sink.count(step.slot)))
     }
 
     #[inline(never)]
     fn packed<S: Sink>(&mut self, step: &FieldStep, bytes: &[u8], sink: &mut S) -> Outcome {
-        let Some(run) = fixed_items(step.kind, bytes)? else {
-            return self.packed_varints(step, bytes, sink);
-        };
+        with_codec!(step.kind, message _id => Ok(()), C => match fixed_items(step.kind, bytes)? {
+            Some(run) => self.packed_fixed::<C, S>(step, bytes, run, sink),
+            None => self.packed_varints::<C, S>(step, bytes, sink),
+        })
+    }
+
+    fn packed_fixed<C: Codec, S: Sink>(
+        &mut self,
+        step: &FieldStep,
+        bytes: &[u8],
+        run: FixedItems<'_>,
+        sink: &mut S,
+    ) -> Outcome {
         self.room(step, run.len(), sink)?;
         if step.check != Check::Nothing {
-            let mut index = 0;
-            run.try_for_each(|value| {
-                let checked = self.plans.check(step, &value).map(drop);
-                index += 1;
-                checked.map_err(|violation| Failure::new(violation).index(sink.count(step.slot) + index - 1))
-            })?;
+            let mut reader = Reader::new(bytes);
+            for index in 0..run.len() {
+                let value = C::read(&mut reader)?;
+                self.takes::<C>(step, value)
+                    .map_err(|failure| failure.index(sink.count(step.slot) + index))?;
+            }
         }
         Ok(sink.fixed_items(step.slot, run)?)
     }
 
-    fn packed_varints<S: Sink>(&mut self, step: &FieldStep, bytes: &[u8], sink: &mut S) -> Outcome {
+    fn packed_varints<C: Codec, S: Sink>(&mut self, step: &FieldStep, bytes: &[u8], sink: &mut S) -> Outcome {
         if bytes.last().is_some_and(|&last| last >= 0x80) {
             return Err(Malformed::Packed.into());
         }
@@ -156,15 +189,13 @@ impl Decoder<'_> {
         self.room(step, count, sink)?;
         sink.reserve(step.slot, count)?;
         let mut reader = Reader::new(bytes);
-        with_known_kind!(step.kind, message _id => Ok(()), kind => {
-            while !reader.is_empty() {
-                let value = scalar(kind, &mut reader)?;
-                if self.checked_item(step, &value, sink)? {
-                    sink.item(step.slot, value)?;
-                }
+        while !reader.is_empty() {
+            let value = C::read(&mut reader)?;
+            if self.takes_item::<C, S>(step, value, sink)? {
+                sink.item(step.slot, C::scalar(value))?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Whether a packed run of `count` items may come.
@@ -179,37 +210,31 @@ impl Decoder<'_> {
     /// An entry is a message of key 1 and value 2. As google has it: either may be missing, come twice or second; an
     /// entry with anything else in it is an unknown field as a whole.
     #[inline(never)]
-    fn entry<S: Sink>(
-        &mut self,
-        step: &FieldStep,
-        key_kind: Kind,
-        bytes: &[u8],
-        sink: &mut S,
-        depth: u32,
-    ) -> Outcome {
+    fn entry<S: Sink>(&mut self, step: &FieldStep, bytes: &[u8], sink: &mut S, depth: u32) -> Outcome {
         let depth = self.deeper(depth)?;
         self.spend(1)?;
         if step.counted {
             self.plans.check_count(step, sink.count(step.slot) + 1)?;
         }
-        let (key_tag, value_tag) = (1 << 3 | wire_type(key_kind), 2 << 3 | wire_type(step.kind));
-        let mut key = default_scalar(key_kind);
+        let (key_tag, value_tag) = (1 << 3 | wire_type(step.key), 2 << 3 | wire_type(step.kind));
+        let mut key = default_scalar(step.key);
         let mut value = default_scalar(step.kind);
         let mut known = true;
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
             let tag = reader.tag()?;
             if tag == key_tag {
-                key = scalar(key_kind, &mut reader)?;
+                key = scalar(step.key, &mut reader)?;
             } else if tag != value_tag {
-                self.skip(&mut reader, tag, depth)?;
+                reader = self.skip(reader, tag, depth)?;
                 known = false;
             } else if let Kind::Message(_) = step.kind {
                 reader.delimited()?;
             } else {
                 value = scalar(step.kind, &mut reader)?;
-                if let Scalar::Enum(_) = value {
-                    known &= self.plans.check(step, &value).map_err(|e| Failure::new(e).key(&key))?;
+                // Each number that a closed enum does not name counts, not only the last.
+                if let Scalar::Enum(number) = value {
+                    known &= self.takes::<codec::Enum>(step, number).map_err(|e| e.key(&key))?;
                 }
             }
         }
@@ -227,13 +252,18 @@ impl Decoder<'_> {
             };
             return read.map_err(|failure| failure.key(&key));
         }
-        if known {
-            known = self.plans.check(step, &value).map_err(|violation| Failure::new(violation).key(&key))?;
-        }
-        if known {
+        if known && self.takes_entry(step, value).map_err(|failure| failure.key(&key))? {
             sink.entry(step.slot, key, value)?;
         }
         Ok(())
+    }
+
+    /// The last word on an entry's value, which may be a default that did not come.
+    fn takes_entry(&self, step: &FieldStep, value: Scalar<'_>) -> Outcome<bool> {
+        with_codec!(step.kind, message _id => Ok(true), C => match C::of_scalar(value) {
+            Some(value) => self.takes::<C>(step, value),
+            None => Ok(false),
+        })
     }
 
     /// The message of an entry, whose bytes have been walked through once: all pieces of it, merged.
@@ -253,15 +283,15 @@ impl Decoder<'_> {
                 self.message(id, reader.delimited()?, sink, depth)?;
                 empty = false;
             } else {
-                self.skip(&mut reader, tag, depth)?;
+                reader = self.skip(reader, tag, depth)?;
             }
         }
         if empty { self.message(id, &[], sink, depth) } else { Ok(()) }
     }
 
     #[inline(never)]
-    fn skip(&mut self, reader: &mut Reader<'_>, tag: u32, depth: u32) -> Outcome {
-        if reader.skip(tag, depth)? { Ok(()) } else { Err(self.too_deep()) }
+    fn skip<'b>(&self, reader: Reader<'b>, tag: u32, depth: u32) -> Outcome<Reader<'b>> {
+        reader.skip(tag, depth)?.ok_or_else(|| self.too_deep())
     }
 
     #[inline(always)]
@@ -294,46 +324,14 @@ fn choose<S: Sink>(step: &FieldStep, sink: &mut S) -> Outcome {
     Ok(())
 }
 
-#[inline(always)]
-fn scalar<'b>(kind: Kind, reader: &mut Reader<'b>) -> Outcome<Scalar<'b>> {
-    Ok(match kind {
-        Kind::F64 => Scalar::F64(f64::from_le_bytes(reader.fixed()?)),
-        Kind::F32 => Scalar::F32(f32::from_le_bytes(reader.fixed()?)),
-        Kind::Fixed64 => Scalar::U64(u64::from_le_bytes(reader.fixed()?)),
-        Kind::SFixed64 => Scalar::I64(i64::from_le_bytes(reader.fixed()?)),
-        Kind::Fixed32 => Scalar::U32(u32::from_le_bytes(reader.fixed()?)),
-        Kind::SFixed32 => Scalar::I32(i32::from_le_bytes(reader.fixed()?)),
-        Kind::I64 => Scalar::I64(reader.varint()? as i64),
-        Kind::U64 => Scalar::U64(reader.varint()?),
-        Kind::I32 => Scalar::I32(reader.varint()? as i32),
-        Kind::U32 => Scalar::U32(reader.varint()? as u32),
-        Kind::S64 => Scalar::I64(unzigzag64(reader.varint()?)),
-        Kind::S32 => Scalar::I32(unzigzag32(reader.varint()? as u32)),
-        Kind::Bool => Scalar::Bool(reader.varint()? != 0),
-        Kind::Enum(_) => Scalar::Enum(reader.varint()? as i32),
-        Kind::Str => match std::str::from_utf8(reader.delimited()?) {
-            Ok(text) => Scalar::Str(text),
-            Err(_) => return Err(Failure::new(DecodeReason::Utf8)),
-        },
-        // A message's bytes are read by their own plan; nobody asks for them as a scalar.
-        Kind::Bytes | Kind::Message(_) => Scalar::Bytes(reader.delimited()?),
-    })
+/// A message's bytes are read by their own plan; nobody asks for them as a scalar.
+fn scalar<'b>(kind: Kind, reader: &mut Reader<'b>) -> Result<Scalar<'b>, Malformed> {
+    with_codec!(kind, message _id => reader.delimited().map(Scalar::Bytes), C => C::read(reader).map(C::scalar))
 }
 
 /// What a key or value is that is not there; for a message, which has no scalar, anything.
 fn default_scalar(kind: Kind) -> Scalar<'static> {
-    match kind {
-        Kind::F64 => Scalar::F64(0.0),
-        Kind::F32 => Scalar::F32(0.0),
-        Kind::I64 | Kind::S64 | Kind::SFixed64 => Scalar::I64(0),
-        Kind::U64 | Kind::Fixed64 => Scalar::U64(0),
-        Kind::I32 | Kind::S32 | Kind::SFixed32 => Scalar::I32(0),
-        Kind::U32 | Kind::Fixed32 => Scalar::U32(0),
-        Kind::Bool => Scalar::Bool(false),
-        Kind::Str => Scalar::Str(""),
-        Kind::Enum(_) => Scalar::Enum(0),
-        Kind::Bytes | Kind::Message(_) => Scalar::Bytes(&[]),
-    }
+    with_codec!(kind, message _id => Scalar::Bytes(&[]), C => C::scalar(C::DEFAULT))
 }
 
 /// `None`: items of this kind are varints.

@@ -2,7 +2,8 @@
 
 use crate::plan::{Scalar, Sink, Stopped};
 
-/// Takes any message and keeps nothing but the counts of its lists and maps.
+/// Takes any message and keeps nothing but the counts of its lists and maps. Of a message within, which may come in pieces, each
+/// piece is counted by itself: what is not kept takes no memory.
 #[derive(Debug, Clone, Default)]
 pub struct Discard {
     /// By slot; only as long as the last list or map that has come.

@@ -20,8 +20,6 @@ pub struct DecodeError {
 pub enum DecodeReason {
     #[error("no protobuf message: {0}")]
     Malformed(#[from] Malformed),
-    #[error("the text is not UTF-8")]
-    Utf8,
     #[error("messages within messages, more than {max} deep")]
     TooDeep { max: u32 },
     #[error("more than {max} items, entries and messages in one message")]

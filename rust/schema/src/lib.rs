@@ -6,8 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod codec;
 mod decode;
 mod encode;
+mod map_order;
 mod steps;
 mod wire;
 

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::bounds::{Bounds, Violation};
-use crate::shape::{EnumId, Kind, MessageId, Schema, UnknownNumber};
-use crate::steps::{Check, EnumSteps, FieldStep, MessageSteps};
+use crate::codec::Codec;
+use crate::shape::{EnumId, Kind, MessageId, Schema};
+use crate::steps::{Check, EnumSteps, FieldStep, MessageSteps, Verdict};
 
 /// One value that is no message. Kinds that differ on the wire alone are one here: `S32` and `SFixed32` are `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -331,34 +332,32 @@ impl Plans {
         &self.bounds[step.bounds as usize]
     }
 
-    /// `Ok(false)`: a number that a closed enum does not name, and that makes the field an unknown one.
     #[inline(always)]
-    pub(crate) fn check(&self, step: &FieldStep, value: &Scalar<'_>) -> Result<bool, Violation> {
-        match (step.check, *value) {
-            (Check::Nothing, _) => Ok(true),
-            (Check::Finite, Scalar::F32(value)) if value.is_finite() => Ok(true),
-            (Check::Finite, Scalar::F64(value)) if value.is_finite() => Ok(true),
-            (_, value) => self.check_all(step, &value), // a copy: the caller's stays in registers
+    pub(crate) fn verdict<C: Codec>(&self, step: &FieldStep, value: C::Value<'_>) -> Verdict {
+        if C::is_finite(value) && step.check != Check::All {
+            return Verdict::Take;
         }
+        self.verdict_of(step, &C::scalar(value))
     }
 
     #[inline(never)]
-    fn check_all(&self, step: &FieldStep, value: &Scalar<'_>) -> Result<bool, Violation> {
-        if let (Kind::Enum(id), Scalar::Enum(number)) = (step.kind, *value) {
-            return self.check_enum(id, number);
+    fn verdict_of(&self, step: &FieldStep, value: &Scalar<'_>) -> Verdict {
+        match (step.kind, *value) {
+            _ if step.check == Check::Nothing => Verdict::Take,
+            (Kind::Enum(id), Scalar::Enum(number)) => self.enums[id.0 as usize].verdict(number),
+            _ if self.bounds(step).value.check(value).is_ok() => Verdict::Take,
+            _ => Verdict::Refuse,
         }
-        self.bounds(step).value.check(value).map(|()| true)
     }
 
-    fn check_enum(&self, id: EnumId, number: i32) -> Result<bool, Violation> {
-        let steps = &self.enums[id.0 as usize];
-        match steps.unknown {
-            UnknownNumber::Keep => Ok(true),
-            _ if steps.names(number) => Ok(true),
-            UnknownNumber::Skip => Ok(false),
-            UnknownNumber::Refuse => {
-                Err(Violation::NotNamed { value: number, name: self.schema.enumeration(id).name.clone() })
+    /// Why the verdict on a value was not to take it.
+    #[cold]
+    pub(crate) fn check(&self, step: &FieldStep, value: &Scalar<'_>) -> Result<(), Violation> {
+        match (step.kind, *value) {
+            (Kind::Enum(id), Scalar::Enum(value)) => {
+                Err(Violation::NotNamed { value, name: self.schema.enumeration(id).name.clone() })
             }
+            _ => self.bounds(step).value.check(value),
         }
     }
 

@@ -17,17 +17,21 @@ pub enum TextError {
         /// Full name of another.
         second: String,
     },
-    /// proto3's enums begin with 0.
-    #[error("enum {name}: its first value is not 0, which proto3 wants; put 0 first")]
-    FirstValue {
+    /// proto3's enums begin with 0, and the name for it is in use.
+    #[error(
+        "enum {name} has no 0, which proto3 wants, and {zero} is another number; give one of its values 0"
+    )]
+    NoZero {
         /// Full name of the enum.
         name: String,
+        /// The name that 0 would have.
+        zero: String,
     },
 }
 
 /// The text of a proto3 file: all messages and enums in the order of declaration, nested ones within those around them.
 ///
-/// Bounds are not part of it. google's well-known types are imported, not written.
+/// Bounds are not part of it. An enum begins with its 0; one without gets `..._UNSPECIFIED`. google's well-known types are imported, not written.
 ///
 /// # Arguments
 /// `reserved`: by the full name of a message or enum, what it does not use again. `header`: a comment for the beginning.
@@ -146,8 +150,15 @@ impl<'s> Writer<'s> {
     }
 
     fn enumeration(&mut self, shape: &EnumShape, depth: usize) -> Result<(), TextError> {
-        if shape.values.first().is_none_or(|(_, first)| *first != 0) {
-            return Err(TextError::FirstValue { name: shape.name.clone() });
+        let mut values: Vec<(&str, i32)> =
+            shape.values.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+        let unspecified = unspecified(&shape.name);
+        match values.iter().position(|(_, number)| *number == 0) {
+            Some(zero) => values[..=zero].rotate_right(1),
+            None if values.iter().any(|(name, _)| *name == unspecified) => {
+                return Err(TextError::NoZero { name: shape.name.clone(), zero: unspecified });
+            }
+            None => values.insert(0, (&unspecified, 0)),
         }
         self.line(depth, format_args!("enum {} {{", last(&shape.name)));
         let is_taken =
@@ -156,7 +167,7 @@ impl<'s> Writer<'s> {
             self.line(depth + 1, format_args!("option allow_alias = true;"));
         }
         self.reserved(&shape.name, i32::MAX, depth + 1);
-        for (name, number) in &shape.values {
+        for (name, number) in values {
             self.line(depth + 1, format_args!("{name} = {number};"));
         }
         self.line(depth, format_args!("}}"));
@@ -222,6 +233,20 @@ impl<'s> Writer<'s> {
         // Writing to a string never fails.
         let _ = writeln!(self.out, "{:1$}{line}", "", depth * 2);
     }
+}
+
+/// The name that 0 gets in an enum without one, as protobuf's style guide has it: `SKILL_KIND_UNSPECIFIED`.
+pub(crate) fn unspecified(name: &str) -> String {
+    let mut out = String::new();
+    let mut after_lower = false;
+    for letter in last(name).chars() {
+        if letter.is_ascii_uppercase() && after_lower {
+            out.push('_');
+        }
+        after_lower = letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        out.push(letter.to_ascii_uppercase());
+    }
+    out + "_UNSPECIFIED"
 }
 
 /// protobuf's name of a scalar type.

@@ -1,7 +1,6 @@
 //! What a plan is made of: per message its fields in the order of their numbers, tags and checks worked out.
 
 use crate::bounds::Bounds;
-use crate::plan::ScalarType;
 use crate::shape::{EnumId, EnumShape, FieldShape, Kind, Label, MessageShape, Schema, UnknownNumber};
 use crate::wire::{FIXED32, FIXED64, LEN, VARINT};
 
@@ -24,8 +23,6 @@ pub(crate) struct FieldStep {
     /// Index of its bounds in the plans.
     pub bounds: u32,
     pub slot: u16,
-    /// Index of the field that most likely follows: a list's next item, else the next number.
-    pub next: u16,
     /// Its oneof, or `NONE`.
     pub oneof: u16,
     pub check: Check,
@@ -34,7 +31,11 @@ pub(crate) struct FieldStep {
     /// Whether the default is not written.
     pub implicit: bool,
     pub form: Form,
+    /// Whether it is single and its tag is one byte: nearly every field.
+    pub plain: bool,
     pub kind: Kind,
+    /// Of a map.
+    pub key: Kind,
 }
 
 /// How much there is to check about a value.
@@ -50,14 +51,24 @@ pub(crate) enum Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Single,
-    Repeated { packed: bool },
-    Map { key: Kind },
+    Repeated,
+    Packed,
+    Map,
+}
+
+/// What to do with a value. Small, where a `Result` with the reason would go through memory on each value's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Take,
+    /// A number that a closed enum does not name: it makes the field an unknown one.
+    Skip,
+    Refuse,
 }
 
 /// The numbers that an enum names.
 #[derive(Debug)]
 pub(crate) struct EnumSteps {
-    pub unknown: UnknownNumber,
+    unknown: UnknownNumber,
     /// Ascending, each once.
     numbers: Box<[i32]>,
 }
@@ -72,8 +83,7 @@ impl MessageSteps {
             .collect();
         fields.sort_by_key(|step| step.number());
         let mut by_number = Vec::new();
-        for (step, index) in fields.iter_mut().zip(0u16..) {
-            step.next = if step.form == Form::Single { index + 1 } else { index };
+        for (step, index) in fields.iter().zip(0u16..) {
             if step.number() < SMALL_NUMBERS {
                 by_number.resize(step.number() as usize, NONE);
                 by_number.push(index);
@@ -82,16 +92,17 @@ impl MessageSteps {
         Self { fields: fields.into(), by_number: by_number.into() }
     }
 
-    /// The field that is read from this tag, when it was not the expected one.
+    /// The field that is read from this tag, when it was not the expected one, with those behind it.
     #[inline]
-    pub fn find(&self, tag: u32) -> Option<&FieldStep> {
+    pub fn find(&self, tag: u32) -> Option<&[FieldStep]> {
         let number = tag >> 3;
         let index = match self.by_number.get(number as usize) {
             Some(&index) => usize::from(index),
             None if number < SMALL_NUMBERS => return None,
             None => self.fields.binary_search_by_key(&number, FieldStep::number).ok()?,
         };
-        self.fields.get(index).filter(|step| step.tag == tag || step.other_tag == tag)
+        let found = self.fields.get(index..)?;
+        found.first().is_some_and(|step| step.tag == tag || step.other_tag == tag).then_some(found)
     }
 }
 
@@ -101,12 +112,12 @@ impl FieldStep {
         let own = tag_of(wire_type(field.kind));
         let (form, tag, other_tag) = match field.label {
             Label::Single | Label::Optional => (Form::Single, own, 0),
-            Label::Repeated { packed: true } => (Form::Repeated { packed: true }, tag_of(LEN), own),
+            Label::Repeated { packed: true } => (Form::Packed, tag_of(LEN), own),
             Label::Repeated { packed: false } if field.kind.is_packable() => {
-                (Form::Repeated { packed: false }, own, tag_of(LEN))
+                (Form::Repeated, own, tag_of(LEN))
             }
-            Label::Repeated { packed: false } => (Form::Repeated { packed: false }, own, 0),
-            Label::Map { key } => (Form::Map { key }, tag_of(LEN), 0),
+            Label::Repeated { packed: false } => (Form::Repeated, own, 0),
+            Label::Map { .. } => (Form::Map, tag_of(LEN), 0),
         };
         all_bounds.push(field.bounds);
         Self {
@@ -114,13 +125,14 @@ impl FieldStep {
             other_tag,
             bounds: u32::try_from(all_bounds.len() - 1).unwrap_or(u32::MAX),
             slot,
-            next: 0,
             oneof: field.oneof.and_then(|oneof| u16::try_from(oneof).ok()).unwrap_or(NONE),
             check: check_of(schema, field),
             counted: field.bounds.count_max.is_some(),
             implicit: field.label == Label::Single && !field.has_presence(),
             form,
+            plain: form == Form::Single && tag < 0x80,
             kind: field.kind,
+            key: if let Label::Map { key } = field.label { key } else { field.kind },
         }
     }
 
@@ -137,7 +149,16 @@ impl EnumSteps {
         Self { unknown: shape.unknown, numbers: numbers.into() }
     }
 
-    pub fn names(&self, number: i32) -> bool {
+    pub fn verdict(&self, number: i32) -> Verdict {
+        match self.unknown {
+            UnknownNumber::Keep => Verdict::Take,
+            _ if self.names(number) => Verdict::Take,
+            UnknownNumber::Skip => Verdict::Skip,
+            UnknownNumber::Refuse => Verdict::Refuse,
+        }
+    }
+
+    fn names(&self, number: i32) -> bool {
         // Most enums have no gaps: then the place of a number is its distance from the first.
         let Some(first) = self.numbers.first() else { return false };
         let place = usize::try_from(i64::from(number) - i64::from(*first));
@@ -177,43 +198,6 @@ pub(crate) fn wire_type(kind: Kind) -> u32 {
         | Kind::S64
         | Kind::Bool
         | Kind::Enum(EnumId(_)) => VARINT,
-    }
-}
-
-/// Runs `$body` with `$known` as a `Kind` that the compiler knows in each arm, so that what the body matches on it
-/// costs one jump in all. Messages have an arm of their own.
-macro_rules! with_known_kind {
-    ($kind:expr, message $id:ident => $message:expr, $known:ident => $body:expr) => {
-        with_known_kind!(@arms $kind, $id => $message, $known => $body,
-            F64 F32 I64 U64 I32 U32 S32 S64 Fixed32 Fixed64 SFixed32 SFixed64 Bool Str Bytes)
-    };
-    (@arms $kind:expr, $id:ident => $message:expr, $known:ident => $body:expr, $($name:ident)*) => {
-        match $kind {
-            $(Kind::$name => { let $known = Kind::$name; $body })*
-            Kind::Enum(id) => { let $known = Kind::Enum(id); $body }
-            Kind::Message($id) => $message,
-        }
-    };
-}
-pub(crate) use with_known_kind;
-
-impl Kind {
-    /// What a value of this kind is to sinks and sources; `None` for a message.
-    #[inline(always)]
-    pub fn scalar_type(self) -> Option<ScalarType> {
-        Some(match self {
-            Kind::F64 => ScalarType::F64,
-            Kind::F32 => ScalarType::F32,
-            Kind::I64 | Kind::S64 | Kind::SFixed64 => ScalarType::I64,
-            Kind::U64 | Kind::Fixed64 => ScalarType::U64,
-            Kind::I32 | Kind::S32 | Kind::SFixed32 => ScalarType::I32,
-            Kind::U32 | Kind::Fixed32 => ScalarType::U32,
-            Kind::Bool => ScalarType::Bool,
-            Kind::Str => ScalarType::Str,
-            Kind::Bytes => ScalarType::Bytes,
-            Kind::Enum(id) => ScalarType::Enum(id),
-            Kind::Message(_) => return None,
-        })
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use schema::compatibility::{breaking_changes, field_type};
-use schema::descriptor::{Reserved, descriptor_set_of_text, reserved_of_set, schema_of_set};
+use schema::descriptor::{Reserved, descriptor_set_of_text, reserved_of_set, schema_of_set, schema_of_text};
 use schema::proto_text::{TextError, proto_text};
 use schema::shape::{
     EnumId, EnumShape, FieldShape, Kind, Label, MessageId, Schema, SchemaBuilder, UnknownNumber,
@@ -198,9 +198,25 @@ fn two_packages_are_two_files() {
 
 #[test]
 fn an_enum_begins_with_zero() {
-    let mut builder = SchemaBuilder::new();
-    let values = vec![("ONE".into(), 1)];
-    builder.enumeration(EnumShape { name: "Kind".into(), values, unknown: UnknownNumber::Refuse });
-    let error = proto_text(&builder.build().expect("a schema"), &[].into(), "").expect_err("no 0");
-    assert_eq!(error, TextError::FirstValue { name: "Kind".into() });
+    let text = |values: &[(&str, i32)]| {
+        let mut builder = SchemaBuilder::new();
+        let values = values.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+        builder.enumeration(EnumShape { name: "SkillKind".into(), values, unknown: UnknownNumber::Refuse });
+        let schema = builder.build().expect("a schema");
+        let text = proto_text(&schema, &[].into(), "")?;
+        let again = schema_of_text("a.proto", &text).expect("it compiles");
+        assert_eq!(breaking_changes(&again, &schema), [], "what is written is what is there");
+        Ok(again.enums()[0]
+            .values
+            .iter()
+            .map(|(name, number)| format!("{name} {number}"))
+            .collect::<Vec<_>>())
+    };
+    assert_eq!(text(&[("ONE", 1)]), Ok(vec!["SKILL_KIND_UNSPECIFIED 0".into(), "ONE 1".into()]));
+    assert_eq!(
+        text(&[("TWO", 2), ("ONE", 1), ("NONE", 0), ("FAR", 9)]),
+        Ok(["NONE 0", "TWO 2", "ONE 1", "FAR 9"].map(String::from).into())
+    );
+    let taken = TextError::NoZero { name: "SkillKind".into(), zero: "SKILL_KIND_UNSPECIFIED".into() };
+    assert_eq!(text(&[("SKILL_KIND_UNSPECIFIED", 4)]), Err(taken));
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, UpLog};
 use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, SharedPush, Taken};
-use engine::timer::{Fired, TimerKey, Wheel};
+use engine::wheel::{Due, Wheel};
 use net::pool::Pool;
 use net::queue::{self, SendQueue};
 use net::reactor::{Flush, Reactor, Read, Ready, Token};
@@ -53,27 +53,24 @@ pub struct Peers {
     again_at: usize,
     unread: Vec<Token>,
     foreign: Vec<Foreign>,
-    fired: Vec<Fired>,
+    due: Vec<Due>,
     reading: bool,
     /// Sockets told of since silence was last judged.
     told: usize,
     /// When the first of those was kept back that a flush left unsent.
     holding_since: Option<Nanos>,
+    /// The timeouts of this place panic.
+    #[cfg(test)]
+    fails_at: Option<u32>,
 }
 
 struct Slot {
-    generation: u32,
-    detecting: bool,
     dirty: bool,
     backlog: bool,
     held: bool,
     choked: bool,
     more_comes: bool,
-    timer: TimerKey,
     link: Link,
-    /// Its timeouts panic.
-    #[cfg(test)]
-    fails: bool,
 }
 
 impl Peers {
@@ -93,10 +90,12 @@ impl Peers {
             again_at: 0,
             unread: Vec::new(),
             foreign: Vec::new(),
-            fired: Vec::new(),
+            due: Vec::new(),
             reading: true,
             told: 0,
             holding_since: None,
+            #[cfg(test)]
+            fails_at: None,
         }
     }
 
@@ -240,8 +239,8 @@ impl Peers {
                 && !slot.link.is_opened()
             {
                 slot.link.handle_end(self.awake.now(), Close::Shutdown, ups);
-                let generation = slot.generation;
-                self.settle(Token { slot: place as u32, generation });
+                let token = token(slot.link.id());
+                self.settle(token);
             }
         }
     }
@@ -256,9 +255,11 @@ impl Peers {
 
     /// Closes every connection at once.
     pub fn close_all(&mut self) {
-        for (place, slot) in self.slots.iter_mut().enumerate() {
+        for slot in &mut self.slots {
             if let Some(slot) = slot.take() {
-                self.reactor.close(Token { slot: place as u32, generation: slot.generation });
+                let token = token(slot.link.id());
+                self.wheel.clear(token.slot);
+                self.reactor.close(token);
             }
         }
         self.dirty.clear();
@@ -308,20 +309,9 @@ impl Peers {
         }
         let id = LinkId::new(self.number, token.slot, token.generation);
         let link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
-        let timer = self.wheel.insert(link.next_timeout(), payload(token));
-        self.slots[place] = Some(Slot {
-            generation: token.generation,
-            detecting: true,
-            dirty: false,
-            backlog: false,
-            held: false,
-            choked: false,
-            more_comes: false,
-            timer,
-            link,
-            #[cfg(test)]
-            fails: false,
-        });
+        self.wheel.set(token.slot, link.next_timeout());
+        self.slots[place] =
+            Some(Slot { dirty: false, backlog: false, held: false, choked: false, more_comes: false, link });
     }
 
     #[inline]
@@ -343,7 +333,7 @@ impl Peers {
         let has_leftover = again && slot.link.has_leftover();
         let mut see_tls = false;
         let mut work = |bytes: &mut [u8], queue: &mut SendQueue, pool: &Pool| {
-            if slot.detecting {
+            if slot.link.may_be_tls() {
                 see_tls = detect(bytes) == Detected::Tls;
                 if see_tls {
                     return (net::reactor::Taken { consumed: 0, needed: usize::MAX }, 0);
@@ -384,7 +374,6 @@ impl Peers {
             Read::Data { value: queued, .. } => {
                 // The socket may have more behind what the link had left.
                 slot.backlog |= has_leftover;
-                slot.detecting = slot.link.is_detecting();
                 if slot.backlog {
                     self.backlog.push(token);
                 }
@@ -403,7 +392,6 @@ impl Peers {
             match self.reactor.start_tls(token) {
                 Ok(()) => {
                     slot.link.mark_tls();
-                    slot.detecting = false;
                     self.mark_backlog(token);
                 }
                 Err(_) => slot.link.handle_end(now, Close::UnknownProtocol, ups),
@@ -425,11 +413,11 @@ impl Peers {
 
     fn expire(&mut self, ups: &mut UpLog) {
         let now = self.awake.now();
-        let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.expire(now, &mut fired);
-        for Fired { payload, .. } in fired.drain(..) {
-            let token = Token { slot: (payload >> 32) as u32, generation: payload as u32 };
-            let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(now, &mut due);
+        for Due { place, .. } in due.drain(..) {
+            let Some(Some(slot)) = self.slots.get_mut(place as usize) else { continue };
+            let token = token(slot.link.id());
             let rtt_us = self.reactor.rtt_us(token).unwrap_or(0);
             if let Some((queue, pool)) = self.reactor.queue(token)
                 && slot.link.next_timeout() <= now
@@ -438,18 +426,18 @@ impl Peers {
                 // An error is told by `ending`, as everywhere. A panic ends the link that it came from, and nobody else.
                 let result = catch_unwind(AssertUnwindSafe(|| {
                     #[cfg(test)]
-                    assert!(!slot.fails, "a fault for the test");
+                    assert_ne!(self.fails_at, Some(place), "a fault for the test");
                     slot.link.handle_timeout(now, ups, &mut Metered { out: &mut out, rtt_us })
                 }));
                 if result.is_err() {
                     slot.link.handle_end(now, Close::Panic, ups);
                 }
             }
-            slot.timer = self.wheel.insert(slot.link.next_timeout(), payload);
+            self.wheel.set(place, slot.link.next_timeout());
             self.mark_dirty(token);
             self.settle(token);
         }
-        self.fired = fired;
+        self.due = due;
     }
 
     /// Runs `work` on a link and its queue; what it queued is sent by the next flush.
@@ -474,7 +462,7 @@ impl Peers {
             self.dirty.push(token);
         }
         if slot.link.timeout_moved() {
-            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+            self.wheel.set(token.slot, slot.link.next_timeout());
         }
         if slot.held != slot.link.held() {
             self.settle(token);
@@ -486,7 +474,7 @@ impl Peers {
     fn settle(&mut self, token: Token) {
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         if slot.link.timeout_moved() {
-            self.wheel.rearm(slot.timer, slot.link.next_timeout());
+            self.wheel.set(token.slot, slot.link.next_timeout());
         }
         let held = slot.link.held() || slot.choked;
         if held != slot.held {
@@ -517,9 +505,8 @@ impl Peers {
     }
 
     fn forget(&mut self, token: Token) {
-        if let Some(slot) = self.slots[token.slot as usize].take() {
-            self.wheel.cancel(slot.timer);
-        }
+        self.slots[token.slot as usize] = None;
+        self.wheel.clear(token.slot);
     }
 
     fn mark_dirty(&mut self, token: Token) {
@@ -586,15 +573,14 @@ impl Outbox for Metered<'_, '_> {
 
 #[inline]
 fn slot_of(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
-    slots.get_mut(token.slot as usize)?.as_mut().filter(|slot| slot.generation == token.generation)
+    slots
+        .get_mut(token.slot as usize)?
+        .as_mut()
+        .filter(|slot| slot.link.id().generation() == token.generation)
 }
 
 fn token(id: LinkId) -> Token {
     Token { slot: id.slot(), generation: id.generation() }
-}
-
-fn payload(token: Token) -> u64 {
-    u64::from(token.slot) << 32 | u64::from(token.generation)
 }
 
 #[inline]
@@ -639,7 +625,7 @@ mod tests {
         while peers.slots.iter().flatten().count() < 3 {
             turn(&mut peers);
         }
-        peers.slots[1].as_mut().unwrap().fails = true;
+        peers.fails_at = Some(1);
         while turn(&mut peers) < 3 {}
         let whys: Vec<_> = ups.events.iter().map(|up| (up.link().slot(), *up)).collect();
         for (slot, up) in whys {
@@ -648,5 +634,10 @@ mod tests {
         }
         assert!(peers.is_empty());
         drop(clients);
+    }
+
+    #[test]
+    fn a_place_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 88, "{} bytes", size_of::<Option<Slot>>());
     }
 }

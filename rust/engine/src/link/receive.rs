@@ -6,7 +6,8 @@ use wire::http::{parse_head, parse_response_head};
 use wire::message::{self, MessageKind, RawRoute, Route};
 use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
 use wire::websocket::frame::{
-    CLOSE_NO_CODE, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Frame, OpCode, Role, decode_close, decode_frame,
+    CLOSE_NO_CODE, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Fragments, Frame, OpCode, Role, decode_close,
+    decode_frame,
 };
 use wire::websocket::upgrade;
 
@@ -47,7 +48,7 @@ impl Link {
                 Phase::Ended | Phase::Closing | Phase::Closed => {
                     return Ok(Taken { consumed: bytes.len(), next: Next::Bytes(1) });
                 }
-                _ if self.is_websocket => self.take_frame(now, rest, budget, ups, out)?,
+                _ if self.websocket.is_some() => self.take_frame(now, rest, budget, ups, out)?,
                 _ => {
                     let taken = self.take_packets(now, rest, budget, ups, out)?;
                     match taken.next {
@@ -284,7 +285,7 @@ impl Link {
             let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, is_tls))?;
             self.send_plain(&answer, out)?;
             self.opened(Transport::WebSocket, ups);
-            self.is_websocket = true;
+            self.websocket = Some(Fragments::default());
             self.enter(Phase::Handshake, self.due);
             return Ok(Step::Took(head_bytes));
         }
@@ -349,7 +350,7 @@ impl Link {
             }
         };
         *budget -= 1;
-        match self.fragments.check(opcode, fin)? {
+        match self.websocket.get_or_insert_default().check(opcode, fin)? {
             OpCode::Text => {
                 return Err(Fault {
                     why: Close::WebSocketInvalid,
@@ -404,7 +405,7 @@ impl Link {
         };
         let key = self.client_half().and_then(|client| client.greeting.websocket.as_ref()).map(|ask| ask.key);
         upgrade::check_answer(&head, key.unwrap_or_default())?;
-        self.is_websocket = true;
+        self.websocket = Some(Fragments::default());
         self.enter(Phase::Greeting, self.due);
         self.greet(out)?;
         Ok(Step::Took(head_bytes))

@@ -25,7 +25,7 @@ impl Link {
             return Ok(());
         }
         self.charged = self.charged.saturating_add(charge_answers(packets.len(), count));
-        if !self.is_websocket && !self.compresses {
+        if self.websocket.is_none() && !self.compresses {
             self.bytes_out += packets.len() as u64;
             out.packets(packets)?;
         } else {
@@ -63,7 +63,7 @@ impl Link {
         if !self.is_up() {
             return Ok(());
         }
-        let bytes = if self.is_websocket { &push.websocket } else { &push.raw };
+        let bytes = if self.websocket.is_some() { &push.websocket } else { &push.raw };
         if class == Class::Reliable {
             self.charged = self.charged.saturating_add(push.charge);
         }
@@ -170,7 +170,7 @@ impl Link {
     ) -> Result<(), Full> {
         let body_bytes: usize = parts.iter().map(|part| part.len()).sum();
         let header = packet::header(kind, body_bytes);
-        if !self.is_websocket {
+        if self.websocket.is_none() {
             self.bytes_out += (HEADER_BYTES + body_bytes) as u64;
             return out.packet(class, key, |bytes| {
                 bytes.extend_from_slice(&header);
@@ -217,7 +217,7 @@ impl Link {
 
     /// A close frame, where frames are spoken.
     pub(super) fn send_close_frame(&mut self, code: u16, out: &mut impl Outbox) {
-        if self.is_websocket {
+        if self.websocket.is_some() {
             let mut payload = Vec::new();
             encode_close(code, "", &mut payload);
             let _ = self.send_control(OpCode::Close, &payload, out); // no room for a last word: it goes without
