@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -128,3 +129,27 @@ def test_an_on_stop_that_takes_too_long_is_told_and_cancelled(serve: Serve, capl
     assert "not done within drain_timeout (0.2 s)" in said
     assert "ValueError: no" in said
     assert "left running" not in said
+
+
+def test_all_steps_of_the_end_together_take_no_longer_than_drain_timeout(serve: Serve) -> None:
+    async def http(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.Event().wait()  # for ever
+
+    app = App("late", http=http)
+
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    for _ in range(4):
+        app.on_stop(slow)
+
+    @app.on_start
+    async def start() -> None:
+        app.task(swallows())
+
+    with serve(app, drain_timeout=1.5):
+        began = time.monotonic()
+    assert time.monotonic() - began < 4.5  # one after the other: 9 s

@@ -797,7 +797,7 @@ def test_a_host_can_start_again_after_it_stopped() -> None:
     async def test() -> None:
         async with site(user_app()) as web:
             assert (await web.get("/")).status == 200
-            await web.host.stop()
+            await web.host.stop(5.0)
             await web.host.start()
             assert (await web.get("/healthz")).status == 200
 

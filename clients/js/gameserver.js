@@ -7,10 +7,13 @@
 //     const { sum } = await client.request('add', { a: 1, b: 2 });
 //     client.notify('move', { x: 1, y: 0 });
 //
+// A connection that is lost comes back by itself. Where the server keeps sessions (`resume_grace`), it goes on where it was: what was asked
+// and told meanwhile is sent then, nothing is lost and nothing runs twice. `onDrop` and `onResume` tell of it.
+//
 // Routes that the server knows a message for carry protobuf, by the schema that it sends in its handshake; others JSON or bytes.
 // How a message looks in JavaScript is said at `Schema`.
 //
-// Read top-down: connect, Client (what a game uses), Link (one WebSocket), the codecs of the wire (docs/wire.md), the schema.
+// Read top-down: connect, Client (what a game uses), Resumption, Link (one WebSocket), the codecs of the wire (docs/wire.md), the schema.
 
 export const VERSION = '0.1.0';
 
@@ -28,6 +31,9 @@ export const VERSION = '0.1.0';
  * @property {number} [timeout] ms for one attempt to connect, handshake included. Default 8000.
  * @property {number} [requestTimeout] ms for an answer. Default 10000.
  * @property {boolean | ReconnectOptions} [reconnect] Default true.
+ * @property {boolean} [resume] Whether a lost session is to go on, where the server lets it. Default true.
+ * @property {number} [outboxBytesMax] What is kept until the server has seen it. While the connection is lost, nothing that is more is
+ *     taken. Default 256 KiB.
  * @property {'protobuf' | 'json'} [serializer] What bodies are to be; `json`, for the eyes: all are JSON, and 64-bit numbers in it are
  *     what the server writes. Default `protobuf`.
  * @property {number} [bodyBytesMax] Larger packets and inflated bodies from the server close the connection. Default 16 MiB - 1.
@@ -50,6 +56,11 @@ const REQUEST_TIMEOUT = 10_000;
 const RETRY = { delay: 400, delayMax: 10_000, attempts: Infinity };
 /** The server sends a heartbeat each interval, whatever else it sends: two and a half without a byte are no accident. */
 const DEAD_AFTER_HEARTBEATS = 2.5;
+/** Bytes of messages that the server may not have seen. */
+const OUTBOX_BYTES_MAX = 256 * 1024;
+/** So many messages from the server, or bytes of them, are seen without a word between two heartbeats. */
+const SEEN_MESSAGES = 32;
+const SEEN_BYTES = 16 * 1024;
 /** ms to read what came while the page slept (a suspended laptop) before silence is judged. */
 const WAKE_GRACE = 3_000;
 /** Of a packet's body: its length is a 24-bit number. */
@@ -78,8 +89,8 @@ export async function connect(url, options = {}) {
 /**
  * What went wrong: an error answer of the server, or one of the client's own.
  *
- * Codes of the client: `unreachable`, `timeout`, `disconnected` (the answer may have been lost with the connection), `closed`
- * (by `close()`), `kicked`, `refused` (at login, without a code of the game), `protocol` (the server broke the rules of the
+ * Codes of the client: `unreachable`, `timeout`, `disconnected` (the answer may have been lost with the connection), `outbox-full`
+ * (while the connection is lost, more was asked than is kept), `closed` (by `close()`), `kicked`, `refused` (at login, without a code of the game), `protocol` (the server broke the rules of the
  * wire), `bad-body` (an answer that is no JSON, or not the message that the schema says). Codes of the server begin with `GS-`, or are the game's own.
  */
 export class GameServerError extends Error {
@@ -112,6 +123,12 @@ export class Client {
   #kicks = /** @type {Signal<string>} */ (new Signal());
   #disconnects = /** @type {Signal<Disconnect>} */ (new Signal());
   #reconnects = /** @type {Signal<void>} */ (new Signal());
+  #drops = /** @type {Signal<Disconnect>} */ (new Signal());
+  #resumes = /** @type {Signal<void>} */ (new Signal());
+  /** Where the session can go on. @type {Resumption | null} */
+  #resumption = null;
+  /** Knows how bodies are written while there is no link. @type {Link | null} */
+  #lastLink = null;
   #lastId = 0;
   #attempt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -158,23 +175,28 @@ export class Client {
   }
 
   /**
-   * Asks, and resolves with the answer.
+   * Asks, and resolves with the answer. While a session that can go on is cut, it is asked once that does; `timeout` counts all the same.
    *
    * @param {string} route
    * @param {unknown} [body] The route's message, or JSON; `{}` by default. A Uint8Array goes as it is.
    * @param {{ timeout?: number, raw?: boolean }} [options] `raw`: the answer as Uint8Array; default: if the body was one.
    * @returns {Promise<any>} What the schema says for the route, or JSON.
-   * @throws {GameServerError} (as a rejection) the server's error answer, or `timeout`, `disconnected`, `closed`, `kicked`, `bad-body`.
+   * @throws {GameServerError} (as a rejection) the server's error answer, or `timeout`, `disconnected`, `outbox-full`, `closed`, `kicked`,
+   *     `bad-body`.
    * @throws {TypeError} (as a rejection) the body does not fit the route's message; says where.
    */
   async request(route, body, options = {}) {
-    const link = this.#link;
-    if (this.#state !== 'open' || !link) throw new GameServerError(this.#state === 'closed' ? 'closed' : 'disconnected', 'not connected');
+    const link = this.#writer();
+    if (!link) throw new GameServerError(this.#state === 'closed' ? 'closed' : 'disconnected', 'not connected');
     const { timeout = this.#options.requestTimeout ?? REQUEST_TIMEOUT, raw = body instanceof Uint8Array } = options;
     const bytes = link.encodeBody(route, body);
     const decode = (/** @type {Uint8Array} */ answer) => (raw ? answer : link.decodeAnswer(route, answer));
     const id = this.#nextId();
-    link.send(PacketType.data, encodeMessage({ type: MessageType.request, id, route: link.routeOf(route), body: bytes }));
+    const message = encodeMessage({ type: MessageType.request, id, route: link.routeOf(route), body: bytes });
+    if (!link.isOpen && !this.#resumption?.outbox.hasRoom(message)) {
+      throw new GameServerError('outbox-full', 'the connection is lost, and no more is kept for when it is back');
+    }
+    this.#post(link, message);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
@@ -189,14 +211,17 @@ export class Client {
    *
    * @param {string} route
    * @param {unknown} [body] As in `request`.
-   * @returns {boolean} Whether it was sent: false while disconnected. What the server refuses comes as a push to `$error`.
+   * @returns {boolean} Whether it was sent, or is kept for a session that goes on: false while disconnected without one, and when no more
+   *     is kept. What the server refuses comes as a push to `$error`.
    * @throws {TypeError} As in `request`.
    */
   notify(route, body) {
-    const link = this.#link;
-    if (this.#state !== 'open' || !link) return false;
+    const link = this.#writer();
+    if (!link) return false;
     const bytes = link.encodeBody(route, body);
-    return link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: bytes }));
+    const message = encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: bytes });
+    if (!link.isOpen && !this.#resumption?.outbox.hasRoom(message)) return false;
+    return this.#post(link, message);
   }
 
   /**
@@ -242,7 +267,22 @@ export class Client {
     return this.#disconnects.add(listener);
   }
 
-  /** Calls `listener` when the connection is there again: a new session. @param {() => void} listener @returns {Unsubscribe} */
+  /**
+   * Calls `listener` when the connection is lost and the session may go on: requests wait, and what is told is kept.
+   *
+   * @param {(event: Disconnect) => void} listener
+   * @returns {Unsubscribe}
+   */
+  onDrop(listener) {
+    return this.#drops.add(listener);
+  }
+
+  /** Calls `listener` when the session goes on: nothing was lost. @param {() => void} listener @returns {Unsubscribe} */
+  onResume(listener) {
+    return this.#resumes.add(listener);
+  }
+
+  /** Calls `listener` when the connection is there again, with a new session: requests of the old one have failed. @param {() => void} listener @returns {Unsubscribe} */
   onReconnect(listener) {
     return this.#reconnects.add(listener);
   }
@@ -280,9 +320,12 @@ export class Client {
     if (this.#isClosed()) throw new GameServerError('closed', 'closed by this client');
     const left = Math.max(0, Math.ceil(timeout - (performance.now() - began)));
     const kept = serializer === 'protobuf' ? keptSchema(this.#url) : null;
-    const hello = encodeHandshake(told, serializer === 'protobuf' ? { serializer, schema: kept?.digest ?? '' } : { serializer });
+    const gs = serializer === 'protobuf' ? { serializer, schema: kept?.digest ?? '' } : { serializer };
+    const hello = encodeHandshake(told, this.#options.resume === false ? gs : { ...gs, resume: this.#resumption?.ask() ?? {} });
     const link = new Link(Socket, this.#url, hello, kept, left, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
+      shaken: (handshake) => this.#handleHandshake(link, handshake),
       message: (message) => this.#handleMessage(link, message),
+      heartbeat: () => this.#tellSeen(link),
       kick: (reason) => this.#handleKick(reason),
       lost: (error) => this.#handleLost(link, error),
     });
@@ -291,18 +334,69 @@ export class Client {
     // What came in one frame with the handshake may have ended it already.
     if (link.error) throw link.error;
     if (link.schema && link.schema !== kept) keepSchema(this.#url, link.schema);
-    this.#handshake = handshake;
+    return offerOf(handshake)?.seen !== undefined;
   }
 
   async #reopen() {
+    let goesOn = false;
     try {
-      await this.#open();
+      goesOn = await this.#open();
     } catch (error) {
       this.#retryLater(asError(error));
       return;
     }
     this.#opened();
-    this.#reconnects.emit();
+    if (goesOn) this.#resumes.emit();
+    else this.#reconnects.emit();
+  }
+
+  /** Through whom bodies are written: the connection, or the one before it if what is written is kept. @returns {Link | null} */
+  #writer() {
+    if (this.#link?.isOpen) return this.#link;
+    return this.#state !== 'closed' && this.#resumption ? this.#lastLink : null;
+  }
+
+  /** @param {Link} link @param {Uint8Array} message A whole one. @returns {boolean} */
+  #post(link, message) {
+    this.#resumption?.outbox.keep(message);
+    // What is kept before the handshake is done is sent with it, in its order.
+    const isSent = link === this.#link && link.isOpen && link.send(PacketType.data, message);
+    return isSent || this.#resumption !== null;
+  }
+
+  /** At once, before anything that follows the handshake. @param {Link} link @param {ServerHandshake} handshake */
+  #handleHandshake(link, handshake) {
+    const offer = offerOf(handshake);
+    const before = this.#resumption;
+    if (before && offer?.seen !== undefined) {
+      if (!before.outbox.handleSeen(offer.seen)) {
+        this.#giveUp(new GameServerError('disconnected', 'the server lacks more than was kept for it'));
+        link.abandon(new GameServerError('disconnected', 'the session can not go on'));
+        return;
+      }
+      before.token = offer.token;
+      for (const message of before.outbox.messages) link.send(PacketType.data, message);
+    } else {
+      if (offer?.seen !== undefined) throw new ProtocolError('that a session goes on which is none');
+      this.#giveUp(new GameServerError('disconnected', 'the session is over; this is a new one'));
+      if (offer) this.#resumption = new Resumption(offer.token, this.#options.outboxBytesMax ?? OUTBOX_BYTES_MAX);
+    }
+    this.#lastLink = link;
+    this.#handshake = handshake;
+  }
+
+  /** The session does not go on. @param {GameServerError} error For what was asked in it. */
+  #giveUp(error) {
+    this.#resumption = null;
+    this.#rejectPending(error);
+  }
+
+  /** @param {Link} link */
+  #tellSeen(link) {
+    const seen = this.#resumption?.tell();
+    if (seen === undefined) return;
+    const body = utf8.encode(String(seen));
+    link.send(PacketType.data, encodeMessage({ type: MessageType.notify, id: 0, route: SEEN_ROUTE, body }));
   }
 
   #opened() {
@@ -315,13 +409,14 @@ export class Client {
   #handleLost(link, error) {
     if (link !== this.#link || this.#state !== 'open') return;
     this.#link = null;
-    this.#rejectPending(new GameServerError('disconnected', error.message));
-    this.#retryLater(error);
+    if (!this.#resumption) this.#rejectPending(new GameServerError('disconnected', error.message));
+    this.#retryLater(error, this.#resumption !== null);
   }
 
-  /** @param {GameServerError} error Why the last connection or attempt failed. */
-  #retryLater(error) {
+  /** @param {GameServerError} error Why the last connection or attempt failed. @param {boolean} [isDrop] Of a session that may go on. */
+  #retryLater(error, isDrop = false) {
     if (this.#isClosed()) return;
+    if (error.code === 'protocol') this.#giveUp(error); // what broke the rules would come again
     const retry = this.#retry;
     if (!retry || hopeless.has(error) || this.#attempt >= retry.attempts) {
       this.#finish(error);
@@ -333,6 +428,7 @@ export class Client {
     this.#state = 'waiting';
     this.#retryTimer = setTimeout(() => this.retryNow(), retryIn);
     globalThis.addEventListener?.('online', this.#wake);
+    if (isDrop && this.#resumption) this.#drops.emit({ error, retryIn });
     this.#disconnects.emit({ error, retryIn });
   }
 
@@ -348,8 +444,8 @@ export class Client {
     clearTimeout(this.#retryTimer);
     globalThis.removeEventListener?.('online', this.#wake);
     this.#link?.close(error);
-    this.#link = null;
-    this.#rejectPending(error);
+    this.#link = this.#lastLink = null;
+    this.#giveUp(error);
     this.#disconnects.emit({ error, retryIn: null });
   }
 
@@ -365,6 +461,8 @@ export class Client {
 
   /** @param {Link} link @param {Message} message */
   #handleMessage(link, message) {
+    if (message.type === MessageType.push && message.route === SEEN_ROUTE) return this.#handleSeen(message.body);
+    if (this.#resumption?.count(message)) this.#tellSeen(link);
     if (message.type === MessageType.response) this.#handleResponse(message);
     else if (message.type === MessageType.push) this.#handlePush(link, message);
     // A request or notify is nothing that a server sends: ignored, as other clients do.
@@ -388,9 +486,18 @@ export class Client {
     }
   }
 
+  /** @param {Uint8Array} body @throws {ProtocolError} */
+  #handleSeen(body) {
+    const seen = decodeBody(body);
+    if (this.#resumption && !(isCount(seen) && this.#resumption.outbox.handleSeen(seen))) {
+      throw new ProtocolError('that it has seen what was never sent');
+    }
+  }
+
   /** @param {Link} link @param {Message} message */
   #handlePush(link, { route, body }) {
-    const name = String(route);
+    const text = String(route);
+    const name = text.startsWith(UNCOUNTED_PREFIX) ? text.slice(UNCOUNTED_PREFIX.length) : text;
     const listeners = this.#listeners.get(name) ?? [];
     if (name === ERROR_ROUTE && listeners.length === 0) console.warn(`gameserver: a notify was refused: ${decodeError(body).message}`);
     /** @type {{ value: unknown } | null} */
@@ -402,6 +509,7 @@ export class Client {
 
   /** @param {string} reason */
   #handleKick(reason) {
+    this.#giveUp(new GameServerError('kicked', reason)); // the session is over
     this.#kicks.emit(reason);
     if (reason !== KICK_SHUTDOWN) this.#finish(new GameServerError('kicked', reason));
   }
@@ -419,10 +527,93 @@ export class Client {
   }
 }
 
+/** What a client has of a session that can go on over another connection. */
+class Resumption {
+  /** Counted messages from the server. */
+  #seen = 0;
+  #told = 0;
+  #bytes = 0;
+
+  /** @param {string} token For the next connection. @param {number} outboxBytesMax */
+  constructor(token, outboxBytesMax) {
+    this.token = token;
+    this.outbox = new Outbox(outboxBytesMax);
+  }
+
+  /** For the handshake. */
+  ask() {
+    return { token: this.token, seen: this.#seen };
+  }
+
+  /** @param {Message} message @returns {boolean} Whether the server should be told now. */
+  count({ type, route, body }) {
+    const isCounted = type === MessageType.response || (type === MessageType.push && (!String(route).startsWith('$') || route === ERROR_ROUTE));
+    if (!isCounted) return false;
+    this.#seen += 1;
+    this.#bytes += body.length;
+    return this.#seen - this.#told >= SEEN_MESSAGES || this.#bytes >= SEEN_BYTES;
+  }
+
+  /** @returns {number | undefined} What the server is to be told, unless it knows. */
+  tell() {
+    if (this.#seen === this.#told) return undefined;
+    this.#told = this.#seen;
+    this.#bytes = 0;
+    return this.#seen;
+  }
+}
+
+/** Messages that were sent, or are to be, and that the server may not have seen; counted from the session's first. */
+export class Outbox {
+  /** @type {Uint8Array[]} */
+  #kept = [];
+  /** So many were sent before those that are kept. */
+  #gone = 0;
+  #bytes = 0;
+  #bytesMax;
+
+  /** @param {number} bytesMax */
+  constructor(bytesMax) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** In order. @returns {readonly Uint8Array[]} */
+  get messages() {
+    return this.#kept;
+  }
+
+  /** @param {Uint8Array} message */
+  hasRoom(message) {
+    return this.#bytes + message.length <= this.#bytesMax;
+  }
+
+  /** Beyond the bound the oldest go, and with them the chance to go on, unless the server has seen them. @param {Uint8Array} message */
+  keep(message) {
+    this.#kept.push(message);
+    this.#bytes += message.length;
+    let count = 0;
+    for (let bytes = this.#bytes; bytes > this.#bytesMax; count += 1) bytes -= this.#kept[count].length;
+    this.#letGo(count);
+  }
+
+  /** @param {number} seen So many of all. @returns {boolean} False if that can't be, or if not all of the others are kept. */
+  handleSeen(seen) {
+    if (seen > this.#gone + this.#kept.length) return false;
+    this.#letGo(Math.max(0, seen - this.#gone));
+    return seen >= this.#gone;
+  }
+
+  /** @param {number} count */
+  #letGo(count) {
+    for (const message of this.#kept.splice(0, count)) this.#bytes -= message.length;
+    this.#gone += count;
+  }
+}
+
 /**
  * @typedef {{ resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>, decode: (body: Uint8Array) => unknown }} Pending
  * @typedef {{ call: (body: any, route: string) => void, raw: boolean }} Listener
- * @typedef {{ message: (message: Message) => void, kick: (reason: string) => void, lost: (error: GameServerError) => void }} LinkEvents
+ * @typedef {{ shaken: (handshake: ServerHandshake) => void, message: (message: Message) => void, heartbeat: () => void, kick: (reason: string) => void, lost: (error: GameServerError) => void }} LinkEvents
  */
 
 /** One WebSocket: handshake, heartbeats, packets. Ends once, by `lost`, and nothing that arrives throws out of it. */
@@ -505,6 +696,11 @@ class Link {
     return true;
   }
 
+  /** Whether messages may be sent. */
+  get isOpen() {
+    return this.#state === 'open';
+  }
+
   /** The code that the server gave to a route, or the route. @param {string} route @returns {string | number} */
   routeOf(route) {
     return this.#codes.get(route) ?? route;
@@ -530,9 +726,14 @@ class Link {
     return body.length === 0 ? {} : decodeBody(body); // what a JSON connection gets for a push without a body
   }
 
-  /** @param {GameServerError} error Why. */
+  /** For good. @param {GameServerError} error Why. */
   close(error) {
     this.#end(error, CLOSE_NORMAL);
+  }
+
+  /** Another one follows. @param {GameServerError} error Why. */
+  abandon(error) {
+    this.#end(error, CLOSE_PROTOCOL);
   }
 
   /** @param {GameServerError} error @param {number} [closeCode] Of our own doing; none if the socket is gone already. */
@@ -585,7 +786,10 @@ class Link {
     else if (!open) throw new ProtocolError(`packet type ${type} before its handshake`);
     else if (type === PacketType.data) this.#handleData(body);
     // Answered at once, not by a timer: browsers slow timers of hidden pages down to one a minute.
-    else if (type === PacketType.heartbeat) this.send(PacketType.heartbeat, NOTHING);
+    else if (type === PacketType.heartbeat) {
+      this.send(PacketType.heartbeat, NOTHING);
+      this.#events.heartbeat();
+    }
     else throw new ProtocolError(`packet type ${type} after its handshake`);
   }
 
@@ -606,6 +810,7 @@ class Link {
     this.send(PacketType.handshakeAck, NOTHING);
     this.#heartbeat = handshake.sys.heartbeat * 1000;
     if (this.#heartbeat > 0) this.#watch(this.#heartbeat);
+    this.#events.shaken(handshake);
     this.#succeed(handshake);
   }
 
@@ -798,6 +1003,22 @@ function final(error) {
 const NOTHING = new Uint8Array(0);
 /** A push to it is what answers a notify that was refused. */
 const ERROR_ROUTE = '$error';
+/** A push to it, and a notify, says how many messages were seen. */
+const SEEN_ROUTE = '$seen';
+/** Before the route of a push that is not counted, because it may be dropped on its way. */
+const UNCOUNTED_PREFIX = '$~';
+
+/** @param {unknown} value @returns {value is number} */
+function isCount(value) {
+  return Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
+}
+
+/** How to go on with the session, if the server lets us. @param {ServerHandshake} handshake @returns {{ token: string, seen: number | undefined } | null} */
+function offerOf(handshake) {
+  const offer = handshake.sys.gs.resume;
+  if (!isObject(offer) || typeof offer.token !== 'string') return null;
+  return { token: offer.token, seen: isCount(offer.seen) ? offer.seen : undefined };
+}
 
 // ---- the wire: packets, messages, bodies. Pure functions over bytes; docs/wire.md has the layout -------------------------------
 

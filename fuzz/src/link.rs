@@ -226,7 +226,7 @@ impl Run {
     fn accept(&mut self) {
         let mut downs = DownLog::default();
         let body = downs.store(br#"{"code":200,"sys":{"heartbeat":15}}"#);
-        self.tell_with(Down::Accept { link: self.id, body, codes: 1 }, &downs);
+        self.tell_with(Down::Accept { link: self.id, body, codes: 1, counts: true }, &downs);
     }
 
     fn tell(&mut self, down: Down) {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextlib
 import functools
@@ -12,7 +11,6 @@ import json
 import logging
 import os
 import random
-import selectors
 import signal
 import sys
 import threading
@@ -23,10 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from gameserver import _banner, _logging, _schema, _settings
+from gameserver import _banner, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
-from gameserver._ending import Ending, within
+from gameserver._ending import Ending
 from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
@@ -301,8 +299,9 @@ class App(Registry):
         """Counters of the running server, as plain numbers.
 
         Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, tls,
-        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``closed`` (a count for each reason),
-        ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route, batch_dropped, tasks),
+        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
+        count for each reason), ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
+        batch_dropped, tasks),
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, lateness_p50_ns,
         lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
         """
@@ -332,7 +331,8 @@ class App(Registry):
         """Runs the server until SIGTERM, Ctrl-C or `stop`; can be called again afterwards.
 
         Args:
-            record: a file that takes everything which enters the logic thread, for `gameserver.testing.replay`.
+            record: a file that takes everything which enters the logic thread, for `gameserver.testing.replay`. The clock of
+                asyncio is `app.clock` then: it stands still within a turn.
             settings: as in `App`; they win over those, and the environment and the command line over both.
 
         Raises:
@@ -358,14 +358,22 @@ class App(Registry):
         core = Core(options, self._session_class, self._failed, self._fire)
         core.set_schema(schema)
         core.set_learn(self._learn)
+        make_loop: Callable[[CoreSelector, Core], GameLoop] = GameLoop
+        if record is not None:
+            core.record(os.fspath(record), _recording.started_with(self.random, options))
+            make_loop = _recording.RecordingLoop
+        self._run(core, resolved.settings, make_loop)
+        if self._failure is not None:
+            raise GameServerError(f"{self._failure}; the server was stopped")
+
+    def _run(
+        self, core: Core, settings: _settings.Settings, make_loop: Callable[[CoreSelector, Core], GameLoop]
+    ) -> None:
         self._core = core
         _running.add(self)
-        if record is not None:
-            note = {"random": self.random.getstate(), "options": options}
-            core.record(os.fspath(record), repr(note).encode())
         try:
-            with asyncio.Runner(loop_factory=lambda: self._make_loop(core)) as runner:
-                runner.run(self._main(core, resolved.settings))
+            with asyncio.Runner(loop_factory=lambda: self._make_loop(core, make_loop)) as runner:
+                runner.run(self._main(core, settings))
         finally:
             self._core = self._loop = self._stopping = self._empty = None
             self._addresses = []
@@ -376,13 +384,15 @@ class App(Registry):
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
                 core.close()
-        if self._failure is not None:
-            raise GameServerError(f"{self._failure}; the server was stopped")
 
     async def _main(self, core: Core, settings: _settings.Settings) -> None:
+        loop = self._loop
+        assert loop is not None
         self._stopping, self._empty, self._failure = asyncio.Event(), asyncio.Event(), None
+        loop.stopping = self._stopping
         static = self._home() / self._static if self._static is not None else None
-        host = HttpHost(core, app=self._http, static=static, errors=self._errors)
+        host = HttpHost(core, app=self._http, static=static, errors=self._errors, wall=loop.wall)
+        ending = Ending(settings.drain_timeout)
         with self._signal_handlers():
             core.bind(self._handlers, os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1")
             core.set_http(host)
@@ -398,84 +408,52 @@ class App(Registry):
                 core.start()
                 for handler in self._of(Kind.EVERY):
                     self._start_every(handler)
-                limit = core.raise_descriptor_limit()
-                log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
+                if not loop.is_replay:
+                    limit = core.raise_descriptor_limit()
+                    log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
                 await self._stopping.wait()
-                await self._shut_down(core, settings)
+                await self._shut_down(core, ending)
             finally:
                 self._stopping.set()
                 gc.unfreeze()
-                ending = Ending(settings.drain_timeout)
                 await ending.end(self._tasks)
-                await host.stop()
+                await host.stop(ending.left())
                 await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
+                core.end_run()
 
-    def _replay(self, path: str) -> tuple[int, int, str | None]:
-        """A recorded run once more, without sockets, in one step of an asyncio loop; see `gameserver.testing.replay`."""
-        options: dict[str, Any] = {}
-
-        def first(kind: str, data: bytes) -> None:
-            if kind == "N":
-                with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-                    options.update(ast.literal_eval(data.decode()))
-                raise StopIteration
-
-        probe = Core(self._core_options(_settings.Settings()), self._session_class, self._failed, self._fire)
-        with contextlib.suppress(StopIteration):
-            probe.replay(path, first)
-        try:
-            core = Core(options["options"], self._session_class, self._failed, self._fire)
-            self.random.setstate(options["random"])
-        except (KeyError, ValueError, TypeError):
-            raise OSError(f"{path}: no recording of App.run(record=...), or one of another version") from None
+    def _replay(self, path: str) -> tuple[int, int, str | None, list[str]]:
+        """A recorded run once more, without sockets; see `gameserver.testing.replay`."""
+        state, options = _recording.read_start(path)
+        settings = _settings.Settings(**{key: options[key] for key in _settings.Settings.__dataclass_fields__})
+        core = Core(options, self._session_class, self._failed, self._fire)
+        self.random.setstate(state)
+        self._tick_rate = settings.tick_rate
+        self._check_batches(self._handlers)
         self._messages = _schema.Messages(self._handlers, self._pushed)
         core.set_schema(self._messages.document())
         core.set_learn(self._learn)
-        self._core = core
-        core.bind(self._handlers, False)
-
-        def note(kind: str, data: bytes) -> None:
-            if kind in "SP":
-                for handler in self._of(Kind.START if kind == "S" else Kind.STOP):
-                    result = handler.call()
-                    if inspect.iscoroutine(result):
-                        tasks.append(loop.begin(result))
-            elif kind == "X":
-                core.shut_down("shutdown", lambda: None)
-            elif kind == "B":
-                core.start_ticks()
-                for handler in self._of(Kind.EVERY):
-                    self._start_every(handler)
-
-        tasks: list[asyncio.Task[Any]] = []
-        loop = self._loop = GameLoop(selectors.DefaultSelector())
-        core.set_loop(loop, {})
-        done = loop.create_future()
-
-        def replay() -> None:  # as a callback: no task is current, as when the core's turn calls
-            try:
-                done.set_result(core.replay(path, note))
-            except BaseException as error:
-                done.set_exception(error)
-            for task in self._tasks:
-                task.cancel()
-
-        async def outcome() -> tuple[int, int, str | None]:
-            result: tuple[int, int, str | None] = await done
-            return result
-
+        outside: list[str] = []
+        core.replay(path, self._replayed)
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                loop.call_soon(replay)
-                return runner.run(outcome())
-        finally:
-            self._core = self._loop = None
-            self._timers.clear()
-            self._every.clear()
-            self._tasks.clear()
-            core.close()
+            self._run(core, settings, functools.partial(_recording.ReplayLoop, outside=outside))
+        except asyncio.CancelledError:  # by `_replayed`
+            pass
+        except Exception:
+            if core.replayed()[2] is None:
+                raise
+        turns, compared, difference = core.replayed()
+        if difference is not None and outside:
+            difference = (
+                f"{difference} (other threads had called before, which is not done again: {', '.join(outside)})"
+            )
+        return turns, compared, difference, outside
 
-    async def _shut_down(self, core: Core, settings: _settings.Settings) -> None:
+    def _replayed(self) -> None:
+        """The recording is at its end, or it differs: what still waits would wait for ever."""
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+
+    async def _shut_down(self, core: Core, ending: Ending) -> None:
         assert self._empty is not None
         core.stop_accepting()
         core.stamp("P")
@@ -483,12 +461,12 @@ class App(Registry):
             try:
                 result = handler.call()
                 if inspect.isawaitable(result):
-                    await within(settings.drain_timeout, asyncio.ensure_future(result))
+                    await ending.within(asyncio.ensure_future(result))
             except Exception as error:
                 self._failed(handler.where, error)
         if core.shut_down("shutdown", self._empty.set):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.drain_timeout):
+                async with asyncio.timeout(ending.left()):
                     await self._empty.wait()
 
     async def _call(self, handler: Handler) -> None:
@@ -504,9 +482,9 @@ class App(Registry):
         main_file = getattr(sys.modules.get("__main__"), "__file__", None)
         return self._folder or (Path(main_file).resolve().parent if main_file else Path.cwd())
 
-    def _make_loop(self, core: Core) -> GameLoop:
+    def _make_loop(self, core: Core, make: Callable[[CoreSelector, Core], GameLoop]) -> GameLoop:
         selector = CoreSelector(core)
-        loop = GameLoop(selector)
+        loop = make(selector, core)
         loop.set_exception_handler(self._loop_failed)
         core.set_loop(loop, selector.keys)
         self._loop = loop
@@ -654,11 +632,11 @@ class App(Registry):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         loop = self._loop
         assert loop is not None
+        if loop.is_replay or threading.current_thread() is not threading.main_thread():
+            yield
+            return
         self._signals = 0
         before: dict[signal.Signals, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -680,4 +658,4 @@ class App(Registry):
             sys.stderr.flush()
             os._exit(128 + number)
         if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._loop.call_from_signal(self._stopping.set)

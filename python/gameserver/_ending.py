@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -16,15 +15,22 @@ MOMENT = 0.1
 
 
 class Ending:
-    """The deadline of a run's last tasks; it begins when the first of them are ended.
+    """The deadline of all that a run's end waits for together; it begins when it is first asked for.
 
     Args:
-        seconds: what all of them together may take.
+        seconds: what all of it may take. Each step has a moment even when they are used up.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = max(seconds, MOMENT)
         self._deadline: float | None = None
+
+    def left(self) -> float:
+        """Seconds that the next step may take."""
+        now = asyncio.get_running_loop().time()
+        if self._deadline is None:
+            self._deadline = now + self._seconds
+        return max(self._deadline - now, MOMENT)
 
     async def end(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
         """Cancels tasks and waits for them until the deadline. One that swallows its cancellation is left where it waits.
@@ -34,11 +40,10 @@ class Ending:
         tasks = set(tasks)
         for task in tasks:
             task.cancel()
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._seconds
+        left = self.left()
         if not tasks:
             return
-        _, stubborn = await asyncio.wait(tasks, timeout=max(0.0, self._deadline - time.monotonic()))
+        _, stubborn = await asyncio.wait(tasks, timeout=left)
         if not stubborn:
             return
         names = Counter(name_of(task) for task in stubborn)
@@ -48,19 +53,18 @@ class Ending:
             asyncio._unregister_task(task)
             task._log_destroy_pending = False  # type: ignore[attr-defined] # it was told just now, and with a name
 
+    async def within(self, task: asyncio.Future[Any]) -> None:
+        """Waits for a task until the deadline; its error is raised here. One that takes longer is cancelled and not waited for.
 
-async def within(seconds: float, task: asyncio.Future[Any]) -> None:
-    """Waits for a task, whose error is raised here. One that takes longer is cancelled and not waited for.
-
-    Raises:
-        TimeoutError: it took longer.
-    """
-    _, late = await asyncio.wait({task}, timeout=seconds)
-    if late:
-        task.cancel()
-        raise TimeoutError(f"not done within drain_timeout ({seconds:g} s)")
-    if not task.cancelled():
-        task.result()
+        Raises:
+            TimeoutError: it took longer.
+        """
+        _, late = await asyncio.wait({task}, timeout=self.left())
+        if late:
+            task.cancel()
+            raise TimeoutError(f"not done within drain_timeout ({self._seconds:g} s)")
+        if not task.cancelled():
+            task.result()
 
 
 def name_of(task: asyncio.Task[Any]) -> str:

@@ -85,7 +85,7 @@ class Registry:
         return self._plain(Kind.JOIN, function)
 
     def on_drop(self, function: F) -> F:
-        """Called when a session is cut or falls silent: it may come back within `resume_grace` seconds.
+        """Called when a session is cut or falls silent: it may come back within `resume_grace` seconds (docs/sessions.md).
 
         >>> from gameserver import App, Session
         >>> app = App("doc")
@@ -95,7 +95,7 @@ class Registry:
         return self._plain(Kind.DROP, function)
 
     def on_resume(self, function: F) -> F:
-        """Called when a dropped session is heard again.
+        """Called when a dropped session is heard again, on its connection or on a new one: nothing was lost.
 
         >>> from gameserver import App, Session
         >>> app = App("doc")

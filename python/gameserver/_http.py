@@ -30,6 +30,7 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gameserver._ending import MOMENT
 from gameserver._logging import ErrorLog
 from gameserver.errors import ConfigError, GameServerError
 
@@ -55,7 +56,6 @@ STALL_TIMEOUT = 60.0  # s for STALL_BYTES of an upload, or for a window of a res
 STALL_BYTES = 4096
 END_GRACE = 5.0  # s for a response to finish after the client closed its sending side (`printf ... | nc`)
 SWEEP_INTERVAL = 1.0  # s; how exactly the above are kept
-STOP_TIMEOUT = 5.0  # s for responses to finish, and then for the app's lifespan, when the server stops
 
 
 class HttpCore(Protocol):
@@ -86,6 +86,7 @@ class HttpHost:
         static: a folder served at `/`, with its index.html; None: nothing.
         address: what the app sees as its own address.
         errors: takes the exceptions of the app.
+        wall: seconds since 1970, for the date of answers.
 
     `/gameserver.js` and `/healthz` are ours whatever `app` is.
 
@@ -101,8 +102,10 @@ class HttpHost:
         static: str | os.PathLike[str] | None = None,
         address: tuple[str, int] | str | None = None,
         errors: ErrorLog | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.address = address
+        self._wall = wall
         self._core = core
         self._front = _Front(_inner(app, static))
         self._errors = errors if errors is not None else ErrorLog(log)
@@ -143,8 +146,10 @@ class HttpHost:
         self._running = True
         self._sweep_soon()
 
-    async def stop(self, timeout: float = STOP_TIMEOUT) -> None:  # noqa: ASYNC109 -- it bounds several waits, one by one
-        """Lets responses finish, closes all links, then ends the app's lifespan; each waits `timeout` seconds."""
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 -- it bounds several waits together
+        """Lets responses finish, closes all links, then ends the app's lifespan: all of it within `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         self._running = False
         self._front.stopping = True
         if self._sweeping is not None:
@@ -152,17 +157,17 @@ class HttpHost:
             self._sweeping = None
         for transport in list(self._links.values()):
             self._guarded(transport, transport.protocol.shutdown)
-        await self._until_empty(timeout)
+        await self._until_empty(deadline)
         for transport in list(self._links.values()):
             transport.abort()
         tasks = list(self._state.tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+            await asyncio.wait(tasks, timeout=max(MOMENT, deadline - loop.time()))
         if self._lifespan is not None:
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(max(MOMENT, deadline - loop.time())):
                     await self._lifespan.shutdown()
             except TimeoutError:
                 log.warning("the HTTP app did not end within %g s; not waited for any longer", timeout)
@@ -227,12 +232,12 @@ class HttpHost:
         except Exception as error:
             transport.failed(error)
 
-    async def _until_empty(self, timeout: float) -> None:  # noqa: ASYNC109
+    async def _until_empty(self, deadline: float) -> None:
         if not self._links:
             return
         self._emptied = asyncio.Event()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 await self._emptied.wait()
         except TimeoutError:
             pass
@@ -241,7 +246,7 @@ class HttpHost:
 
     def _date(self) -> None:
         """uvicorn's server would refresh this header each second; there is none here."""
-        now = int(time.time())
+        now = int(self._wall())
         if now != self._dated:
             self._dated = now
             self._state.default_headers = [(b"date", formatdate(now, usegmt=True).encode())]
@@ -250,7 +255,7 @@ class HttpHost:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_INTERVAL, self._sweep_now)
 
     def _sweep_now(self) -> None:
-        self._sweep(time.monotonic())
+        self._sweep(asyncio.get_running_loop().time())
         self._sweep_soon()
 
     def _sweep(self, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -42,6 +43,23 @@ class CoreSelector(selectors._BaseSelectorImpl):
 class GameLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in which a task's first step can run at once: see `begin`."""
 
+    task_class: type[asyncio.Task[Any]] = asyncio.Task
+    is_replay = False
+
+    def __init__(self, selector: selectors.BaseSelector, core: Core) -> None:
+        super().__init__(selector)
+        self.core = core
+        self.stopping: asyncio.Event | None = None
+        """Set when the server is to stop."""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def call_from_signal(self, function: Callable[[], object]) -> None:
+        """Calls a function soon; for a signal's handler, which may interrupt anything."""
+        self.call_soon_threadsafe(function)
+
     def stop(self) -> None:
         """As asyncio's; from a handler too: the core returns to asyncio only when it has something to call."""
         super().stop()
@@ -52,7 +70,7 @@ class GameLoop(asyncio.SelectorEventLoop):
 
         def begin(self, coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
             """A real task whose first step has run; it is done already if nothing made it wait."""
-            return asyncio.Task(coroutine, loop=self, context=context, eager_start=True)
+            return self.task_class(coroutine, loop=self, context=context, eager_start=True)
 
     else:
 
@@ -68,7 +86,7 @@ class GameLoop(asyncio.SelectorEventLoop):
 
             self.call_soon = keep  # type: ignore[method-assign, assignment]
             try:
-                task = asyncio.Task(coroutine, loop=self, context=context)
+                task = self.task_class(coroutine, loop=self, context=context)
             finally:
                 del self.call_soon
             [(step, kept_context)] = steps

@@ -175,11 +175,17 @@ class Settings:
     heartbeat: float = _seconds(15.0, "The time between heartbeats.")
     missed_heartbeats: int = _count(3, "A client silent for so many heartbeats is closed.", low=1, high=1000)
     stale_after: float = _seconds(37.5, "A client silent for so long is taken as dropped.")
-    resume_grace: float = _seconds(0.0, "How long a dropped session may come back.", zero=True)
+    resume_grace: float = _seconds(
+        0.0, "How long a dropped session waits for its client to come back; 0: not at all.", zero=True
+    )
+    resume_bytes_max: int = _count(
+        262144, "What is kept for one client until it has seen it, for when it comes back.", unit="bytes", high=1 << 30
+    )
+    resume_waiting_max: int = _count(100_000, "Sessions that wait for their client at a time.", high=10_000_000)
     handshake_timeout: float = _seconds(5.0, "From accept to the end of the handshake, TLS and HTTP included.")
     auth_timeout: float = _seconds(5.0, "How long `@app.authenticate` may take.")
     drain_timeout: float = _seconds(
-        5.0, "At shutdown, how long clients have to take what was sent, and tasks to end.", zero=True
+        5.0, "How long a shutdown may take: `on_stop`, clients that take what was sent, tasks that end.", zero=True
     )
     auth_bytes_max: int = _count(
         4096, "The largest body before authentication.", unit="bytes", low=1, high=BODY_BYTES_MAX

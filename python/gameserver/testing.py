@@ -112,15 +112,26 @@ class Replayed(NamedTuple):
     """Logs toward the sockets whose bytes were compared."""
     difference: str | None
     """Where the first difference is; None: the run is the same."""
+    outside: tuple[str, ...]
+    """Calls from other threads that the recorded run took, by turn and name. They are not made again, and may be why it differs."""
 
 
 def replay(app: App, recording: str | os.PathLike[str]) -> Replayed:
     """Runs a recording of `App.run(record=...)` once more, without sockets, and compares what is sent byte by byte.
 
-    The app is a fresh one, made by the same code. Handlers that really wait (for a database, a timer of asyncio) do not go on
-    in a replay; handlers that read time and chance from `app.clock` and `app.random` do the same again.
+    The app is a fresh one, made by the same code. Its handlers run in the recorded order, and so do all tasks: `asyncio.sleep`,
+    timeouts, task groups, events and the like go on where they did, at the recorded times. The same again are
+
+    - time from `app.clock` and the loop's `time()`, chance from `app.random`;
+    - what `asyncio.to_thread` and `run_in_executor` gave, if it was plain data (None, numbers, str, bytes; tuples, lists and
+      dicts of them) or an exception of Python's own: it is in the recording, and the function is not called;
+    - the order of sets of sessions and tasks; that of sets of str is the same with the same ``PYTHONHASHSEED``.
+
+    What else comes from outside ends the replay with a `difference` that names the function: sockets and processes of the
+    game's own, other results of executors. Files and `time.time()` are read anew, unnoticed.
 
     Raises:
         OSError: the recording can't be read, or is damaged.
     """
-    return Replayed(*app._replay(os.fspath(recording)))
+    turns, compared, difference, outside = app._replay(os.fspath(recording))
+    return Replayed(turns, compared, difference, tuple(outside))

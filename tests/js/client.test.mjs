@@ -51,7 +51,7 @@ test('shakes hands: says who it is, acknowledges, keeps what the server told', a
   socket.accept();
   const hello = JSON.parse(unhexed(socket.sent[0]).subarray(4).toString());
   assert.equal(hello.sys.type, 'gameserver-js');
-  assert.deepEqual([hello.sys.gs, hello.user], [{ serializer: 'protobuf', schema: '' }, { name: 'Ann' }]);
+  assert.deepEqual([hello.sys.gs, hello.user], [{ serializer: 'protobuf', schema: '', resume: {} }, { name: 'Ann' }]);
   socket.receive(packet(1, JSON.stringify({ code: 200, sys: { heartbeat: 10, gs: { session: '9223372036854775807' } }, user: { x: 1 } })));
   const client = await opening;
   assert.deepEqual(socket.sent.slice(1), [ACK]);

@@ -58,7 +58,7 @@ function storage(kept = new Map()) {
 
 test('a request is its message, and so is the answer', async () => {
   const [client, socket] = await connected();
-  assert.deepEqual(asked(socket), { serializer: 'protobuf', schema: '' });
+  assert.deepEqual(asked(socket), { serializer: 'protobuf', schema: '', resume: {} });
   assert.equal(client.schema?.digest, 'd1');
   const login = client.request('Login', { name: 'Ann' });
   const nothing = client.request('Login');
@@ -158,7 +158,7 @@ test('the schema is kept for the next connection, and replaced when the server h
   const again = Socket.made.at(-1);
   again.shakeHands(answer({ digest: 'd1' }));
   await settle();
-  assert.deepEqual(asked(again), { serializer: 'protobuf', schema: 'd1' });
+  assert.deepEqual(asked(again), { serializer: 'protobuf', schema: 'd1', resume: {} });
   assert.equal(client.state, 'open');
   client.notify('Say', { text: 'x' });
   assert.equal(again.sent.at(-1), data('02 03 53 61 79 0a 01 78'));
@@ -219,6 +219,6 @@ test('a server without messages, or one that speaks JSON: all bodies are JSON', 
 
 test('JSON by choice asks for no schema', async () => {
   const [client, socket] = await connected(answer({}, 'json'), { serializer: 'json' });
-  assert.deepEqual(asked(socket), { serializer: 'json' });
+  assert.deepEqual(asked(socket), { serializer: 'json', resume: {} });
   assert.equal(client.schema, null);
 });

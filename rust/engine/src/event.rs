@@ -230,6 +230,12 @@ pub enum Up {
     HttpDrained { link: LinkId },
     /// A kick, a push or a response from a client: of no meaning, counted.
     Ignored { link: LinkId },
+    /// A client has handled so many of its session's counted messages.
+    Seen { link: LinkId, count: u64 },
+    /// The client says that it leaves for good.
+    Leaves { link: LinkId },
+    /// From no link: 32 random bytes, from which tokens are made.
+    Seeded { seed: Span },
     /// Client role: the answer to a request.
     Response { link: LinkId, id: u32, error: bool, body: Span },
     /// Client role: a push.
@@ -242,12 +248,15 @@ pub enum Up {
 #[expect(missing_docs, reason = "the variants say what their fields are")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Down {
-    /// The handshake's answer, JSON. Codes 1 to `codes` of the dictionary in it stand for the routes 0 to `codes` - 1.
-    Accept { link: LinkId, body: Span, codes: u16 },
+    /// The handshake's answer, JSON. Codes 1 to `codes` of the dictionary in it stand for the routes 0 to `codes` - 1. With
+    /// `counts` the client counts what it gets: a push that may be dropped says that it is not counted.
+    Accept { link: LinkId, body: Span, codes: u16, counts: bool },
     /// The handshake's refusal, JSON; closes.
     Refuse { link: LinkId, why: Close, body: Span },
     /// Answers to requests, oldest first: `count` whole Data packets, one behind the other.
     Answers { link: LinkId, packets: Span, count: u32 },
+    /// What another link of the session was to send: `count` whole Data packets, one behind the other.
+    Again { link: LinkId, packets: Span, count: u32 },
     /// A push to one.
     Push { link: LinkId, class: Class, key: u32, route: Span, body: Span },
     /// A push to many, encoded once. `targets` are 8 bytes each, [`LinkId::to_bits`], little-endian.
@@ -271,7 +280,7 @@ pub enum Down {
 }
 
 impl Up {
-    /// Which link tells it.
+    /// Which link tells it; one that is nobody's where none does.
     #[inline]
     pub fn link(&self) -> LinkId {
         match *self {
@@ -290,9 +299,12 @@ impl Up {
             | Up::HttpEnded { link }
             | Up::HttpDrained { link }
             | Up::Ignored { link }
+            | Up::Seen { link, .. }
+            | Up::Leaves { link }
             | Up::Response { link, .. }
             | Up::Push { link, .. }
             | Up::Kicked { link, .. } => link,
+            Up::Seeded { .. } => LinkId::from_bits(u64::MAX),
         }
     }
 }
@@ -305,6 +317,7 @@ impl Down {
             Down::Accept { link, .. }
             | Down::Refuse { link, .. }
             | Down::Answers { link, .. }
+            | Down::Again { link, .. }
             | Down::Push { link, .. }
             | Down::Kick { link, .. }
             | Down::Close { link, .. }

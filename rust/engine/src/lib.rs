@@ -11,6 +11,7 @@ pub mod event;
 pub mod group;
 pub mod link;
 pub mod realm;
+pub mod resume;
 pub mod route;
 pub mod session;
 pub mod timer;

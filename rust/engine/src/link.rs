@@ -47,7 +47,9 @@ pub struct Link {
     role: Role,
     /// Which frame may come next, if it speaks WebSocket.
     websocket: Option<Fragments>,
-    /// The realm reads no more from it.
+    /// The client counts messages: those that may be dropped are marked.
+    counts: bool,
+    /// The realm reads no more from it, once it is let in.
     is_paused: bool,
     /// It has bytes that must wait for the handshake's answer.
     waits: bool,
@@ -214,6 +216,7 @@ impl Link {
             phase,
             role,
             websocket: None,
+            counts: false,
             is_paused: false,
             waits: false,
             is_silent: false,
@@ -418,7 +421,7 @@ impl Link {
     /// Whether nothing is to be read for now.
     #[inline]
     pub fn held(&self) -> bool {
-        self.is_paused || self.waits
+        self.is_paused && self.phase != Phase::Answered || self.waits
     }
 
     /// Whether complete packets are left beyond the budget, that [`Link::handle_bytes`] takes without further bytes.

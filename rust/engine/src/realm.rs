@@ -4,20 +4,24 @@
 //! [`Realm::poll_event`]; what the links have to do lies in one log per reactor, [`Realm::downs`]. The same calls at the
 //! same times give the same logs: nothing here follows the order of a hash map.
 
+mod resume;
 mod send;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use wire::handshake::{ClientHandshake, GsAnswer, RefusalCode, SchemaAnswer, Serializer, ServerHandshake};
+use wire::handshake::{
+    ClientHandshake, GsAnswer, RefusalCode, ResumeAnswer, SchemaAnswer, Serializer, ServerHandshake,
+};
 use wire::json_text::escape_ascii;
 
 use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
+use crate::resume::TokenSource;
 use crate::route::RouteTable;
-use crate::session::{LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, State};
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
@@ -40,6 +44,11 @@ pub struct RealmConfig {
     pub auth_timeout: Nanos,
     /// How long a session waits for its client to come back once its link is gone; 0: not at all.
     pub resume_grace: Nanos,
+    /// Bytes that are kept for one client until it has seen them; beyond that the oldest go. At most `queue_bytes_max` counts:
+    /// all of them may be sent at once.
+    pub resume_bytes_max: u32,
+    /// Sessions that wait at a time; one more is over when its link is gone.
+    pub resume_waiting_max: usize,
     /// Reliable bytes on their way to one client, beyond which it is too slow.
     pub queue_bytes_max: u32,
     /// Bytes of one log toward a reactor, beyond which what may be dropped is dropped.
@@ -59,6 +68,8 @@ impl Default for RealmConfig {
             serializer: Serializer::Json,
             auth_timeout: 10_000_000_000,
             resume_grace: 0,
+            resume_bytes_max: 256 << 10,
+            resume_waiting_max: 100_000,
             queue_bytes_max: 1 << 20,
             down_bytes_max: 64 << 20,
             replace: true,
@@ -97,11 +108,11 @@ pub enum Event {
     Joined { session: SessionKey },
     /// It is silent or cut, and may come back.
     Dropped { session: SessionKey },
-    /// It came back.
+    /// It came back: over its connection, or over a new one that goes on where that ended.
     Resumed { session: SessionKey },
     /// It is over: once for every session that joined. The session can be asked until the next `poll_event`.
     Left { session: SessionKey, why: Left },
-    /// One that never joined is over, or gave its link to another session.
+    /// One that never joined is over.
     Gone { session: SessionKey },
     /// A timer of [`Realm::after`].
     Timer { key: TimerKey },
@@ -178,6 +189,10 @@ pub struct RealmStats {
     pub ignored: u64,
     /// What was dropped because a log was full.
     pub dropped: u64,
+    /// Sessions that went on over a new connection.
+    pub resumed: u64,
+    /// Clients that wanted to go on with a session and got a new one.
+    pub resume_refused: u64,
     closed: [u64; Close::ALL.len()],
 }
 
@@ -207,6 +222,10 @@ pub struct Realm {
     downs: Vec<DownLog>,
     targets: Vec<Targets>,
     stats: RealmStats,
+    /// Once the seed has come.
+    tokens: Option<TokenSource>,
+    /// Sessions without a link that wait for their client.
+    waiting: usize,
     last_id: u64,
     /// Whose message was let in last.
     spoke_last: SessionKey,
@@ -237,6 +256,8 @@ impl Realm {
             downs: vec![DownLog::default(); reactors],
             targets: vec![Targets::default(); reactors],
             stats: RealmStats::default(),
+            tokens: None,
+            waiting: 0,
             last_id: 0,
             spoke_last: SessionKey { slot: NOBODY, generation: 0 },
             config,
@@ -298,6 +319,7 @@ impl Realm {
                     entry.rtt_us = rtt_us;
                     entry.last_heard = entry.last_heard.max(now.saturating_sub(quiet));
                 }
+                self.tell_seen_at_heartbeat(link);
             }
             Up::Sent { link, bytes } => {
                 if let Some((_, entry)) = self.of(link) {
@@ -305,6 +327,14 @@ impl Realm {
                 }
             }
             Up::Closed { link, why } => self.link_closed(now, link, why),
+            Up::Seen { link, count } => self.seen(link, count),
+            Up::Leaves { link } => {
+                if let Some(key) = self.session_of(link) {
+                    self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::Left });
+                    self.end(key, Left::Left, None);
+                }
+            }
+            Up::Seeded { seed } => self.tokens = log.bytes(seed).try_into().ok().map(TokenSource::new),
             Up::Ignored { .. } => self.stats.ignored += 1,
             // Dispatched by the caller.
             Up::Request { .. } | Up::Notify { .. } => {}
@@ -352,6 +382,7 @@ impl Realm {
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::MessageInvalid });
             return None;
         }
+        session.tell_seen_if_due(link, &mut self.downs[usize::from(link.reactor())]);
         Some(Admitted { session: key, queued_bytes: session.charge, serializer: session.serializer })
     }
 
@@ -392,14 +423,16 @@ impl Realm {
 
     // -- the handshake's answer --------------------------------------------------------------------------------------
 
-    /// Lets somebody in who knocked. Binds the uid: the old session of it is replaced.
+    /// Lets somebody in who knocked. Binds the uid: the old session of it is replaced. One whose client is not there is in
+    /// nobody's way.
     pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) -> Result<(), AcceptError> {
         if !self.awaits_answer(key) {
             return Err(AcceptError::Closed);
         }
         if let Some(uid) = uid {
             if let Some(old) = self.user(uid) {
-                if !self.config.replace {
+                let is_there = self.sessions.get(old).is_some_and(|old| old.link.is_some());
+                if !self.config.replace && is_there {
                     self.refuse(key, "GS-409", "this user is online already");
                     return Err(AcceptError::UidTaken);
                 }
@@ -409,39 +442,13 @@ impl Realm {
             self.uids.insert(uid.clone(), key);
             self.sessions.get_mut(key).expect("asked above").uid = Some(uid);
         }
-        self.answer(key);
+        self.answer(key, None);
         Ok(())
     }
 
     /// Turns somebody away who knocked.
     pub fn refuse(&mut self, key: SessionKey, code: &str, text: &str) {
         self.turn_away(key, Close::Refused, RefusalCode::Failed, code, text);
-    }
-
-    /// Gives the link of `newcomer`, who knocked, to `session`, whose own is gone.
-    pub fn attach(&mut self, key: SessionKey, newcomer: SessionKey) -> Result<(), SessionClosed> {
-        let session = self.sessions.get(key).ok_or(SessionClosed)?;
-        if !self.awaits_answer(newcomer) || session.state != State::Pending || session.link.is_some() {
-            return Err(SessionClosed);
-        }
-        let mut guest = self.sessions.remove(newcomer).ok_or(SessionClosed)?;
-        let session = self.sessions.get_mut(key).ok_or(SessionClosed)?;
-        for timer in [guest.take_timer(), session.take_timer()].into_iter().flatten() {
-            self.timers.cancel(timer);
-        }
-        let groups = guest.take_groups();
-        let serializer = guest.serializer;
-        session.take_link_of(guest);
-        if let Some(link) = session.link {
-            self.links[usize::from(link.reactor())][link.slot() as usize].session = key.slot;
-        }
-        self.sessions.set_serializer(key, serializer);
-        for group in groups {
-            self.groups.remove(group, newcomer);
-        }
-        self.events.push_back(Event::Gone { session: newcomer });
-        self.answer(key);
-        Ok(())
     }
 
     // -- verbs -------------------------------------------------------------------------------------------------------
@@ -461,14 +468,20 @@ impl Realm {
 
     /// Stops reading from a session: what it has sent already is still to be handled.
     pub fn pause(&mut self, key: SessionKey) {
-        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.rare_mut().paused = true;
+        if let Some(link) = session.link {
             self.downs[usize::from(link.reactor())].push(Down::Pause { link });
         }
     }
 
     /// Reads from it again.
     pub fn resume(&mut self, key: SessionKey) {
-        if let Some(link) = self.sessions.get(key).and_then(|session| session.link) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(rare) = session.rare_if_any() {
+            rare.paused = false;
+        }
+        if let Some(link) = session.link {
             self.downs[usize::from(link.reactor())].push(Down::Resume { link });
         }
     }
@@ -582,6 +595,12 @@ impl Realm {
         event
     }
 
+    /// Whether there is anything that [`Realm::poll_event`] gives: it may be nobody's doing that a socket could tell of.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// What the links of a reactor have to do; the caller empties it.
     #[inline]
     pub fn downs(&mut self, reactor: u8) -> &mut DownLog {
@@ -640,13 +659,11 @@ impl Realm {
                 return;
             }
         };
-        let timer = self.timers.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.rare_mut().timer = Some(timer);
         let mut serializer = self.config.serializer;
         match &handshake.gs {
             Some(gs) => {
-                session.has_gs = true;
+                session.knows = Knows::Gs;
                 let rare = session.rare_mut();
                 rare.wants_dict = gs.dict;
                 rare.schema = match (&gs.schema, &self.schema) {
@@ -654,10 +671,20 @@ impl Realm {
                     (Some(_), Some(_)) => SchemaWanted::Document,
                     _ => SchemaWanted::No,
                 };
+                rare.wants_resume = gs.resume.is_some();
                 serializer = gs.serializer.unwrap_or(serializer);
             }
             None if handshake.is_javascript() => serializer = Serializer::Json,
             None => {}
+        }
+        if let Some(resume) = handshake.gs.as_ref().and_then(|gs| gs.resume.as_ref())
+            && self.take_over(key, resume)
+        {
+            return;
+        }
+        let timer = self.timers.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.rare_mut().timer = Some(timer);
         }
         self.sessions.set_serializer(key, serializer);
         let user = handshake.user.unwrap_or_else(|| "{}".to_owned()).into_bytes();
@@ -673,8 +700,12 @@ impl Realm {
         })
     }
 
-    fn answer(&mut self, key: SessionKey) {
+    /// `seen`: of a session that goes on.
+    fn answer(&mut self, key: SessionKey, seen: Option<u64>) {
         let Some(id) = self.sessions.id(key) else { return };
+        let wants_resume =
+            self.sessions.get(key).and_then(Session::rare).is_some_and(|rare| rare.wants_resume);
+        let token = self.issue_token(key, wants_resume);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(link) = session.link else { return };
         session.stage = LinkStage::Answered;
@@ -685,6 +716,7 @@ impl Realm {
         let rare = session.rare_mut();
         let (wants_dict, schema_wanted) =
             (std::mem::take(&mut rare.wants_dict), std::mem::take(&mut rare.schema));
+        rare.wants_resume = false;
         session.shed_rare();
         let codes = if wants_dict { self.routes.len().min(usize::from(u16::MAX)) as u16 } else { 0 };
         let dict: Vec<(&str, u16)> = self.routes.names().zip(1..=codes).collect();
@@ -693,17 +725,24 @@ impl Realm {
             (Some(schema), SchemaWanted::Current) => Some(SchemaAnswer::Current(&schema.digest)),
             _ => None,
         };
+        let grace_ms = self.config.resume_grace / 1_000_000;
+        let resume = token.as_deref().map(|token| ResumeAnswer { token, grace_ms, seen });
         let body = ServerHandshake {
             heartbeat: self.heartbeat,
             serializer: session.serializer,
             dict: &dict,
-            gs: session.has_gs.then(|| GsAnswer { session: id, schema, ..GsAnswer::default() }),
+            gs: (session.knows != Knows::Nothing).then(|| GsAnswer {
+                session: id,
+                schema,
+                resume,
+                ..GsAnswer::default()
+            }),
             user: "{}",
         }
         .to_bytes();
         let downs = &mut self.downs[usize::from(link.reactor())];
         let body = downs.store(&body);
-        downs.push(Down::Accept { link, body, codes });
+        downs.push(Down::Accept { link, body, codes, counts: token.is_some() });
     }
 
     fn turn_away(&mut self, key: SessionKey, why: Close, status: RefusalCode, code: &str, text: &str) {
@@ -727,9 +766,12 @@ impl Realm {
         session.stage = LinkStage::Acked;
         session.state = State::Active;
         session.last_heard = now;
-        let event =
-            if session.joined { Event::Resumed { session: key } } else { Event::Joined { session: key } };
-        session.joined = true;
+        let was_joined = std::mem::replace(&mut session.joined, true);
+        let event = if was_joined { Event::Resumed { session: key } } else { Event::Joined { session: key } };
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.send_again(link, &mut self.downs[usize::from(link.reactor())]);
+        }
+        self.stats.resumed += u64::from(was_joined);
         self.events.push_back(event);
     }
 
@@ -749,13 +791,16 @@ impl Realm {
     fn link_closed(&mut self, now: Nanos, link: LinkId, why: Close) {
         self.stats.closed[why as usize] += 1;
         let Some((key, session)) = self.of(link) else { return };
+        let can_return = session.can_return();
         let is_lost = match why {
             Close::Reset | Close::Silent | Close::Slow | Close::Panic => true,
-            // On its way back it got no further: the answer may have been lost.
-            Close::Left | Close::HandshakeTimeout => session.stage != LinkStage::Acked,
+            // One that leaves for good says so.
+            Close::Left => can_return,
+            // On its way back, or in, it got no further: the answer may have been lost.
+            Close::HandshakeTimeout => session.stage == LinkStage::Answered,
             _ => false,
         };
-        if !session.joined || !is_lost {
+        if !is_lost || !session.joined && !can_return {
             let left = match why {
                 Close::Left => Left::Left,
                 Close::Shutdown => Left::Shutdown,
@@ -771,18 +816,12 @@ impl Realm {
         session.link = None;
         (session.stage, session.doomed) = (LinkStage::Shaking, false);
         session.charge = 0;
-        session.forget_in_flight();
         if was_active {
             self.events.push_back(Event::Dropped { session: key });
         }
         self.forget_link(link);
-        if self.config.resume_grace == 0 {
+        if !can_return || !self.wait_for_client(now, key) {
             self.end(key, Left::Lost, None);
-            return;
-        }
-        let timer = self.timers.insert(now.saturating_add(self.config.resume_grace), u64::from(key.slot));
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.rare_mut().timer = Some(timer);
         }
     }
 
@@ -792,11 +831,11 @@ impl Realm {
         if session.rare().and_then(|rare| rare.timer) != Some(timer) {
             return;
         }
-        session.take_timer();
         if session.state == State::Pending {
             self.end(key, Left::Lost, None);
             return;
         }
+        session.take_timer();
         if let Some(link) = session.link {
             // No refusal: some clients come back after a close and not after a refusal.
             self.downs[usize::from(link.reactor())].push(Down::Close { link, why: Close::AuthTimeout });
@@ -810,11 +849,14 @@ impl Realm {
         else {
             return;
         };
+        let was_waiting = session.is_waiting();
         session.state = State::Closed;
         session.charge = 0;
+        session.forbid_return();
         session.forget_in_flight();
         let (link, timer, joined) = (session.link.take(), session.take_timer(), session.joined);
         let groups = session.take_groups();
+        self.waiting -= usize::from(was_waiting);
         if let Some(uid) = &session.uid
             && self.uids.get(uid) == Some(&key)
         {
@@ -862,6 +904,11 @@ impl Realm {
 }
 
 impl Session {
+    /// Its client is gone and has a deadline.
+    fn is_waiting(&self) -> bool {
+        self.state == State::Pending && self.rare().is_some_and(|rare| rare.timer.is_some())
+    }
+
     /// Joined and not left.
     fn is_present(&self) -> bool {
         self.joined && self.state != State::Closed

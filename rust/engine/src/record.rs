@@ -136,10 +136,13 @@ events!(Up {
     15 Response { link, id, error, body }
     16 Push { link, route, body }
     17 Kicked { link, body }
+    18 Seen { link, count }
+    19 Leaves { link }
+    20 Seeded { seed }
 });
 
 events!(Down {
-    0 Accept { link, body, codes }
+    0 Accept { link, body, codes, counts }
     1 Refuse { link, why, body }
     2 Answers { link, packets, count }
     3 Push { link, class, key, route, body }
@@ -152,6 +155,7 @@ events!(Down {
     10 Abort { link, why }
     11 Request { link, id, route, body }
     12 Notify { link, route, body }
+    13 Again { link, packets, count }
 });
 
 macro_rules! numbers {
@@ -252,8 +256,8 @@ mod tests {
     use super::*;
     use crate::event::{DownLog, UpLog};
 
-    const UPS: u8 = 18;
-    const DOWNS: u8 = 13;
+    const UPS: u8 = 21;
+    const DOWNS: u8 = 14;
 
     /// Any event at all: a variant's number and enough bytes for its fields, with choices and spans that exist.
     fn event<E: Event>(tag: u8, noise: &[u8], stored: usize) -> E {

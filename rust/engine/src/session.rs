@@ -8,6 +8,7 @@ use wire::handshake::Serializer;
 use crate::address::Address;
 use crate::event::{LinkId, Nanos, Transport};
 use crate::group::GroupKey;
+use crate::resume::{Tokens, Told, Unseen};
 use crate::timer::TimerKey;
 
 /// A session of a [`crate::realm::Realm`]; of no meaning once it is closed, and never another's.
@@ -91,9 +92,8 @@ pub struct Session {
     pub(crate) joined: bool,
     /// The link was told to close: nothing counts any more.
     pub(crate) doomed: bool,
-    /// Its handshake had a `sys.gs`: it knows what we add to the protocol.
-    pub(crate) has_gs: bool,
-    /// So many requests of this link wait for their answer beyond the dispatch that brought them; [`Rare`] says which.
+    pub(crate) knows: Knows,
+    /// So many requests wait for their answer beyond the dispatch that brought them; [`Rare`] says which.
     in_flight: u32,
     pub(crate) charge: u32,
     pub(crate) last_heard: Nanos,
@@ -109,6 +109,26 @@ pub struct Session {
     rare: Option<Box<Rare>>,
 }
 
+/// What a client knows of our additions to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knows {
+    Nothing,
+    /// Its handshake had a `sys.gs`.
+    Gs,
+    /// And it can come back: its session has a [`Resume`].
+    Resume,
+}
+
+/// What a session has whose client can come back.
+#[derive(Debug, Default)]
+pub(crate) struct Resume {
+    pub tokens: Tokens,
+    /// Sent to the client. What it sent is [`Session::messages_in`].
+    pub unseen: Unseen,
+    /// What the client knows of that.
+    pub told: Told,
+}
+
 /// What few sessions have at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
@@ -117,6 +137,11 @@ pub(crate) struct Rare {
     /// What its client's handshake asked for.
     pub wants_dict: bool,
     pub schema: SchemaWanted,
+    pub wants_resume: bool,
+    /// Its link is told to read no more.
+    pub paused: bool,
+    /// Boxed, since most games and clients have no use for it.
+    resume: Option<Box<Resume>>,
     pub groups: Vec<GroupKey>,
     /// Messages that did not decode, in the minute of this number.
     pub bad: u16,
@@ -147,7 +172,7 @@ impl Session {
             stage: LinkStage::Shaking,
             joined: false,
             doomed: false,
-            has_gs: false,
+            knows: Knows::Nothing,
             in_flight: 0,
             charge: 0,
             last_heard: now,
@@ -254,6 +279,10 @@ impl Session {
         self.rare.as_deref()
     }
 
+    pub(crate) fn rare_if_any(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
+    }
+
     pub(crate) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -265,6 +294,9 @@ impl Session {
                 timer,
                 wants_dict,
                 schema,
+                wants_resume,
+                paused,
+                resume,
                 groups,
                 bad,
                 bad_minute: _,
@@ -275,12 +307,44 @@ impl Session {
             timer.is_none()
                 && !wants_dict
                 && *schema == SchemaWanted::No
+                && !wants_resume
+                && !paused
+                && resume.is_none()
                 && groups.is_empty()
                 && *bad == 0
                 && *bytes_before == [0; 2]
                 && in_flight.capacity() == 0 // who deferred answers once will do so again
                 && address.is_empty()
         });
+    }
+
+    /// Whether its client can come back.
+    #[inline]
+    pub(crate) fn can_return(&self) -> bool {
+        self.knows == Knows::Resume
+    }
+
+    /// What it has for that, if its client can.
+    #[inline]
+    pub(crate) fn resume_mut(&mut self) -> Option<&mut Resume> {
+        if !self.can_return() {
+            return None;
+        }
+        self.rare.as_mut()?.resume.as_deref_mut()
+    }
+
+    /// Its client can come back from now on.
+    pub(crate) fn let_return(&mut self) -> &mut Resume {
+        self.knows = Knows::Resume;
+        self.rare_mut().resume.get_or_insert_default()
+    }
+
+    /// Its client can't come back any more.
+    pub(crate) fn forbid_return(&mut self) {
+        if self.can_return() {
+            self.knows = Knows::Gs;
+            self.rare_mut().resume = None;
+        }
     }
 
     pub(crate) fn take_timer(&mut self) -> Option<TimerKey> {
@@ -291,14 +355,13 @@ impl Session {
         self.rare.as_mut().map(|rare| std::mem::take(&mut rare.groups)).unwrap_or_default()
     }
 
-    /// Its client comes back over the link of `guest`.
+    /// Its client comes back over the link of `guest`. Bodies stay as they were agreed on: some are written already.
     pub(crate) fn take_link_of(&mut self, mut guest: Session) {
         let (bytes_in, bytes_out) = (self.bytes_in, self.bytes_out);
         let theirs = std::mem::take(guest.rare_mut());
         let rare = self.rare_mut();
         (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
         rare.bytes_before = [bytes_in, bytes_out];
-        self.has_gs = guest.has_gs;
         self.link = guest.link;
         self.transport = guest.transport;
         self.tls = guest.tls;
@@ -335,7 +398,7 @@ impl Session {
         }
     }
 
-    /// No request is in flight: their link is gone.
+    /// No request is in flight: nobody waits for the answers.
     pub(crate) fn forget_in_flight(&mut self) {
         self.in_flight = 0;
         if let Some(rare) = &mut self.rare {

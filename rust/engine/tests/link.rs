@@ -633,7 +633,7 @@ fn what_the_realm_asks_of_a_link_that_is_gone_is_nothing() {
     let (mut log, link, now) = (DownLog::default(), pair.link, pair.now());
     let text = log.store(b"{}");
     for down in [
-        Down::Accept { link, body: text, codes: 0 },
+        Down::Accept { link, body: text, codes: 0, counts: false },
         Down::Refuse { link, why: Close::Refused, body: text },
         Down::Answers { link, packets: text, count: 1 },
         Down::Push { link, class: Class::Reliable, key: 0, route: text, body: text },

@@ -10,6 +10,7 @@ use engine::realm::SessionKey;
 use engine::session::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use wire::handshake::ServerAnswer;
 use wire::websocket::frame::{OpCode, encode_frame};
 use wire::websocket::upgrade;
 
@@ -27,7 +28,7 @@ enum Op {
     Resume,
     Eof,
     Reset,
-    /// The client comes back with a new link, which is given to its session.
+    /// The client comes back with a new link, and goes on.
     Return,
 }
 
@@ -43,13 +44,19 @@ enum Kind {
 impl Kind {
     fn bytes(self) -> Vec<u8> {
         match self {
-            Kind::Handshake => HANDSHAKE.concat(),
+            Kind::Handshake => hello("{}"),
             Kind::Ack => hex("02 00 00 00"),
             Kind::Heartbeat => hex("03 00 00 00"),
             Kind::Data => hex("04 00 00 06 02 04 6e 6f 74 65"),
             Kind::Unknown => hex("09 00 00 00"),
         }
     }
+}
+
+/// The handshake of a client that can come back.
+fn hello(resume: &str) -> Vec<u8> {
+    let json = format!("{{\"sys\":{{\"gs\":{{\"resume\":{resume}}}}}}}");
+    [&[1, 0, 0, json.len() as u8][..], json.as_bytes()].concat()
 }
 
 /// What should be.
@@ -66,11 +73,15 @@ struct Model {
     /// `None`: there is no session yet, or no more.
     session: Option<State>,
     has_joined: bool,
+    /// It was answered once: the client may have a token.
+    can_return: bool,
     /// Of `authenticate`, or of the grace.
     realm_due: Nanos,
     story: Vec<&'static str>,
     notes: usize,
     pushes: usize,
+    /// Pushes that wait for the client.
+    kept: usize,
 }
 
 const HANDSHAKE_TIMEOUT: Nanos = secs_const(5);
@@ -101,10 +112,12 @@ impl Model {
             why: None,
             session: None,
             has_joined: false,
+            can_return: false,
             realm_due: Nanos::MAX,
             story: Vec::new(),
             notes: 0,
             pushes: 0,
+            kept: 0,
         }
     }
 
@@ -161,6 +174,7 @@ impl Model {
                 (self.phase, self.link_due) = (Phase::Ready, Nanos::MAX);
                 self.story.push(if self.has_joined { "resumed" } else { "joined" });
                 (self.session, self.has_joined) = (Some(State::Active), true);
+                self.pushes += std::mem::take(&mut self.kept);
             }
             (4, Phase::Ready) => self.notes += 1,
             (4, _) => self.link_ends(Close::DataBeforeAck),
@@ -172,16 +186,17 @@ impl Model {
         if self.is_over() {
             return;
         }
-        let was_acked = self.phase == Phase::Ready;
+        let was_answered = self.phase == Phase::Answered;
         self.phase = Phase::Closed;
         (self.why, self.link_due, self.is_paused, self.is_silent) = (Some(why), Nanos::MAX, false, false);
         self.inbox.clear();
         let is_lost = match why {
             Close::Reset | Close::Silent => true,
-            Close::Left | Close::HandshakeTimeout => !was_acked,
+            Close::Left => true,
+            Close::HandshakeTimeout => was_answered,
             _ => false,
         };
-        if !self.has_joined || !is_lost {
+        if !self.can_return || !is_lost {
             return self.session_ends();
         }
         if self.session.is_some() {
@@ -193,7 +208,7 @@ impl Model {
     }
 
     fn session_ends(&mut self) {
-        self.realm_due = Nanos::MAX;
+        (self.realm_due, self.kept) = (Nanos::MAX, 0);
         if self.session.take().is_some() {
             self.story.push(if self.has_joined { "left" } else { "gone" });
         }
@@ -209,13 +224,12 @@ impl Model {
 
     fn answered(&mut self) {
         (self.phase, self.link_due) = (Phase::Answered, self.now + HANDSHAKE_TIMEOUT);
-        self.realm_due = Nanos::MAX;
+        (self.realm_due, self.can_return) = (Nanos::MAX, true);
         self.read();
     }
 
     fn returned(&mut self) {
         (self.why, self.inbox) = (None, Vec::new());
-        self.story.extend(["knocked", "gone"]);
         self.answered();
     }
 
@@ -310,7 +324,10 @@ impl Real {
                     self.server.realm.push(session, Class::Reliable, 0, "a", b"{}").is_ok()
                 });
                 assert_eq!(is_sent, model.session.is_some() && model.has_joined);
-                model.pushes += usize::from(model.session.is_some() && model.phase == Phase::Ready);
+                match model.phase {
+                    Phase::Ready => model.pushes += 1,
+                    _ => model.kept += usize::from(is_sent),
+                }
             }
             Op::Kick => {
                 if let Some(session) = self.session() {
@@ -350,11 +367,12 @@ impl Real {
                 model.link_ends(Close::Reset);
             }
             Op::Return if model.is_over() && model.session == Some(State::Pending) => {
-                let session = self.session().unwrap();
                 self.link = self.server.connect();
-                self.server.send(self.link, &HANDSHAKE.concat());
-                let newcomer = self.server.realm.session_of(self.link).unwrap();
-                self.server.realm.attach(session, newcomer).unwrap();
+                let token = tokens(&self.said).pop().unwrap();
+                let seen = pushes(&self.said);
+                let hello = hello(&format!("{{\"token\":\"{token}\",\"seen\":{seen}}}"));
+                let sent = self.server.send(self.link, &hello);
+                self.said.extend(sent);
                 model.returned();
             }
             Op::Return => {}
@@ -414,15 +432,25 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-fn pushes(said: &[u8]) -> usize {
-    let (mut rest, mut count) = (said, 0);
+fn packets(said: &[u8]) -> Vec<(u8, &[u8])> {
+    let (mut rest, mut packets) = (said, Vec::new());
     while let [kind, 0, high, low, behind @ ..] = rest {
         let len = usize::from(u16::from_be_bytes([*high, *low]));
-        count += usize::from(*kind == 4 && behind[0] == 6);
+        packets.push((*kind, &behind[..len]));
         rest = &behind[len..];
     }
     assert_eq!(rest, b"", "whole packets");
-    count
+    packets
+}
+
+/// But for those of how much was seen.
+fn pushes(said: &[u8]) -> usize {
+    packets(said).iter().filter(|(kind, body)| *kind == 4 && body[0] == 6 && body[2] != b'$').count()
+}
+
+fn tokens(said: &[u8]) -> Vec<String> {
+    let answers = packets(said).into_iter().filter(|(kind, _)| *kind == 1);
+    answers.filter_map(|(_, body)| Some(ServerAnswer::parse(body).unwrap().resume?.token)).collect()
 }
 
 proptest! {

@@ -5,8 +5,7 @@ mod common;
 use common::{Authenticate, HANDSHAKE, SECOND, START, Server, Setup, hex, secs, spaced};
 use engine::event::{Class, Close, Down, LinkId, Transport, Up, UpLog};
 use engine::realm::{
-    AcceptError, Bodies, Event, Left, PushError, Realm, RealmConfig, SchemaDocument, SessionClosed,
-    SessionKey,
+    AcceptError, Bodies, Event, Left, PushError, Realm, RealmConfig, SchemaDocument, SessionKey,
 };
 use engine::session::State;
 use wire::handshake::Serializer;
@@ -26,6 +25,12 @@ fn graceful() -> Server {
 fn join_as(server: &mut Server, uid: &str) -> (LinkId, SessionKey) {
     server.authenticate = Authenticate::Uid(uid.to_owned());
     server.join()
+}
+
+/// The same, and can come back.
+fn join_to_return(server: &mut Server, uid: &str) -> (LinkId, SessionKey) {
+    server.authenticate = Authenticate::Uid(uid.to_owned());
+    server.join_with(br#"{"sys":{"gs":{"resume":{}}}}"#)
 }
 
 /// Somebody knocks and is not answered.
@@ -389,7 +394,7 @@ fn what_may_be_dropped_is_dropped_when_a_log_is_full() {
 #[test]
 fn a_cut_session_waits_for_its_grace_and_then_leaves() {
     let mut server = graceful();
-    let (link, session) = join_as(&mut server, "ann");
+    let (link, session) = join_to_return(&mut server, "ann");
     let red = server.realm.group("red");
     server.realm.group_add(red, session);
     end(&mut server, link, Close::Reset);
@@ -397,10 +402,10 @@ fn a_cut_session_waits_for_its_grace_and_then_leaves() {
         (server.story().as_str(), state(&server, session)),
         ("knocked joined dropped", Some(State::Pending))
     );
-    // It is still who it is, and what is pushed goes nowhere, at no charge.
+    // It is still who it is, and what is pushed waits for it, at no charge.
     assert_eq!((server.realm.user("ann"), members(&server, "red")), (Some(session), vec![session]));
     assert_eq!(push(&mut server, session, b"{}"), Ok(()));
-    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"{}"[..]), 0);
+    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"{}"[..]), 0, "none was reached");
     assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
     server.advance(secs(10) - 1);
     assert_eq!(server.story(), "knocked joined dropped");
@@ -418,88 +423,11 @@ fn a_client_that_left_in_good_order_is_not_waited_for() {
 }
 
 #[test]
-fn a_session_goes_on_with_a_new_link_once_that_is_acknowledged() {
-    let mut server = graceful();
-    let (old, session) = join_as(&mut server, "ann");
-    server.send(old, &hex("04 00 00 07 00 01 04 68 6f 6c 64")); // in flight when the link goes
-    server.advance(secs(15));
-    let bytes_before = server.realm.session(session).unwrap().bytes_in();
-    end(&mut server, old, Close::Reset);
-    server.advance(secs(5));
-    let (new, newcomer) = knock(&mut server);
-    let red = server.realm.group("red");
-    server.realm.group_add(red, newcomer);
-    server.realm.attach(session, newcomer).unwrap();
-    server.settle();
-    assert_eq!(server.take(new)[0], 1, "the handshake's answer");
-    assert_eq!((server.realm.session_of(new), server.realm.session_of(old)), (Some(session), None));
-    assert!(server.realm.session(newcomer).is_none() && members(&server, "red").is_empty());
-    // Before the ack nothing may be sent, so nothing is charged.
-    assert_eq!(push(&mut server, session, b"lost"), Ok(()));
-    assert_eq!(server.realm.push_all(None, Class::Reliable, 0, "a", &b"lost"[..]), 0);
-    assert_eq!(server.realm.session(session).unwrap().queued_bytes(), 0);
-    assert_eq!(state(&server, session), Some(State::Pending));
-    assert_eq!(spaced(&server.send(new, &hex("02 00 00 00"))), "03 00 00 00");
-    assert_eq!(server.story(), "knocked joined dropped knocked gone resumed");
-    // All is as it was, but for the old link's requests.
-    server.realm.respond(session, old, 1, b"too late");
-    push(&mut server, session, b"here").unwrap();
-    let hold = hex("04 00 00 07 00 01 04 68 6f 6c 64");
-    assert_eq!(spaced(&server.send(new, &hold)), "04 00 00 07 06 01 61 68 65 72 65");
-    assert_eq!(server.realm.user("ann"), Some(session));
-    server.advance(secs(16));
-    assert!(server.realm.session(session).unwrap().bytes_in() > bytes_before, "they add up");
-    server.advance(secs(10));
-    assert_eq!(server.left(), [], "its grace is over and forgotten");
-}
-
-#[test]
-fn a_link_that_is_lost_on_the_way_back_leaves_the_session_waiting() {
-    for why in [Close::Reset, Close::Left, Close::HandshakeTimeout] {
-        let mut server = graceful();
-        let (link, session) = server.join();
-        end(&mut server, link, Close::Reset);
-        for _ in 0..3 {
-            server.advance(secs(9));
-            let (new, newcomer) = knock(&mut server);
-            server.realm.attach(session, newcomer).unwrap();
-            server.settle();
-            end(&mut server, new, why);
-            assert_eq!(state(&server, session), Some(State::Pending), "{why:?}");
-        }
-        server.advance(secs(9));
-        let (new, newcomer) = knock(&mut server);
-        server.realm.attach(session, newcomer).unwrap();
-        server.settle();
-        server.send(new, &hex("02 00 00 00"));
-        let story = server.story().replace("knocked gone ", "");
-        assert_eq!(story, "knocked joined dropped resumed", "{why:?}");
-        end(&mut server, new, Close::Left);
-        assert_eq!(server.left(), [Left::Left]);
-    }
-}
-
-#[test]
-fn only_a_cut_session_and_only_a_link_that_knocks_can_be_joined() {
-    let mut server = graceful();
-    let (cut, pending) = server.join();
-    let (_, active) = server.join();
-    let (_, newcomer) = knock(&mut server);
-    assert_eq!(server.realm.attach(pending, newcomer), Err(SessionClosed), "its link is there");
-    end(&mut server, cut, Close::Reset);
-    assert_eq!(server.realm.attach(pending, active), Err(SessionClosed), "it does not knock");
-    server.realm.attach(pending, newcomer).unwrap();
-    assert_eq!(server.realm.attach(pending, newcomer), Err(SessionClosed), "once");
-    let (_, another) = knock(&mut server);
-    assert_eq!(server.realm.attach(pending, another), Err(SessionClosed), "somebody is on his way");
-}
-
-#[test]
 fn a_session_that_waits_can_be_kicked_and_replaced() {
     let mut server = graceful();
-    let (link, ann) = join_as(&mut server, "ann");
+    let (link, ann) = join_to_return(&mut server, "ann");
     end(&mut server, link, Close::Reset);
-    let (_, again) = join_as(&mut server, "ann");
+    let (_, again) = join_to_return(&mut server, "ann");
     assert_eq!((server.left(), server.realm.user("ann")), (vec![Left::Replaced], Some(again)));
     assert_eq!(state(&server, ann), None);
     let link = server.realm.session(again).unwrap().link().unwrap();
@@ -509,25 +437,6 @@ fn a_session_that_waits_can_be_kicked_and_replaced() {
     assert_eq!(server.left(), [Left::Replaced, Left::Kicked]);
     server.advance(secs(100));
     assert_eq!((server.left().len(), server.realm.next_deadline()), (2, None));
-}
-
-#[test]
-fn a_slow_client_comes_back_with_an_empty_account() {
-    let mut setup = Setup::default();
-    (setup.realm.resume_grace, setup.realm.queue_bytes_max) = (secs(10), 100);
-    let mut server = Server::new(&setup);
-    let (link, session) = server.join();
-    assert_eq!(push(&mut server, session, &[0; 200]), Err(PushError::Full));
-    assert_eq!(server.realm.admit(server.now, link, None, 0), None, "it is doomed");
-    server.settle();
-    assert_eq!((server.closed(link), server.story().as_str()), (Some(Close::Slow), "knocked joined dropped"));
-    let (new, newcomer) = knock(&mut server);
-    server.realm.attach(session, newcomer).unwrap();
-    server.settle();
-    server.send(new, &hex("02 00 00 00"));
-    push(&mut server, session, b"{}").unwrap();
-    server.settle();
-    assert_eq!(spaced(&server.take(new)), "04 00 00 05 06 01 61 7b 7d");
 }
 
 // -- timers ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ use pyo3::exceptions::{PyKeyError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use server::options::Options;
-use server::record::Recorder;
+use server::record::{DESERTED, FAILURE, RETURNED, Recorder};
+use server::replay::Replay;
 use server::turn::Server;
 use wire::handshake::Serializer;
 
@@ -64,8 +65,6 @@ impl Core {
     fn turn(&self, py: Python<'_>, until: Option<Nanos>, may_hold: bool) -> PyResult<()> {
         let core = &self.shared;
         let mut state = core.enter()?;
-        let State { carriers, resting, .. } = &mut *state;
-        carriers.append(resting);
         state.server.flush(may_hold);
         let server = &mut state.server;
         if until == Some(0) {
@@ -75,6 +74,11 @@ impl Core {
         }
         let mut logs = std::mem::take(&mut state.logs);
         let mut more = state.server.read(&mut logs);
+        if state.has_ended {
+            state.server.recycle(&mut logs);
+            state.logs = logs;
+            return Ok(());
+        }
         drop(state);
 
         let scope = Scope::open(py, core)?;
@@ -129,6 +133,7 @@ impl Core {
             guest: None,
             on_empty: None,
             on_failure: None,
+            on_over: None,
         };
         Ok(Self { shared: Arc::new(Shared { cell: LogicCell::new(State::new(server, hooks)) }) })
     }
@@ -197,7 +202,7 @@ impl Core {
     fn listen(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let listening = self.enter()?.server.listen();
         match listening {
-            Ok(addresses) => Ok(addresses.iter().map(spell).collect()),
+            Ok(addresses) => Ok(addresses),
             Err((address, error)) => {
                 let number = match error.raw_os_error() {
                     Some(number) => number,
@@ -223,33 +228,59 @@ impl Core {
         })
     }
 
-    /// Starts the ticks alone: for a replay.
-    fn start_ticks(&self) -> PyResult<()> {
-        self.enter()?.server.start_ticks();
-        Ok(())
-    }
-
     /// Takes the time before `on_start` (`S`) or `on_stop` (`P`), for the recording.
     fn stamp(&self, kind: char) -> PyResult<()> {
-        self.enter()?.server.stamp(kind as u8);
+        Ok(self.enter()?.server.stamp(kind as u8)?)
+    }
+
+    // -- recording and replay ----------------------------------------------------------------------------------------
+
+    /// Keeps the run in a file, from now on; `start` is what its replay has to begin with.
+    fn record(&self, path: PathBuf, start: &[u8]) -> PyResult<()> {
+        let recorder = Recorder::create(&path)?;
+        self.enter()?.server.record(recorder, start);
         Ok(())
     }
 
-    /// Replays a recording: turns, logs compared, the first difference.
-    fn replay(
-        &self,
-        py: Python<'_>,
-        path: PathBuf,
-        note: &Bound<'_, PyAny>,
-    ) -> PyResult<(u64, u64, Option<String>)> {
-        let outcome = replay::run(py, &self.shared, &path, note)?;
-        Ok((outcome.turns, outcome.compared, outcome.difference))
+    /// What a recorded run was started with.
+    #[staticmethod]
+    fn started_with(path: PathBuf) -> PyResult<Vec<u8>> {
+        replay::started_with(&path)
     }
 
-    fn record(&self, path: PathBuf, note: &[u8]) -> PyResult<()> {
-        let mut recorder = Recorder::create(&path)?;
-        recorder.note(note);
-        self.enter()?.server.record(recorder);
+    /// Takes a recording in place of sockets and clock; `on_over` is called once, when nothing more is to be replayed.
+    fn replay(&self, path: PathBuf, on_over: Py<PyAny>) -> PyResult<()> {
+        let recording = Replay::open(&path)?;
+        let mut state = self.enter()?;
+        state.server.replay(recording)?;
+        state.hooks.on_over = Some(on_over);
+        Ok(())
+    }
+
+    /// Turns replayed, logs compared, the first difference.
+    fn replayed(&self) -> PyResult<(u64, u64, Option<String>)> {
+        let state = self.enter()?;
+        let Some(replay) = state.server.replaying() else { return Ok((0, 0, None)) };
+        match replay.damage() {
+            Some(damage) => Err(PyOSError::new_err(format!("after turn {}: {damage}", replay.turns()))),
+            None => Ok((replay.turns(), replay.compared(), replay.difference().map(str::to_owned))),
+        }
+    }
+
+    /// Notes something in the recording, if there is one.
+    fn note(&self, kind: char, bytes: &[u8]) -> PyResult<()> {
+        self.enter()?.server.note(kind as u8, bytes);
+        Ok(())
+    }
+
+    /// The recorded run's next note, if it is of this kind.
+    fn next_note(&self, kind: char) -> PyResult<Option<Vec<u8>>> {
+        Ok(self.enter()?.server.next_note(kind as u8)?)
+    }
+
+    /// The replay can't do what the recorded run did.
+    fn differ(&self, what: &str) -> PyResult<()> {
+        self.enter()?.server.differ(what);
         Ok(())
     }
 
@@ -260,12 +291,23 @@ impl Core {
     #[pyo3(signature = (timeout = None))]
     fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let is_busy = timeout.is_some_and(|seconds| seconds <= 0.0);
+        let mut state = self.enter()?;
+        let State { carriers, resting, .. } = &mut *state;
+        carriers.append(resting);
+        // asyncio's clock: the machine's, or the turn's.
+        let (is_recording, is_replaying) = (state.server.is_recording(), state.server.replaying().is_some());
+        let now = if is_recording || is_replaying { state.now() } else { net::sys::monotonic_now() };
+        let guest = state.hooks.guest.clone();
+        drop(state);
         let until = match timeout {
             None => None,
             Some(_) if is_busy => Some(0),
-            Some(seconds) => Some(net::sys::monotonic_now() + (seconds.min(1e9) * 1e9) as Nanos),
+            Some(seconds) => Some(now + (seconds.min(1e9) * 1e9) as Nanos),
         };
-        let guest = self.enter()?.hooks.guest.clone();
+        if is_replaying {
+            replay::select(py, &self.shared, until)?;
+            return Ok(PyList::empty(py));
+        }
         let timers = guest.as_ref().map_or(Ok(0), |guest| guest.timers(py))?;
         // While asyncio has something ready, answers may still come that go with those that are queued.
         self.turn(py, until, is_busy)?;
@@ -282,6 +324,15 @@ impl Core {
             Some(why) => state.hooks.on_failure.take().map(|on_failure| (on_failure, why)),
             None => None,
         };
+        if is_recording {
+            if on_empty.is_some() {
+                state.server.note(DESERTED, &[]);
+            }
+            if let Some((_, why)) = &failure {
+                state.server.note(FAILURE, why.as_bytes());
+            }
+            state.server.note(RETURNED, &[]);
+        }
         drop(state);
         if let Some(on_empty) = on_empty {
             on_empty.call0(py)?;
@@ -302,6 +353,13 @@ impl Core {
 
     // -- the end -----------------------------------------------------------------------------------------------------
 
+    /// Sends what is left to send; from now on nothing is called of the game, and nothing recorded or replayed.
+    fn end_run(&self) -> PyResult<()> {
+        let mut state = self.enter()?;
+        state.has_ended = true;
+        Ok(state.server.end_run()?)
+    }
+
     fn stop_accepting(&self) -> PyResult<()> {
         self.enter()?.server.stop_listening();
         Ok(())
@@ -310,11 +368,17 @@ impl Core {
     /// Kicks everybody. False if nobody is there; else `on_empty` is called when the last one has gone.
     fn shut_down(&self, reason: &str, on_empty: Py<PyAny>) -> PyResult<bool> {
         let mut state = self.enter()?;
-        state.server.stamp(b'X');
+        state.server.stamp(b'X')?;
         state.shut_down(reason);
-        let any = !state.is_empty() || state.server.connections() > 0;
+        let any = if state.server.replaying().is_some() {
+            state.server.next_note(DESERTED)?.is_none()
+        } else {
+            !state.is_empty() || state.server.connections() > 0
+        };
         if any {
             state.hooks.on_empty = Some(on_empty);
+        } else {
+            state.server.note(DESERTED, &[]);
         }
         Ok(any)
     }
@@ -339,6 +403,12 @@ impl Core {
 
     fn now(&self) -> PyResult<f64> {
         Ok(self.enter()?.now() as f64 / 1e9)
+    }
+
+    /// The time of this turn in seconds since 1970.
+    fn wall(&self) -> PyResult<f64> {
+        let state = self.enter()?;
+        Ok(state.wall(state.now()))
     }
 
     #[pyo3(signature = (route, body, skip))]
@@ -501,6 +571,8 @@ impl<'py> Settings<'_, 'py> {
             serializer,
             auth_timeout: self.nanos("auth_timeout")?,
             resume_grace: self.nanos("resume_grace")?,
+            resume_bytes_max: self.read("resume_bytes_max")?,
+            resume_waiting_max: self.read("resume_waiting_max")?,
             queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
             bad_messages_max: self.read("bad_messages_max")?,
             ..RealmConfig::default()
@@ -535,14 +607,6 @@ impl<'py> Settings<'_, 'py> {
 
     fn nanos(&self, name: &str) -> PyResult<Nanos> {
         Ok((self.read::<f64>(name)? * 1e9) as Nanos)
-    }
-}
-
-/// `127.0.0.1:7777`, or the path of a Unix socket.
-fn spell(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(path) => path.display().to_string(),
     }
 }
 

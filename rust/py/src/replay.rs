@@ -1,74 +1,63 @@
-//! A recorded run once more, without sockets: the same times and logs in, the same bytes out.
+//! A recorded run once more, without sockets: where the core would wait for them, it takes the recorded turns.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::event::UpLog;
+use engine::event::{Nanos, UpLog};
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
-use server::record::{Part, Player};
+use server::record::{Part, Player, STARTED_WITH};
+use server::replay::Played;
 
 use crate::app::Shared;
 use crate::dispatch;
 use crate::scope::Scope;
 
-/// What a replay found.
-#[derive(Default)]
-pub struct Outcome {
-    /// Turns replayed.
-    pub turns: u64,
-    /// Logs toward links that were compared.
-    pub compared: u64,
-    /// Where the first difference is, if there is one.
-    pub difference: Option<String>,
+/// What the run was started with, as its recording's first part says.
+pub fn started_with(path: &Path) -> PyResult<Vec<u8>> {
+    match Player::open(path)?.next_part()? {
+        Some(Part::Note(STARTED_WITH, bytes)) => Ok(bytes),
+        _ => Err(PyOSError::new_err(format!("{}: no recording of App.run(record=...)", path.display()))),
+    }
 }
 
-/// Replays a recording; `note(kind, bytes)` is called for what the recording says beside turns.
-pub fn run(py: Python<'_>, core: &Arc<Shared>, path: &Path, note: &Bound<'_, PyAny>) -> PyResult<Outcome> {
-    let mut player = Player::open(path)?;
-    let mut outcome = Outcome::default();
-    let mut turn: Option<Vec<UpLog>> = None;
+/// The turns up to where the recorded run returned to asyncio; behind the end, a wait for what is left to do.
+pub fn select(py: Python<'_>, core: &Arc<Shared>, until: Option<Nanos>) -> PyResult<()> {
     loop {
-        let part = player.next_part()?;
-        if let Some(Part::Up(log)) = part {
-            turn.get_or_insert_default().push(log);
-            continue;
-        }
-        if let Some(logs) = turn.take() {
-            step(py, core, &logs)?;
-        }
-        match part {
-            None => break,
-            Some(Part::Up(_)) => unreachable!("taken above"),
-            Some(Part::Turn(now)) => {
-                outcome.turns += 1;
-                let mut state = core.enter()?;
-                if state.server.is_owing() {
-                    outcome.difference =
-                        Some(format!("before turn {}: more was sent than recorded", outcome.turns));
-                    break;
-                }
-                state.server.replay_turn(now);
-                turn = Some(Vec::new());
+        py.check_signals()?;
+        let mut state = core.enter()?;
+        let played = state.server.play()?;
+        match played {
+            Played::Returned => return Ok(()),
+            Played::Sent => {}
+            Played::Turn(logs) => {
+                drop(state);
+                step(py, core, &logs)?;
             }
-            Some(Part::Mark(kind, now)) => {
-                core.enter()?.server.replay_mark(now);
-                note.call1((char::from(kind).to_string(), PyBytes::new(py, b"")))?;
+            Played::Deserted => {
+                let on_empty = state.hooks.on_empty.take();
+                drop(state);
+                on_empty.map(|on_empty| on_empty.call0(py)).transpose()?;
             }
-            Some(Part::Note(bytes)) => {
-                note.call1(("N", PyBytes::new(py, &bytes)))?;
+            Played::Failed(why) => {
+                let on_failure = state.hooks.on_failure.take();
+                drop(state);
+                on_failure.map(|on_failure| on_failure.call1(py, (why,))).transpose()?;
             }
-            Some(Part::Down(recorded)) => {
-                outcome.compared += 1;
-                if core.enter()?.server.replay_sent(recorded.first().copied().unwrap_or(0)) != recorded {
-                    outcome.difference =
-                        Some(format!("in turn {}: other bytes were sent than recorded", outcome.turns));
-                    break;
-                }
+            Played::Over => {
+                let on_over = state.hooks.on_over.take();
+                let Some(on_over) = on_over else {
+                    let server = &mut state.server;
+                    py.detach(|| server.idle(until))?;
+                    return Ok(());
+                };
+                state.server.resume_clock();
+                drop(state);
+                on_over.call0(py)?;
+                return Ok(());
             }
         }
     }
-    Ok(outcome)
 }
 
 fn step(py: Python<'_>, core: &Arc<Shared>, logs: &[UpLog]) -> PyResult<()> {

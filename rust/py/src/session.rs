@@ -34,12 +34,15 @@ struct Place {
     id: AtomicU64,
 }
 
+/// In a place's key: its hash was asked for before it was set, by the game's `__init__`. No table has so many slots.
+const HASHED_EARLY: u64 = 1 << 31;
+
 impl Place {
     fn set(&self, core: Arc<Shared>, key: SessionKey, id: u64) {
         if self.core().is_some() {
             return;
         }
-        self.key.store(key.to_bits(), Ordering::Relaxed);
+        self.key.fetch_or(key.to_bits(), Ordering::Relaxed);
         self.id.store(id, Ordering::Relaxed);
         let core = Arc::into_raw(core).cast_mut();
         // Who sees the server sees the key and the id that were stored before.
@@ -57,7 +60,19 @@ impl Place {
 
     /// Of no meaning without `core`.
     fn key(&self) -> SessionKey {
-        SessionKey::from_bits(self.key.load(Ordering::Relaxed))
+        SessionKey::from_bits(self.key.load(Ordering::Relaxed) & !HASHED_EARLY)
+    }
+
+    /// The id, or `address` for ever if it was asked for before there was an id: a hash must stay what it is.
+    fn hash(&self, address: u64) -> u64 {
+        let is_early = match self.core() {
+            Some(_) => self.key.load(Ordering::Relaxed) & HASHED_EARLY != 0,
+            None => {
+                self.key.fetch_or(HASHED_EARLY, Ordering::Relaxed);
+                true
+            }
+        };
+        if is_early { address } else { self.id() }
     }
 
     /// 0 without `core`.
@@ -252,6 +267,11 @@ impl Session {
         let (mut state, key) = self.entered(py)?;
         state.close(key);
         Ok(())
+    }
+
+    /// Not the address's: sets of sessions are walked in the same order in a replay.
+    fn __hash__(slf: &Bound<'_, Self>) -> u64 {
+        slf.get().place.hash(slf.as_ptr() as u64 >> 4)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

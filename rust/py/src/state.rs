@@ -32,7 +32,7 @@ pub struct State {
     pub tasks: Slab<Py<Carrier>>,
     /// Tasks that wait for a handler.
     pub carriers: Vec<Py<Carrier>>,
-    /// Tasks whose handler has ended in this turn: they will wait in the next.
+    /// Tasks whose handler has ended: they wait again when asyncio has stepped them, at the next `select`.
     pub resting: Vec<Py<Carrier>>,
     pub http_links: BTreeSet<LinkId>,
     /// A route that is answered here, without Python: for the bench.
@@ -48,6 +48,8 @@ pub struct State {
     /// Async `on_leave` handlers that wait: the server does not end before them.
     pub leaving: usize,
     pub contexts: Option<Contexts>,
+    /// The run has ended: nothing is called of the game any more.
+    pub has_ended: bool,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
     seats: Vec<Option<Seat>>,
@@ -76,6 +78,8 @@ pub struct Hooks {
     pub on_empty: Option<Py<PyAny>>,
     /// Told once why an I/O thread has ended.
     pub on_failure: Option<Py<PyAny>>,
+    /// Told once that a replay is at its end.
+    pub on_over: Option<Py<PyAny>>,
 }
 
 impl State {
@@ -95,6 +99,7 @@ impl State {
             known: HashMap::new(),
             leaving: 0,
             contexts: None,
+            has_ended: false,
             logs: Vec::new(),
             seats: Vec::new(),
             seated: 0,
@@ -189,8 +194,8 @@ impl State {
     pub fn take_objects(&mut self) -> impl Sized + use<> {
         self.seated = 0;
         let hooks = &mut self.hooks;
+        let callbacks = (hooks.on_empty.take(), hooks.on_failure.take(), hooks.on_over.take());
         let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.learn.take());
-        let callbacks = (self.hooks.on_empty.take(), self.hooks.on_failure.take());
         let seats = std::mem::take(&mut self.seats);
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);

@@ -13,6 +13,10 @@ pub fn read<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, PyDi
     dict.set_item("connections", connections(py, state)?)?;
     dict.set_item("sessions", state.realm().sessions().count())?;
     let realm = state.realm().stats();
+    let resume = PyDict::new(py);
+    resume.set_item("resumed", realm.resumed)?;
+    resume.set_item("refused", realm.resume_refused)?;
+    dict.set_item("resume", resume)?;
     let closed = PyDict::new(py);
     for why in Close::ALL {
         closed.set_item(why.name(), realm.closed(why))?;

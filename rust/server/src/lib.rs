@@ -8,6 +8,7 @@ pub mod awake;
 pub mod options;
 pub mod peers;
 pub mod record;
+pub mod replay;
 pub mod threads;
 pub mod ticks;
 pub mod turn;

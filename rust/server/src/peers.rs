@@ -402,7 +402,7 @@ impl Peers {
 
     fn broadcast(&mut self, down: &Down, downs: &DownLog, ups: &mut UpLog) {
         let Down::Broadcast { targets, class, key, route, body } = *down else { return };
-        let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
+        let shared = SharedPush::new(class, downs.bytes(route), downs.bytes(body));
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
             let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
             self.with_link(id, ups, |link, now, ups, out| {

@@ -1,14 +1,46 @@
 //! A recording: all that enters the logic thread, turn by turn, and what it answered.
 //!
-//! The file is a row of parts, each `kind u8, length u32 LE, bytes`: `T` a turn's time, `U` a log from the links,
-//! `D` a log toward reactor n (first byte n), `S`, `B`, `P` and `X` the times of `on_start`, the first tick, `on_stop` and
-//! the end, `N` a note. A replay feeds the same times and logs, and compares every `D`.
+//! The file is a row of parts, each `kind u8, length u32 LE, bytes`, in the order in which they happened:
+//!
+//! ```text
+//! T       a turn's time (u64 LE ns); its logs follow
+//! U       a log from the links
+//! D       a log toward reactor n (first byte n)
+//! R       the turn returned to asyncio, whose tasks stepped then
+//! W       nanoseconds between our clock and 1970
+//! S B P X the times of on_start, the first tick, on_stop and the end
+//! N       what the run was started with; the first part
+//! A       where it listened, one address a line
+//! E       the last client was gone, and who waited for that was told
+//! F       an I/O thread had ended: why
+//! O       the run had ended; missing if it was killed
+//! C J Q   what the face notes: a call from outside, a job's result, a stop by such a call
+//! ```
+//! A replay feeds the same times and logs, returns to asyncio where the run did, and compares every `D`.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use engine::event::{DownLog, Nanos, UpLog};
+
+/// The turn returned to asyncio.
+pub const RETURNED: u8 = b'R';
+/// What the run was started with.
+pub const STARTED_WITH: u8 = b'N';
+/// Where it listened.
+pub const ADDRESSES: u8 = b'A';
+/// Who waited for the last client to go was told.
+pub const DESERTED: u8 = b'E';
+/// Why an I/O thread had ended.
+pub const FAILURE: u8 = b'F';
+/// The run had ended.
+pub const ENDED: u8 = b'O';
+/// Nanoseconds between our clock and 1970.
+pub const WALL: u8 = b'W';
+
+/// The kinds of parts that say what they like.
+const NOTES: &[u8] = &[RETURNED, STARTED_WITH, ADDRESSES, DESERTED, FAILURE, ENDED, b'C', b'J', b'Q'];
 
 /// Writes a recording.
 pub struct Recorder {
@@ -45,14 +77,14 @@ impl Recorder {
         self.scratch = scratch;
     }
 
-    /// A time outside of a turn: `S` before `on_start`, `B` when ticks begin.
+    /// A time outside of a turn.
     pub fn mark(&mut self, kind: u8, now: Nanos) {
         self.part(kind, &now.to_le_bytes());
     }
 
-    /// Anything else that the game wants back at a replay.
-    pub fn note(&mut self, bytes: &[u8]) {
-        self.part(b'N', bytes);
+    /// Anything else; `kind` is none of those whose parts have a form.
+    pub fn note(&mut self, kind: u8, bytes: &[u8]) {
+        self.part(kind, bytes);
     }
 
     fn part(&mut self, kind: u8, bytes: &[u8]) {
@@ -80,8 +112,8 @@ pub enum Part {
     Down(Vec<u8>),
     /// A time outside of a turn: see [`Recorder::mark`].
     Mark(u8, Nanos),
-    /// What the game noted.
-    Note(Vec<u8>),
+    /// Anything else: its kind and what it says.
+    Note(u8, Vec<u8>),
 }
 
 /// Reads a recording.
@@ -111,12 +143,12 @@ impl Player {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a recording, or a damaged one");
         Ok(Some(match head[0] {
             b'T' => Part::Turn(Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?)),
-            kind @ (b'S' | b'B' | b'P' | b'X') => {
+            kind @ (b'S' | b'B' | b'P' | b'X' | WALL) => {
                 Part::Mark(kind, Nanos::from_le_bytes(bytes.try_into().map_err(|_| invalid())?))
             }
             b'U' => Part::Up(UpLog::decode(&bytes).map_err(|_| invalid())?),
             b'D' => Part::Down(bytes),
-            b'N' => Part::Note(bytes),
+            kind if NOTES.contains(&kind) => Part::Note(kind, bytes),
             _ => return Err(invalid()),
         }))
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::clock::{OnLate, TickClock};
-use engine::event::{DownLog, LinkId, Nanos, UpLog};
+use engine::event::{DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::Realm;
 use engine::route::RouteTable;
@@ -29,7 +29,8 @@ use net::tls::TlsConfig;
 
 use crate::options::Options;
 use crate::peers::{Foreign, Peers};
-use crate::record::Recorder;
+use crate::record::{ADDRESSES, ENDED, Recorder, STARTED_WITH, WALL};
+use crate::replay::Replay;
 use crate::threads::IoThread;
 use crate::ticks::TickStats;
 
@@ -61,6 +62,7 @@ pub struct Server {
     after: UpLog,
     spare: Vec<UpLog>,
     recorder: Option<Recorder>,
+    pub(crate) replay: Option<Replay>,
 }
 
 impl Server {
@@ -89,29 +91,45 @@ impl Server {
             after: UpLog::default(),
             spare: Vec::new(),
             recorder: None,
+            replay: None,
             pool,
             options,
         })
     }
 
-    /// Binds the addresses; nobody is accepted before [`Server::start`].
-    pub fn listen(&mut self) -> Result<Vec<Address>, (Address, io::Error)> {
+    /// Binds the addresses; nobody is accepted before [`Server::start`]. As people write them; a replay binds none.
+    pub fn listen(&mut self) -> Result<Vec<String>, (Address, io::Error)> {
+        if let Some(replay) = &mut self.replay {
+            let recorded = replay.take_note(ADDRESSES).ok().flatten().unwrap_or_default();
+            return Ok(String::from_utf8_lossy(&recorded).lines().map(str::to_owned).collect());
+        }
         for address in &self.options.addresses {
             let listener = Listener::bind(address).map_err(|error| (address.clone(), error))?;
             self.listeners.push(Arc::new(listener));
         }
-        Ok(self.listeners.iter().map(|listener| listener.local_address().clone()).collect())
+        let addresses: Vec<_> =
+            self.listeners.iter().map(|listener| spell(listener.local_address())).collect();
+        self.note(ADDRESSES, addresses.join("\n").as_bytes());
+        Ok(addresses)
     }
 
-    /// Accepts connections, and starts the ticks and threads.
+    /// Accepts connections, and starts the ticks and threads; of a replay, the ticks alone.
     pub fn start(&mut self) -> io::Result<()> {
         let tls = match &self.options.tls {
-            Some((certificate, key)) => {
+            Some((certificate, key)) if self.replay.is_none() => {
                 Some(TlsConfig::from_files(certificate, key).map_err(io::Error::other)?)
             }
-            None => None,
+            _ => None,
         };
-        self.stamp(b'B');
+        self.stamp(b'B')?;
+        if self.replay.is_some() {
+            self.start_ticks();
+            return Ok(());
+        }
+        if self.options.realm.resume_grace > 0 {
+            let seed = self.after.store(&net::sys::random_bytes::<32>()?);
+            self.after.push(Up::Seeded { seed });
+        }
         for number in 1..=self.io_threads {
             let mut reactor = Reactor::new(reactor_config(&self.options, &self.pool))?;
             for listener in &self.listeners {
@@ -129,20 +147,20 @@ impl Server {
         Ok(())
     }
 
-    /// Starts the ticks alone, at this turn's time: for a replay.
-    pub fn start_ticks(&mut self) {
-        if self.tick_rate > 0 {
-            let on_late = if self.options.dilate { OnLate::Dilate } else { OnLate::Skip };
-            self.clock = Some(TickClock::new(self.now, self.tick_rate, self.options.catch_up_max, on_late));
+    /// Takes the time outside of a turn, and records it as `kind`; of a replay, the recorded time.
+    pub fn stamp(&mut self, kind: u8) -> io::Result<()> {
+        if let Some(replay) = &mut self.replay {
+            match replay.take_mark(kind)? {
+                Some(now) => self.now = now,
+                None => replay.miss("the replay starts or stops where the recorded run did not"),
+            }
+            return Ok(());
         }
-    }
-
-    /// Takes the time outside of a turn, and records it as `kind`.
-    pub fn stamp(&mut self, kind: u8) {
         self.now = net::sys::monotonic_now();
         if let Some(recorder) = &mut self.recorder {
             recorder.mark(kind, self.now);
         }
+        Ok(())
     }
 
     /// No new connections from now on; those that nobody was told of yet are closed.
@@ -179,16 +197,77 @@ impl Server {
         }
     }
 
-    /// Keeps all that enters and leaves the logic thread from now on.
-    pub fn record(&mut self, recorder: Recorder) {
+    // -- recording and replay ----------------------------------------------------------------------------------------
+
+    /// Keeps all that enters and leaves the logic thread from now on; `with` is what a replay has to begin with.
+    pub fn record(&mut self, mut recorder: Recorder, with: &[u8]) {
+        recorder.note(STARTED_WITH, with);
+        recorder.mark(WALL, self.wall_offset);
         self.recorder = Some(recorder);
+    }
+
+    /// Takes a recording in place of sockets and clock.
+    pub fn replay(&mut self, mut replay: Replay) -> io::Result<()> {
+        replay.take_note(STARTED_WITH)?;
+        let wall = replay.take_mark(WALL)?;
+        self.wall_offset =
+            wall.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a recording"))?;
+        self.replay = Some(replay);
+        Ok(())
+    }
+
+    /// Notes something in the recording, if there is one.
+    pub fn note(&mut self, kind: u8, bytes: &[u8]) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(kind, bytes);
+        }
+    }
+
+    /// The recorded run's next note, if it is of this kind.
+    pub fn next_note(&mut self, kind: u8) -> io::Result<Option<Vec<u8>>> {
+        self.replay.as_mut().map_or(Ok(None), |replay| replay.take_note(kind))
+    }
+
+    /// Whether a recording is being written.
+    pub fn is_recording(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// The recording that is being replayed.
+    pub fn replaying(&self) -> Option<&Replay> {
+        self.replay.as_ref()
+    }
+
+    /// The run has ended: what is left to send is sent, and nothing more is recorded, or replayed.
+    pub fn end_run(&mut self) -> io::Result<()> {
+        if self.replay.is_some() {
+            return self.end_replay();
+        }
+        self.flush(false);
+        self.note(ENDED, &[]);
+        self.recorder = None;
+        Ok(())
+    }
+
+    /// Waits as a turn does, and takes the time; nothing is read. For what is left to do after a replay.
+    pub fn idle(&mut self, until: Option<Nanos>) -> io::Result<()> {
+        self.local.wait(until, false)?;
+        drop(self.local.take_foreign());
+        self.now = net::sys::monotonic_now();
+        Ok(())
+    }
+
+    /// Takes the machine's time: the recorded one has ended.
+    pub fn resume_clock(&mut self) {
+        self.now = net::sys::monotonic_now();
     }
 
     // -- a turn, in its order ----------------------------------------------------------------------------------------
 
     /// Waits until something is to be done, or `until` (monotonic).
     pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
-        let until = if self.after.is_empty() { self.deadline(until) } else { Some(0) };
+        let is_idle = self.after.is_empty() && !self.realm.has_events();
+        let until = if is_idle { self.deadline(until) } else { Some(0) };
         self.local.wait(until, self.spin)
     }
 
@@ -278,30 +357,25 @@ impl Server {
         self.local.flush(may_hold, &mut self.after);
     }
 
-    // -- a recorded turn once more -----------------------------------------------------------------------------------
+    // -- a recorded turn once more: see `replay.rs` ------------------------------------------------------------------
 
-    /// A turn at a recorded time; its logs are dispatched by the caller.
-    pub fn replay_turn(&mut self, now: Nanos) {
+    pub(crate) fn replay_turn(&mut self, now: Nanos) {
         self.now = now;
         self.due = self.ticks_due();
     }
 
-    /// A time outside of a turn: no tick is due at it.
-    pub fn replay_mark(&mut self, now: Nanos) {
-        self.now = now;
-    }
-
     /// What the realm asks of reactor `number` now, as a recording has it.
-    pub fn replay_sent(&mut self, number: u8) -> Vec<u8> {
+    pub(crate) fn replay_sent(&mut self, number: u8) -> Vec<u8> {
         let mut bytes = vec![number];
-        let downs = self.realm.downs(number);
-        downs.encode(&mut bytes);
-        downs.clear();
+        if number <= self.io_threads {
+            let downs = self.realm.downs(number);
+            downs.encode(&mut bytes);
+            downs.clear();
+        }
         bytes
     }
 
-    /// Whether the realm has asked for anything that was not taken.
-    pub fn is_owing(&mut self) -> bool {
+    pub(crate) fn is_owing(&mut self) -> bool {
         (0..=self.io_threads).any(|number| !self.realm.downs(number).is_empty())
     }
 
@@ -366,6 +440,13 @@ impl Server {
         self.admission.connections()
     }
 
+    fn start_ticks(&mut self) {
+        if self.tick_rate > 0 {
+            let on_late = if self.options.dilate { OnLate::Dilate } else { OnLate::Skip };
+            self.clock = Some(TickClock::new(self.now, self.tick_rate, self.options.catch_up_max, on_late));
+        }
+    }
+
     fn ticks_due(&mut self) -> u32 {
         let Some(clock) = &mut self.clock else { return 0 };
         let deadline = clock.next_deadline();
@@ -387,4 +468,12 @@ impl Server {
 
 fn reactor_config(options: &Options, pool: &Pool) -> ReactorConfig {
     ReactorConfig { queue_bytes_max: options.queue_bytes_max, pool: pool.clone(), ..ReactorConfig::default() }
+}
+
+/// `127.0.0.1:7777`, or the path of a Unix socket.
+fn spell(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => path.display().to_string(),
+    }
 }

@@ -46,8 +46,19 @@ pub struct GsRequest {
     pub dict: bool,
     /// It wants the schema, unless it still is the one with this digest.
     pub schema: Option<String>,
+    /// It can go on with a session over another connection, and perhaps wants to.
+    pub resume: Option<ResumeRequest>,
     /// Everything in the object, also what is not known here.
     pub fields: Map<String, Value>,
+}
+
+/// What a client says of the session that it wants to go on with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResumeRequest {
+    /// The last token that it was given; `None`: it has none, and wants one.
+    pub token: Option<String>,
+    /// So many of the session's counted messages from the server it has handled.
+    pub seen: u64,
 }
 
 /// Why a handshake is none.
@@ -101,8 +112,32 @@ pub struct GsAnswer<'a> {
     pub session: u64,
     /// Only for a client that asked.
     pub schema: Option<SchemaAnswer<'a>>,
+    /// Only for a client that can use it.
+    pub resume: Option<ResumeAnswer<'a>>,
     /// More fields.
     pub fields: Map<String, Value>,
+}
+
+/// What a client needs to come back, and whether it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeAnswer<'a> {
+    /// For the next time: a secret.
+    pub token: &'a str,
+    /// How long the session waits for its client, in milliseconds.
+    pub grace_ms: u64,
+    /// The session goes on, and so many of the client's counted messages are handled; `None`: it is a new one.
+    pub seen: Option<u64>,
+}
+
+/// [`ResumeAnswer`] as a client reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeOffer {
+    /// For the next time: a secret.
+    pub token: String,
+    /// How long the session waits for us, in milliseconds.
+    pub grace_ms: u64,
+    /// The session goes on, and so many of our counted messages are handled; `None`: it is a new one.
+    pub seen: Option<u64>,
 }
 
 /// What a client is told that asked for the schema.
@@ -127,6 +162,8 @@ pub struct ServerAnswer {
     pub dict: Vec<(String, u16)>,
     /// The session's id, from a server that sent `sys.gs`.
     pub session: Option<u64>,
+    /// How to go on with the session, from a server that lets us.
+    pub resume: Option<ResumeOffer>,
     /// The server's `sys.gs`.
     pub gs: Option<Map<String, Value>>,
     /// `user`, as JSON text.
@@ -205,6 +242,10 @@ impl GsRequest {
             serializer: fields.get("serializer").and_then(Value::as_str).and_then(Serializer::from_name),
             dict: fields.get("dict").and_then(Value::as_bool).unwrap_or(false),
             schema: fields.get("schema").and_then(Value::as_str).map(str::to_owned),
+            resume: fields.get("resume").and_then(Value::as_object).map(|resume| ResumeRequest {
+                token: resume.get("token").and_then(Value::as_str).map(str::to_owned),
+                seen: resume.get("seen").and_then(Value::as_u64).unwrap_or(0),
+            }),
             fields: fields.clone(),
         }
     }
@@ -219,6 +260,13 @@ impl GsRequest {
         }
         if let Some(digest) = &self.schema {
             fields.insert("schema".to_owned(), Value::from(digest.as_str()));
+        }
+        if let Some(resume) = &self.resume {
+            let json = match &resume.token {
+                Some(token) => serde_json::json!({ "token": token, "seen": resume.seen }),
+                None => serde_json::json!({}),
+            };
+            fields.insert("resume".to_owned(), json);
         }
         fields
     }
@@ -258,6 +306,13 @@ impl GsAnswer<'_> {
         let mut fields = self.fields.clone();
         fields.insert("session".to_owned(), Value::from(self.session.to_string()));
         fields.insert("serializer".to_owned(), Value::from(serializer.name()));
+        if let Some(resume) = &self.resume {
+            let mut json = serde_json::json!({ "token": resume.token, "grace": resume.grace_ms });
+            if let Some(seen) = resume.seen {
+                json["seen"] = seen.into();
+            }
+            fields.insert("resume".to_owned(), json);
+        }
         let document = match self.schema {
             Some(SchemaAnswer::Current(digest)) => {
                 fields.insert("digest".to_owned(), Value::from(digest));
@@ -292,8 +347,19 @@ impl ServerAnswer {
             serializer: top.sys.get("serializer").and_then(Value::as_str).and_then(Serializer::from_name),
             dict: top.sys.get("dict").and_then(Value::as_object).map(routes).unwrap_or_default(),
             session: gs.and_then(|gs| gs.get("session")?.as_str()?.parse().ok()),
+            resume: gs.and_then(|gs| ResumeOffer::read(gs.get("resume")?)),
             gs: gs.cloned(),
             user: top.user.map(|user| user.get().to_owned()),
+        })
+    }
+}
+
+impl ResumeOffer {
+    fn read(resume: &Value) -> Option<Self> {
+        Some(Self {
+            token: resume.get("token")?.as_str()?.to_owned(),
+            grace_ms: resume.get("grace")?.as_u64()?,
+            seen: resume.get("seen").and_then(Value::as_u64),
         })
     }
 }
@@ -498,6 +564,31 @@ mod tests {
         assert_eq!((&current["digest"], current.get("schema")), (&Value::from("d\""), None));
         let none = gs_of(None);
         assert_eq!((none.get("digest"), none.get("schema")), (None, None));
+    }
+
+    #[test]
+    fn how_to_come_back() {
+        let ask = |gs: &str| {
+            let body = format!("{{\"sys\":{{\"gs\":{gs}}}}}");
+            ClientHandshake::parse(body.as_bytes()).unwrap().gs.unwrap().resume
+        };
+        for none in ["{}", r#"{"resume":true}"#, r#"{"resume":null}"#, r#"{"resume":[]}"#] {
+            assert_eq!(ask(none), None, "{none}");
+        }
+        assert_eq!(ask(r#"{"resume":{}}"#), Some(ResumeRequest::default()));
+        // What is no count is none, as what is no token.
+        assert_eq!(ask(r#"{"resume":{"token":7,"seen":-1}}"#), Some(ResumeRequest::default()));
+        let asked = ResumeRequest { token: Some("dG9rZW4".to_owned()), seen: 1 << 60 };
+        let gs = GsRequest { resume: Some(asked.clone()), ..GsRequest::default() };
+        let bytes = ClientHandshake { gs: Some(gs), ..ClientHandshake::parse(b"{}").unwrap() }.to_bytes();
+        assert_eq!(ClientHandshake::parse(&bytes).unwrap().gs.unwrap().resume, Some(asked));
+        for seen in [None, Some(0), Some(u64::MAX)] {
+            let resume = Some(ResumeAnswer { token: "dG9rZW4", grace_ms: 60_000, seen });
+            let gs = GsAnswer { resume, ..GsAnswer::default() };
+            let answer = ServerHandshake { gs: Some(gs), ..WELCOME }.to_bytes();
+            let offer = ResumeOffer { token: "dG9rZW4".to_owned(), grace_ms: 60_000, seen };
+            assert_eq!(ServerAnswer::parse(&answer).unwrap().resume, Some(offer));
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use wire::http::{parse_head, parse_response_head};
 use wire::message::{self, MessageKind, RawRoute, Route};
 use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
 use wire::websocket::frame::{
-    CLOSE_NO_CODE, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Fragments, Frame, OpCode, Role, decode_close,
-    decode_frame,
+    CLOSE_GOING_AWAY, CLOSE_NO_CODE, CLOSE_NORMAL, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Fragments, Frame,
+    OpCode, Role, decode_close, decode_frame,
 };
 use wire::websocket::upgrade;
 
 use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
+use crate::resume::{LEAVE_ROUTE, SEEN_ROUTE, parse_seen};
 use crate::route::RouteTable;
 
 /// What one step of [`Link::take`] did.
@@ -37,6 +38,8 @@ impl Link {
         loop {
             let rest = &mut bytes[consumed..];
             let step = match self.phase {
+                // Paused before it was let in: what came behind the acknowledgement waits.
+                Phase::Ready if self.is_paused => Step::Wait(Next::Held),
                 Phase::Detect => self.take_first(rest, ups)?,
                 Phase::Head => self.take_head(rest, ups, out)?,
                 Phase::Upgrading => self.take_upgrade(rest, out)?,
@@ -219,6 +222,16 @@ impl Link {
         let route = match message.route {
             RawRoute::Name(name) => match run.route(&self.config.routes, name) {
                 Some(route) => route,
+                None if request.is_none() && name == SEEN_ROUTE.as_bytes() => {
+                    let count = parse_seen(message.body).filter(|_| !message.compressed);
+                    let count = count.ok_or(Fault::from(Close::MessageInvalid))?;
+                    ups.push(Up::Seen { link: self.id, count });
+                    return Ok(());
+                }
+                None if request.is_none() && name == LEAVE_ROUTE.as_bytes() => {
+                    ups.push(Up::Leaves { link: self.id });
+                    return Ok(());
+                }
                 None => {
                     let route = run.span(message::route_name(name)?.as_bytes());
                     self.owed = self.owed.saturating_add(u32::from(request.is_some()));
@@ -361,6 +374,11 @@ impl Link {
                 let (code, _) = decode_close(payload)?;
                 let echo = if code == CLOSE_NO_CODE { Vec::new() } else { code.to_be_bytes().to_vec() };
                 let _ = self.send_control(OpCode::Close, &echo, out); // no room: the socket's end says it too
+                // Else the client has a reason, such as silence, that is none to leave for good.
+                let is_good = matches!(code, CLOSE_NORMAL | CLOSE_GOING_AWAY | CLOSE_NO_CODE);
+                if is_good && self.phase == Phase::Ready && self.role == Role::Server {
+                    ups.push(Up::Leaves { link: self.id });
+                }
                 self.handle_eof(now, ups);
                 return Ok(Step::Took(frame_bytes));
             }

@@ -8,7 +8,7 @@ use wire::websocket::frame::{
 
 use super::{Ending, Fault, Full, Link, Outbox, Phase, SharedPush};
 use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge, charge_answers};
-use crate::outbox::push_head;
+use crate::outbox::{push_head, uncounted_prefix};
 
 impl Link {
     /// Answers to requests: whole packets, one behind the other.
@@ -63,7 +63,7 @@ impl Link {
         if !self.is_up() {
             return Ok(());
         }
-        let bytes = if self.websocket.is_some() { &push.websocket } else { &push.raw };
+        let bytes = push.block(self.websocket.is_some(), self.counts);
         if class == Class::Reliable {
             self.charged = self.charged.saturating_add(push.charge);
         }
@@ -87,13 +87,22 @@ impl Link {
                     self.charged = self.charged.saturating_add(charge(route.len(), body.len()));
                 }
                 let packed = self.compress(body);
-                let head = push_head(route, packed.is_some());
+                let prefix = if self.counts { uncounted_prefix(class, route) } else { b"" };
+                let head = push_head(prefix.len() + route.len(), packed.is_some());
                 let body = packed.as_deref().unwrap_or(body);
-                self.send(class, key, PacketKind::Data, [&head, route, body], out)?;
+                self.send(class, key, PacketKind::Data, [&head, prefix, route, body], out)?;
             }
-            Down::Accept { body, codes, .. } if self.phase == Phase::Waiting => {
+            Down::Again { packets, count, .. } if self.is_up() => {
+                let mut rest = log.bytes(packets);
+                self.charged = self.charged.saturating_add(charge_answers(rest.len(), count));
+                while let Some((packet, others)) = packet::first(rest) {
+                    rest = others;
+                    self.send(Class::Reliable, 0, PacketKind::Data, [&packet[HEADER_BYTES..]], out)?;
+                }
+            }
+            Down::Accept { body, codes, counts, .. } if self.phase == Phase::Waiting => {
                 self.send(Class::Reliable, 0, PacketKind::Handshake, [log.bytes(body)], out)?;
-                (self.codes, self.waits) = (codes, false);
+                (self.codes, self.counts, self.waits) = (codes, counts, false);
                 self.enter(Phase::Answered, now.saturating_add(self.config.handshake_timeout));
             }
             Down::Refuse { why, body, .. } if self.phase == Phase::Waiting => {
@@ -233,7 +242,7 @@ impl Link {
         body: &[u8],
         out: &mut impl Outbox,
     ) -> Result<(), Full> {
-        let [_, length] = push_head(route, false);
+        let [_, length] = push_head(route.len(), false);
         let flag = [message::flag(kind, false, false)];
         // The id stands in a response's head as it does in a request's.
         let head = id.map(|id| ResponseHead::new(id, false, false));

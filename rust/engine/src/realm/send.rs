@@ -1,20 +1,25 @@
 //! Answers and pushes: what goes to sessions, charged to each until it has left.
 
+use std::sync::Arc;
+
 use wire::error_body;
 use wire::handshake::Serializer;
 use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX, ResponseHead};
-use wire::packet::{BODY_BYTES_MAX, HEADER_BYTES};
+use wire::packet::{self, BODY_BYTES_MAX, HEADER_BYTES, PacketKind};
 
 use super::{GroupKey, PushError, Realm, SessionKey};
 use crate::event::{Class, Down, DownLog, LinkId, charge, charge_answers};
-use crate::session::{Session, State};
+use crate::outbox::push_head;
+use crate::resume::{self, ERROR_ROUTE, UNCOUNTED_PREFIX};
+use crate::session::{Knows, Session, State};
 
 impl Realm {
-    /// Answers a request of `link`; nothing happens if that link is gone.
+    /// Answers a request of `link`. If that link is gone, nothing happens, unless the client can come back: then it gets the
+    /// answer over whichever link it has next.
     #[inline]
     pub fn respond(&mut self, key: SessionKey, link: LinkId, id: u32, body: &[u8]) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.link != Some(link) || session.doomed {
+        if !session.takes_answer_to(link) {
             return;
         }
         if body.len() > BODY_BYTES_MAX - HEAD_BYTES_MAX {
@@ -23,6 +28,9 @@ impl Realm {
         }
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
+        if session.can_return() {
+            return self.respond_kept(key, ResponseHead::new(id, false, false), body);
+        }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
             session,
@@ -47,7 +55,7 @@ impl Realm {
         metadata: &[(String, String)],
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.link != Some(link) || session.doomed {
+        if !session.takes_answer_to(link) {
             return;
         }
         session.answer_is_given(id);
@@ -63,6 +71,9 @@ impl Realm {
                 &mut body,
             );
         }
+        if session.can_return() {
+            return self.respond_kept(key, ResponseHead::new(id, true, false), &body);
+        }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
             session,
@@ -76,8 +87,21 @@ impl Realm {
         }
     }
 
-    /// Pushes to one. To a session that waits for its client to come back, until that has acknowledged its new link, it
-    /// goes nowhere, and is no error.
+    /// Answers over the link that the client has now, or will have.
+    fn respond_kept(&mut self, key: SessionKey, head: ResponseHead, body: &[u8]) {
+        let keep_max = self.keep_max();
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let header = packet::header(PacketKind::Data, head.as_slice().len() + body.len());
+        session.keep(keep_max, &[&header, head.as_slice(), body]);
+        if let Some(link) = session.reachable() {
+            let downs = &mut self.downs[usize::from(link.reactor())];
+            send_answer(session, self.config.queue_bytes_max, link, head, body, downs);
+        }
+        self.stats.messages_out += 1;
+    }
+
+    /// Pushes to one. A session that waits for its client to come back keeps what is reliable until that has acknowledged its
+    /// new link; the rest goes nowhere, and is no error.
     pub fn push(
         &mut self,
         key: SessionKey,
@@ -86,13 +110,19 @@ impl Realm {
         route: &str,
         body: &[u8],
     ) -> Result<(), PushError> {
-        fits(route, body)?;
+        fits(class, route, body)?;
+        let keep_max = self.keep_max();
         let session = self.sessions.get_mut(key).filter(|session| session.joined).ok_or(PushError::Closed)?;
         if session.state == State::Closed {
             return Err(PushError::Closed);
         }
-        let Some(link) = session.reachable() else { return Ok(()) };
         let body = if body.is_empty() && session.serializer == Serializer::Json { EMPTY_JSON } else { body };
+        let is_kept = class == Class::Reliable && session.can_return() && resume::is_counted(route);
+        if is_kept {
+            let header = packet::header(PacketKind::Data, 2 + route.len() + body.len());
+            session.keep(keep_max, &[&header, &push_head(route.len(), false), route.as_bytes(), body]);
+        }
+        let Some(link) = session.reachable() else { return Ok(()) };
         let downs = &mut self.downs[usize::from(link.reactor())];
         let is_taken = if class == Class::Reliable {
             session.take_charge(self.config.queue_bytes_max, charge(route.len(), body.len()), link, downs)
@@ -100,6 +130,9 @@ impl Realm {
             downs.stored() + body.len() <= self.config.down_bytes_max
         };
         if !is_taken {
+            if is_kept {
+                return Ok(()); // for when the client comes back
+            }
             self.stats.dropped += 1;
             return Err(PushError::Full);
         }
@@ -121,7 +154,7 @@ impl Realm {
         metadata: &[(String, String)],
     ) {
         let Some(session) = self.sessions.get(key) else { return };
-        if session.link != Some(link) || !session.has_gs {
+        if !session.takes_answer_to(link) || session.knows == Knows::Nothing {
             return;
         }
         let mut body = Vec::new();
@@ -169,10 +202,25 @@ impl Realm {
     }
 
     /// None if it is longer than a packet can be.
-    fn aim<'a>(&self, class: Class, route: &str, bodies: Bodies<'a>) -> Option<Aim<'a>> {
-        fits(route, bodies.longest()).ok()?;
+    fn aim<'a>(&self, class: Class, route: &'a str, bodies: Bodies<'a>) -> Option<Aim<'a>> {
+        fits(class, route, bodies.longest()).ok()?;
         let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
-        Some(Aim { queue_bytes_max: self.config.queue_bytes_max, class, bodies, charges, count: 0 })
+        Some(Aim {
+            queue_bytes_max: self.config.queue_bytes_max,
+            keep_max: self.keep_max(),
+            class,
+            route,
+            is_counted: class == Class::Reliable && resume::is_counted(route),
+            bodies,
+            charges,
+            packets: [None, None],
+            count: 0,
+        })
+    }
+
+    /// What is kept for one client is charged at most so much.
+    fn keep_max(&self) -> u32 {
+        self.config.resume_bytes_max.min(self.config.queue_bytes_max)
     }
 
     fn send_broadcast(&mut self, aim: &Aim<'_>, latest_key: u32, route: &str) -> usize {
@@ -232,10 +280,15 @@ impl<'a> From<&'a [u8]> for Bodies<'a> {
 /// Collects who gets a broadcast.
 struct Aim<'a> {
     queue_bytes_max: u32,
+    keep_max: u32,
     class: Class,
+    route: &'a str,
+    is_counted: bool,
     bodies: Bodies<'a>,
     /// Plain, and as JSON clients get it.
     charges: [u32; 2],
+    /// The same as packets, for those that keep them.
+    packets: [Option<Arc<[u8]>>; 2],
     count: usize,
 }
 
@@ -245,9 +298,12 @@ pub(super) type Targets = [Vec<u8>; 2];
 impl Aim<'_> {
     #[inline]
     fn add(&mut self, session: &mut Session, targets: &mut [Targets], downs: &mut [DownLog]) {
+        let is_json = self.bodies.differ && session.serializer == Serializer::Json;
+        if session.can_return() && self.is_counted && session.joined {
+            self.keep(session, is_json);
+        }
         let Some(link) = session.reachable() else { return };
         let reactor = usize::from(link.reactor());
-        let is_json = self.bodies.differ && session.serializer == Serializer::Json;
         let charge = self.charges[usize::from(is_json)];
         let is_taken = self.class != Class::Reliable
             || session.take_charge(self.queue_bytes_max, charge, link, &mut downs[reactor]);
@@ -258,6 +314,25 @@ impl Aim<'_> {
             session.bytes_out += body.len() as u64;
             self.count += 1;
         }
+    }
+
+    fn keep(&mut self, session: &mut Session, is_json: bool) {
+        let Some(resume) = session.resume_mut() else { return };
+        let body = if is_json { self.bodies.json } else { self.bodies.plain };
+        let packet = self.packets[usize::from(is_json)].get_or_insert_with(|| {
+            let header = packet::header(PacketKind::Data, 2 + self.route.len() + body.len());
+            let route = self.route.as_bytes();
+            [&header[..], &push_head(route.len(), false), route, body].concat().into()
+        });
+        resume.unseen.keep_shared(packet.clone(), self.keep_max);
+    }
+}
+
+impl Session {
+    /// Whether an answer to what came by this link still reaches who asked.
+    #[inline]
+    fn takes_answer_to(&self, link: LinkId) -> bool {
+        self.link == Some(link) && !self.doomed || self.can_return()
     }
 }
 
@@ -288,12 +363,11 @@ fn send_answer(
     true
 }
 
-fn fits(route: &str, body: &[u8]) -> Result<(), PushError> {
-    let fits = route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
+fn fits(class: Class, route: &str, body: &[u8]) -> Result<(), PushError> {
+    let prefix = if class == Class::Reliable { 0 } else { UNCOUNTED_PREFIX.len() };
+    let fits = prefix + route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
     if fits { Ok(()) } else { Err(PushError::TooLong) }
 }
 
-/// Pushes of what an error answer would have been, had a notify one.
-const ERROR_ROUTE: &str = "$error";
 /// What a push without a body is to a JSON client: an empty one throws in JavaScript.
 const EMPTY_JSON: &[u8] = b"{}";

@@ -3,6 +3,8 @@
 //! [`Server`] is the server's half, fed with bytes; [`Pair`] adds a client. Both enums go through bytes on their way.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod returning;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -243,9 +245,13 @@ pub struct Server {
 
 impl Server {
     pub fn new(setup: &Setup) -> Self {
+        let mut realm = Realm::new(setup.realm.clone(), setup.link.routes.clone());
+        let mut log = UpLog::default();
+        let seed = log.store(&[7; 32]);
+        realm.handle_up(START, &Up::Seeded { seed }, &log);
         Self {
             now: START,
-            realm: Realm::new(setup.realm.clone(), setup.link.routes.clone()),
+            realm,
             ends: BTreeMap::new(),
             authenticate: setup.authenticate.clone(),
             events: Vec::new(),
@@ -268,8 +274,13 @@ impl Server {
 
     /// Somebody connects and shakes hands; what the server said to it is thrown away.
     pub fn join(&mut self) -> (LinkId, SessionKey) {
+        self.join_with(HANDSHAKE[1])
+    }
+
+    /// The same, with this handshake.
+    pub fn join_with(&mut self, hello: &[u8]) -> (LinkId, SessionKey) {
         let link = self.connect();
-        self.send(link, &HANDSHAKE.concat());
+        self.send(link, &[&[1, 0, 0, hello.len() as u8][..], hello].concat());
         self.send(link, &hex("02 00 00 00"));
         let session = self.realm.session_of(link).expect("it has shaken hands");
         (link, session)
@@ -426,7 +437,7 @@ impl Server {
     fn apply(&mut self, downs: &DownLog) {
         for down in &downs.events {
             if let Down::Broadcast { targets, class, key, route, body } = *down {
-                let shared = SharedPush::new(downs.bytes(route), downs.bytes(body));
+                let shared = SharedPush::new(class, downs.bytes(route), downs.bytes(body));
                 for target in downs.bytes(targets).chunks_exact(8) {
                     let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("8 bytes")));
                     if let Some(end) = self.ends.get_mut(&id) {

@@ -77,10 +77,7 @@ impl Game {
         options.link = Arc::new(link);
         let mut server = Server::new(options).unwrap();
         let Ok(addresses) = server.listen() else { panic!("cannot listen") };
-        let address = match addresses[0] {
-            Address::Tcp(address) => address,
-            Address::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
+        let address = addresses[0].parse().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         server.start().unwrap();
         Self {
             server,
