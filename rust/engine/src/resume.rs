@@ -32,7 +32,7 @@ pub fn is_counted(route: &str) -> bool {
 /// The count that a message to `$seen` tells.
 pub fn parse_seen(body: &[u8]) -> Option<u64> {
     let is_number = !body.is_empty() && body.iter().all(u8::is_ascii_digit);
-    str::from_utf8(body).ok().filter(|_| is_number)?.parse().ok()
+    std::str::from_utf8(body).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// Whole packets that were sent and, as far as is known, not seen.

@@ -29,7 +29,7 @@ impl Realm {
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
         if session.can_return() {
-            return self.respond_kept(key, ResponseHead::new(id, false, false), body);
+            return self.respond_kept(key, id, false, body);
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
@@ -72,7 +72,7 @@ impl Realm {
             );
         }
         if session.can_return() {
-            return self.respond_kept(key, ResponseHead::new(id, true, false), &body);
+            return self.respond_kept(key, id, true, &body);
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
@@ -88,7 +88,9 @@ impl Realm {
     }
 
     /// Answers over the link that the client has now, or will have.
-    fn respond_kept(&mut self, key: SessionKey, head: ResponseHead, body: &[u8]) {
+    #[inline(never)] // keeps `respond` small where nobody can come back
+    fn respond_kept(&mut self, key: SessionKey, id: u32, is_error: bool, body: &[u8]) {
+        let head = ResponseHead::new(id, is_error, false);
         let keep_max = self.keep_max();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let header = packet::header(PacketKind::Data, head.as_slice().len() + body.len());
