@@ -71,6 +71,13 @@ impl Memory {
         unsafe { std::slice::from_raw_parts_mut(pointer, count) }
     }
 
+    /// Copies `len` bytes from one row to another.
+    pub(crate) fn copy_within(&self, from: usize, to: usize, len: usize) {
+        let (from, to) = (self.pointer_to::<u8>(from, len), self.pointer_to::<u8>(to, len));
+        // SAFETY: both in bounds, by `pointer_to`; they may overlap.
+        unsafe { std::ptr::copy(from, to, len) }
+    }
+
     /// The address of byte `offset`.
     pub(crate) fn pointer(&self, offset: usize) -> *mut u8 {
         self.pointer_to::<u8>(offset, 0).cast()
@@ -78,7 +85,11 @@ impl Memory {
 
     fn pointer_to<T: Plain>(&self, offset: usize, count: usize) -> *mut T {
         let end = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
-        assert!(end.is_some_and(|end| end <= self.len), "a column of {count} rows at {offset} is within {}", self.len);
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "a column of {count} rows at {offset} is within {}",
+            self.len
+        );
         assert!(offset.is_multiple_of(align_of::<T>()), "a column is aligned");
         // SAFETY: `offset <= len`, asserted above; only a pointer is made of the reference to the map.
         unsafe { (*self.bytes.get()).as_mut_ptr().add(offset).cast() }

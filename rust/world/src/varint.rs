@@ -10,11 +10,6 @@ pub(crate) fn write(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes [`write`] appends.
-pub(crate) fn len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 /// Small for small numbers of either sign.
 #[inline(always)]
 pub(crate) fn zigzag(value: i64) -> u64 {
@@ -25,4 +20,20 @@ pub(crate) fn zigzag(value: i64) -> u64 {
 #[inline(always)]
 pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// The number at the start, and its length; `None` if it does not end, or is beyond 64 bits.
+#[inline(always)]
+pub(crate) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        if at == 9 && *byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7F) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, at + 1));
+        }
+    }
+    None
 }
