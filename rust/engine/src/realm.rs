@@ -17,7 +17,7 @@ use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::route::RouteTable;
-use crate::session::{LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::session::{LinkStage, SchemaWanted, Session, Sessions, Snapshots, State};
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
@@ -302,6 +302,14 @@ impl Realm {
             Up::Sent { link, bytes } => {
                 if let Some((_, entry)) = self.of(link) {
                     entry.charge = entry.charge.saturating_sub(bytes);
+                }
+            }
+            Up::SnapshotLeft { link, number } => {
+                if let Some((_, entry)) = self.of(link)
+                    && let Some(last) = &mut entry.rare_mut().snapshots
+                    && last.number == number
+                {
+                    last.waits = false;
                 }
             }
             Up::Closed { link, why } => self.link_closed(now, link, why),
@@ -648,6 +656,7 @@ impl Realm {
             Some(gs) => {
                 session.has_gs = true;
                 let rare = session.rare_mut();
+                rare.snapshots = gs.world.then(Snapshots::default);
                 rare.wants_dict = gs.dict;
                 rare.schema = match (&gs.schema, &self.schema) {
                     (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,

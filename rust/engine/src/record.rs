@@ -136,6 +136,7 @@ events!(Up {
     15 Response { link, id, error, body }
     16 Push { link, route, body }
     17 Kicked { link, body }
+    18 SnapshotLeft { link, number }
 });
 
 events!(Down {
@@ -152,6 +153,7 @@ events!(Down {
     10 Abort { link, why }
     11 Request { link, id, route, body }
     12 Notify { link, route, body }
+    13 Snapshot { link, number, route, parts }
 });
 
 macro_rules! numbers {
@@ -252,8 +254,8 @@ mod tests {
     use super::*;
     use crate::event::{DownLog, UpLog};
 
-    const UPS: u8 = 18;
-    const DOWNS: u8 = 13;
+    const UPS: u8 = 19;
+    const DOWNS: u8 = 14;
 
     /// Any event at all: a variant's number and enough bytes for its fields, with choices and spans that exist.
     fn event<E: Event>(tag: u8, noise: &[u8], stored: usize) -> E {
@@ -319,6 +321,9 @@ mod tests {
                     if let Down::Push { route, body, .. } | Down::Broadcast { targets: route, body, .. } = down {
                         log.bytes(*route);
                         log.bytes(*body);
+                    }
+                    if let Down::Snapshot { parts, .. } = down {
+                        prop_assert!(log.parts(*parts).count() <= parts.len as usize / 8);
                     }
                 }
             }

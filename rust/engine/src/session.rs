@@ -109,6 +109,15 @@ pub struct Session {
     rare: Option<Box<Rare>>,
 }
 
+/// Which snapshot was sent last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Snapshots {
+    /// Its number; they wrap.
+    pub number: u16,
+    /// No byte of it has left, as far as is known.
+    pub waits: bool,
+}
+
 /// What few sessions have at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
@@ -117,6 +126,8 @@ pub(crate) struct Rare {
     /// What its client's handshake asked for.
     pub wants_dict: bool,
     pub schema: SchemaWanted,
+    /// Of the replicated world, if its client shows it.
+    pub snapshots: Option<Snapshots>,
     pub groups: Vec<GroupKey>,
     /// Messages that did not decode, in the minute of this number.
     pub bad: u16,
@@ -175,6 +186,11 @@ impl Session {
     /// Who it is, if `authenticate` said so.
     pub fn uid(&self) -> Option<&str> {
         self.uid.as_deref()
+    }
+
+    /// Whether its client shows the replicated world.
+    pub fn wants_world(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.snapshots.is_some())
     }
 
     /// How its client wants bodies written.
@@ -265,6 +281,7 @@ impl Session {
                 timer,
                 wants_dict,
                 schema,
+                snapshots,
                 groups,
                 bad,
                 bad_minute: _,
@@ -275,6 +292,7 @@ impl Session {
             timer.is_none()
                 && !wants_dict
                 && *schema == SchemaWanted::No
+                && snapshots.is_none()
                 && groups.is_empty()
                 && *bad == 0
                 && *bytes_before == [0; 2]
@@ -297,6 +315,7 @@ impl Session {
         let theirs = std::mem::take(guest.rare_mut());
         let rare = self.rare_mut();
         (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
+        rare.snapshots = theirs.snapshots;
         rare.bytes_before = [bytes_in, bytes_out];
         self.has_gs = guest.has_gs;
         self.link = guest.link;

@@ -46,6 +46,8 @@ pub struct GsRequest {
     pub dict: bool,
     /// It wants the schema, unless it still is the one with this digest.
     pub schema: Option<String>,
+    /// It shows the replicated world: snapshots are sent to it.
+    pub world: bool,
     /// Everything in the object, also what is not known here.
     pub fields: Map<String, Value>,
 }
@@ -205,6 +207,7 @@ impl GsRequest {
             serializer: fields.get("serializer").and_then(Value::as_str).and_then(Serializer::from_name),
             dict: fields.get("dict").and_then(Value::as_bool).unwrap_or(false),
             schema: fields.get("schema").and_then(Value::as_str).map(str::to_owned),
+            world: fields.get("world").and_then(Value::as_bool).unwrap_or(false),
             fields: fields.clone(),
         }
     }
@@ -219,6 +222,9 @@ impl GsRequest {
         }
         if let Some(digest) = &self.schema {
             fields.insert("schema".to_owned(), Value::from(digest.as_str()));
+        }
+        if self.world {
+            fields.insert("world".to_owned(), Value::from(true));
         }
         fields
     }
@@ -445,13 +451,13 @@ mod tests {
     fn what_a_client_of_ours_asks_for() {
         let mut client = ClientHandshake::parse(b"{}").unwrap();
         client.gs =
-            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, ..GsRequest::default() });
+            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, world: true, ..GsRequest::default() });
         client.user = Some(r#"{"é":"😀"}"#.to_owned());
         let bytes = client.to_bytes();
         assert!(bytes.is_ascii());
         let read = ClientHandshake::parse(&bytes).unwrap();
         let gs = read.gs.unwrap();
-        assert_eq!((gs.serializer, gs.dict), (Some(Serializer::Protobuf), true));
+        assert_eq!((gs.serializer, gs.dict, gs.world), (Some(Serializer::Protobuf), true, true));
         let user: Value = serde_json::from_str(&read.user.unwrap()).unwrap();
         assert_eq!(user["é"], "😀");
     }
