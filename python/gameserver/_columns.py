@@ -29,7 +29,6 @@ RANGES: Mapping[str, tuple[int, int]] = {
 }
 FLOAT_MAX = {"f32": 3.4028234663852886e38, "f64": math.inf}
 LENGTH_MAX = 65_535  # of a str, bytes or list: every row takes that much room
-MEMBERS_MAX = 65_536  # of an enum
 MAY_STAND = (
     "a column is a number (u16, i32, f32, ...), bool, an enum of integers, vec2 or vec3, an entity (Player | None), "
     "or Annotated[..., MaxLen(n)] of str, bytes or list[u8]"
@@ -247,8 +246,9 @@ def _check_enum(name: str, of: type[enum.Enum]) -> None:
     if issubclass(of, enum.Flag):
         raise Mistake(name, f"{of.__name__}: a set of flags is no enum here, use u32")
     for member in of:
-        if type(member.value) is not int or not 0 <= member.value < MEMBERS_MAX:
-            raise Mistake(name, f"{of.__name__}.{member.name}: an enum's values are integers, 0 to {MEMBERS_MAX - 1}")
+        low, high = RANGES["i32"]
+        if type(member.value) is not int or not low <= member.value <= high:
+            raise Mistake(name, f"{of.__name__}.{member.name}: an enum's values are integers of 32 bits")
     if not len(of):
         raise Mistake(name, f"{of.__name__} has no members")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, dataclass_transform
 
 from gameserver import _core
-from gameserver._columns import ColumnShape, columns_of
+from gameserver._columns import Audience, ColumnShape, columns_of
 from gameserver._fields import Mistake
 from gameserver._source import Source, annotations_of
 from gameserver.errors import SchemaError
@@ -165,6 +165,8 @@ def _position(cls: _EntityType, columns: dict[str, ColumnShape]) -> tuple[str, .
         if name not in columns:
             raise Mistake("", f"position={names!r}: there is no column {name}")
         column = columns[name]
+        if column.to not in (Audience.ALL, Audience.OTHERS):
+            raise Mistake(name, f"to={column.to.name}: it places the entity, so ALL or OTHERS are told of it")
         is_vector = column.kind == "vector"
         if column.kind not in (*FLOATS, "vector") or is_vector != (len(names) == 1):
             where = "is what places an entity, as long as the class does not say table='global' or position=..."
@@ -207,7 +209,7 @@ class Entity(_core.EntityBase, metaclass=_EntityType):
             target: Player | None = None
 
     `World.spawn` makes one; an object of the class is a handle to its row: `player.hp -= 5` writes to the column, and clients
-    are told at the end of the tick. A handle outlives its entity: then every access raises `GoneError`. Two handles to one
+    are told at the end of the tick. A handle outlives its entity: then every access raises `EntityGone`. Two handles to one
     entity are equal. `sync` says what clients are told of a column, and how; a column without a default has to be given at
     each spawn.
 

@@ -19,6 +19,7 @@ use crate::push::Known;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
 use crate::session::Session;
+use crate::world::state as world_state;
 
 /// Answers queued for one session beyond which its further messages wait.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
@@ -48,6 +49,8 @@ pub struct State {
     /// Async `on_leave` handlers that wait: the server does not end before them.
     pub leaving: usize,
     pub contexts: Option<Contexts>,
+    /// What the sessions see.
+    pub world: Option<Arc<world_state::Shared>>,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
     seats: Vec<Option<Seat>>,
@@ -95,6 +98,7 @@ impl State {
             known: HashMap::new(),
             leaving: 0,
             contexts: None,
+            world: None,
             logs: Vec::new(),
             seats: Vec::new(),
             seated: 0,
