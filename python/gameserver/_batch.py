@@ -56,7 +56,7 @@ class Batch(Generic[M]):
         return self._ids
 
     def rows(self, cls: type[Entity]) -> np.ndarray[Any, Any]:
-        """Narrows the batch to senders that have an entity of this class, and says which row each one's is.
+        """Narrows the batch to senders that have an entity of exactly this class, and says which row each one's is.
 
         Returns:
             `len(batch)` rows of `World.columns`, until the end of the tick: int64, 1-D. A sender of several messages has its

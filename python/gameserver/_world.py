@@ -337,34 +337,6 @@ class World:
         first, second = self._core.pairs(_entity_class(one), _entity_class(other), float(radius))
         return np.frombuffer(first, "u4").astype("i8"), np.frombuffer(second, "u4").astype("i8")
 
-    # -- views -------------------------------------------------------------------------------------------------------
-
-    def follow(self, session: Session, entity: Entity, radius: float | None = None) -> None:
-        """A session sees what is around this entity, until it is told otherwise; where the entity was last, when it is gone.
-
-        Without a word, it follows the first entity on the grid that is its own.
-
-        Args:
-            radius: how far; None: the world's `view`.
-
-        Raises:
-            SessionClosed: it is gone.
-            EntityGone: the entity is.
-        """
-        self._core.follow(session, self._own(entity), radius)
-
-    def look_at(self, session: Session, x: float, y: float, radius: float | None = None) -> None:
-        """A session sees what is around a place: a camera without an entity."""
-        self._core.look_at(session, float(x), float(y), radius)
-
-    def see_all(self, session: Session) -> None:
-        """A session sees everything: for a map of all, of a world that is small."""
-        self._core.see_all(session)
-
-    def see_none(self, session: Session) -> None:
-        """A session sees only what is global and what is its own."""
-        self._core.see_none(session)
-
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _own(self, entity: Any) -> _core.EntityBase:

@@ -12,8 +12,8 @@ use wire::json_text::repair_surrogates;
 use crate::batch::{Batch, Batches};
 use crate::error::CONFIG_ERROR;
 use crate::session::Session;
-use crate::world::entity::EntityBase;
 use crate::typed::{Answer, Typed};
+use crate::world::entity::EntityBase;
 
 /// One function of the game, and how its arguments are filled.
 pub struct Handler {
@@ -129,9 +129,11 @@ impl Handler {
         let shape = match letters.as_bytes() {
             [] => Shape::Nothing,
             [b's'] => Shape::Session,
-            &[first, ref rest @ ..] if letters.contains('e') && rest.len() < 3 => {
-                Shape::WithEntity([first, rest.first().copied().unwrap_or(0), rest.get(1).copied().unwrap_or(0)])
-            }
+            &[first, ref rest @ ..] if letters.contains('e') && rest.len() < 3 => Shape::WithEntity([
+                first,
+                rest.first().copied().unwrap_or(0),
+                rest.get(1).copied().unwrap_or(0),
+            ]),
             [_] => Shape::Item,
             [b's', _] => Shape::SessionItem,
             [_, b's'] => Shape::ItemSession,
@@ -190,7 +192,9 @@ impl Handler {
             (Takes::Batch(index), _) => return Err(Failure::Batch(*index)),
         };
         match self.shape {
-            Shape::WithEntity(letters) => Ok(self.call_with_entity(py, letters, session, entity, Some(item))?),
+            Shape::WithEntity(letters) => {
+                Ok(self.call_with_entity(py, letters, session, entity, Some(item))?)
+            }
             _ => Ok(self.call_with(py, session, Some(item))?),
         }
     }
@@ -206,7 +210,9 @@ impl Handler {
     ) -> PyResult<Bound<'py, PyAny>> {
         let argument = |letter: u8| match letter {
             b's' => session.bind(py).as_any().clone(),
-            b'e' => entity.map_or_else(|| py.None().into_bound(py), |entity| entity.bind(py).as_any().clone()),
+            b'e' => {
+                entity.map_or_else(|| py.None().into_bound(py), |entity| entity.bind(py).as_any().clone())
+            }
             _ => item.clone().unwrap_or_else(|| py.None().into_bound(py)),
         };
         let call = self.call.bind(py);

@@ -1,9 +1,9 @@
 //! The replicated world as Python sees it: entity objects, columns, and how it meets the sessions.
 
 pub mod columns;
-pub mod face;
 pub mod declare;
 pub mod entity;
+pub mod face;
 pub mod state;
 pub mod turn;
 pub mod value;

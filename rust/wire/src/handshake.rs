@@ -450,8 +450,12 @@ mod tests {
     #[test]
     fn what_a_client_of_ours_asks_for() {
         let mut client = ClientHandshake::parse(b"{}").unwrap();
-        client.gs =
-            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, world: true, ..GsRequest::default() });
+        client.gs = Some(GsRequest {
+            serializer: Some(Serializer::Protobuf),
+            dict: true,
+            world: true,
+            ..GsRequest::default()
+        });
         client.user = Some(r#"{"é":"😀"}"#.to_owned());
         let bytes = client.to_bytes();
         assert!(bytes.is_ascii());

@@ -78,7 +78,11 @@ impl Memory {
 
     fn pointer_to<T: Plain>(&self, offset: usize, count: usize) -> *mut T {
         let end = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
-        assert!(end.is_some_and(|end| end <= self.len), "a column of {count} rows at {offset} is within {}", self.len);
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "a column of {count} rows at {offset} is within {}",
+            self.len
+        );
         assert!(offset.is_multiple_of(align_of::<T>()), "a column is aligned");
         // SAFETY: `offset <= len`, asserted above; only a pointer is made of the reference to the map.
         unsafe { (*self.bytes.get()).as_mut_ptr().add(offset).cast() }

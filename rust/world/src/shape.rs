@@ -279,7 +279,9 @@ impl ColumnShape {
             Kind::Enum(values) if values.is_empty() => return Err("an enum without a value".into()),
             Kind::Vector(Number::F32 | Number::F64, 2 | 3) => {}
             Kind::Vector(..) => return Err("a vector is two or three floats".into()),
-            Kind::Str(0) | Kind::Bytes(0) | Kind::List(_, 0) => return Err("room for nothing: MaxLen is at least 1".into()),
+            Kind::Str(0) | Kind::Bytes(0) | Kind::List(_, 0) => {
+                return Err("room for nothing: MaxLen is at least 1".into());
+            }
             Kind::Reference(target) if !tables.iter().any(|table| table.name == *target) => {
                 return Err(format!("refers to {target}, which is no table of this world"));
             }
@@ -303,10 +305,16 @@ impl ColumnShape {
         let wrong = || Err(format!("is {value}, which is no {}", self.kind.describe()));
         match (&self.kind, value) {
             (Kind::Number(number), value) => {
-                if number.holds(value) && self.holds_quantised(*number, value) { Ok(()) } else { wrong() }
+                if number.holds(value) && self.holds_quantised(*number, value) {
+                    Ok(())
+                } else {
+                    wrong()
+                }
             }
             (Kind::Bool, Value::Bool(_)) => Ok(()),
-            (Kind::Enum(values), Value::Int(int)) if values.iter().any(|&one| i128::from(one) == *int) => Ok(()),
+            (Kind::Enum(values), Value::Int(int)) if values.iter().any(|&one| i128::from(one) == *int) => {
+                Ok(())
+            }
             (Kind::Vector(number, dims), Value::Vector(items)) if items.len() == usize::from(*dims) => {
                 let fits = |&item| {
                     let item = Value::Float(item);
@@ -328,10 +336,12 @@ impl ColumnShape {
             (Kind::List(_, len_max), Value::List(items)) if items.len() > usize::from(*len_max) => {
                 Err(format!("has {} items; at most {len_max}", items.len()))
             }
-            (Kind::List(number, _), Value::List(items)) => match items.iter().find(|item| !number.holds(item)) {
-                Some(item) => Err(format!("holds {item}, which is no {}", number.name())),
-                None => Ok(()),
-            },
+            (Kind::List(number, _), Value::List(items)) => {
+                match items.iter().find(|item| !number.holds(item)) {
+                    Some(item) => Err(format!("holds {item}, which is no {}", number.name())),
+                    None => Ok(()),
+                }
+            }
             _ => wrong(),
         }
     }
@@ -434,7 +444,10 @@ impl Number {
                     _ => false,
                 };
             }
-            Self::F64 => return matches!(value, Value::Float(float) if float.is_finite()) || matches!(value, Value::Int(_)),
+            Self::F64 => {
+                return matches!(value, Value::Float(float) if float.is_finite())
+                    || matches!(value, Value::Int(_));
+            }
         };
         matches!(value, Value::Int(int) if (min..=max).contains(int))
     }

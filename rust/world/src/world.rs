@@ -162,7 +162,10 @@ impl World {
     pub fn column(&self, table: usize, column: usize) -> RawColumn {
         let this = &self.tables[table];
         RawColumn {
-            pointer: this.memory.as_ref().map_or(std::ptr::null_mut(), |memory| memory.pointer(this.offsets[column])),
+            pointer: this
+                .memory
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |memory| memory.pointer(this.offsets[column])),
             rows: this.handles.len(),
             stride: self.shape.tables()[table].columns[column].kind.row_bytes(),
             memory: this.memory.clone(),
@@ -174,14 +177,20 @@ impl World {
         let Placement::Spatial(names) = &shape.placement else { return None };
         let one = |name: &str, item: usize| {
             let index = shape.column_index(name)?;
-            let (Kind::Number(number) | Kind::Vector(number, _)) = shape.columns[index].kind else { return None };
+            let (Kind::Number(number) | Kind::Vector(number, _)) = shape.columns[index].kind else {
+                return None;
+            };
             let bytes = &self.cell(table, index, row)[item * number.bytes()..][..number.bytes()];
             Some(match number {
                 Number::F32 => f32::from_ne_bytes(bytes.try_into().ok()?).into(),
                 _ => f64::from_ne_bytes(bytes.try_into().ok()?),
             })
         };
-        if names.len() == 1 { Some((one(&names[0], 0)?, one(&names[0], 1)?)) } else { Some((one(&names[0], 0)?, one(&names[1], 0)?)) }
+        if names.len() == 1 {
+            Some((one(&names[0], 0)?, one(&names[0], 1)?))
+        } else {
+            Some((one(&names[0], 0)?, one(&names[1], 0)?))
+        }
     }
 
     pub fn near(&self, table: usize, row: usize, radius: f64) -> Vec<u32> {

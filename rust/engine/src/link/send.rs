@@ -214,8 +214,8 @@ impl Link {
             return Ok(()); // of a log that no realm of ours has written
         }
         let header = packet::header(PacketKind::Data, body_bytes);
-        let frame = (self.websocket.is_some())
-            .then(|| frame_header(OpCode::Binary, HEADER_BYTES + body_bytes));
+        let frame =
+            (self.websocket.is_some()).then(|| frame_header(OpCode::Binary, HEADER_BYTES + body_bytes));
         let frame = frame.as_ref().map_or(&[][..], |frame| frame.as_slice());
         self.bytes_out += (frame.len() + HEADER_BYTES + body_bytes) as u64;
         out.packet(Class::Latest, SNAPSHOT_KEY, |bytes| {

@@ -114,7 +114,12 @@ impl Realm {
     /// Pushes a snapshot of the replicated world, in pieces that stand in the log of [`Realm::downs`] already: it replaces the
     /// last one, if no byte of that has left. It is charged to nobody: there is never more than one. False: nobody is there
     /// to take it.
-    pub fn push_snapshot(&mut self, key: SessionKey, route: &str, parts: impl IntoIterator<Item = Span>) -> bool {
+    pub fn push_snapshot(
+        &mut self,
+        key: SessionKey,
+        route: &str,
+        parts: impl IntoIterator<Item = Span>,
+    ) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(link) = session.reachable() else { return false };
         let Some(last) = &mut session.rare_mut().snapshots else { return false };

@@ -14,8 +14,8 @@ use world::shape::Kind;
 
 use crate::error::ENTITY_GONE;
 use crate::session::Session;
-use crate::world::state::Shared;
 use crate::world::declare;
+use crate::world::state::Shared;
 use crate::world::value::{Cell, Column, handle_at};
 
 /// The base of entity classes; see `_core.pyi`.
@@ -133,7 +133,11 @@ unsafe extern "C" fn get(object: *mut ffi::PyObject, closure: *mut c_void) -> *m
     }
 }
 
-unsafe extern "C" fn set(object: *mut ffi::PyObject, value: *mut ffi::PyObject, closure: *mut c_void) -> c_int {
+unsafe extern "C" fn set(
+    object: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    closure: *mut c_void,
+) -> c_int {
     // SAFETY: as in `get`; the value is a live object, or null to delete.
     let (entity, value, column) = unsafe {
         let py = Python::assume_attached();
@@ -168,7 +172,9 @@ fn read<'py>(entity: &Bound<'py, EntityBase>, column: &Column) -> PyResult<Bound
 
 /// The entity that a reference means; None if it is gone.
 fn refer<'py>(py: Python<'py>, place: &Place, column: &Column, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let (Some(handle), Some(of)) = (handle_at(bytes), &column.of) else { return Ok(py.None().into_bound(py)) };
+    let (Some(handle), Some(of)) = (handle_at(bytes), &column.of) else {
+        return Ok(py.None().into_bound(py));
+    };
     let class = of.bind(py);
     let table = place.world.table_of(class)?;
     if place.world.enter()?.row(table, handle).is_none() {
@@ -227,7 +233,9 @@ impl EntityBase {
             return Ok(Self::default());
         }
         let name = name_of(cls);
-        Err(PyTypeError::new_err(format!("{name}(...): entities live in a world: write world.spawn({name}, ...)")))
+        Err(PyTypeError::new_err(format!(
+            "{name}(...): entities live in a world: write world.spawn({name}, ...)"
+        )))
     }
 
     #[getter]

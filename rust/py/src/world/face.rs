@@ -78,7 +78,8 @@ impl World {
                 return Err(PyTypeError::new_err(format!("{} has no column {name:?}{hint}", name_of(cls))));
             }
         }
-        if let Some(&missing) = required.iter().find(|&&index| cells.iter().all(|(given, _)| *given != index)) {
+        if let Some(&missing) = required.iter().find(|&&index| cells.iter().all(|(given, _)| *given != index))
+        {
             let (name, column) = (name_of(cls), &columns[missing].name);
             return Err(PyTypeError::new_err(format!(
                 "{name}.{column} has no default: world.spawn({name}, {column}=...)"
@@ -199,20 +200,29 @@ impl World {
         Ok(ColumnBuffer::new(state.world.column(table as usize, column), rows))
     }
 
-    fn owned(&self, cls: &Bound<'_, PyType>, session: &Bound<'_, Session>) -> PyResult<Option<Py<EntityBase>>> {
+    fn owned(
+        &self,
+        cls: &Bound<'_, PyType>,
+        session: &Bound<'_, Session>,
+    ) -> PyResult<Option<Py<EntityBase>>> {
         let py = cls.py();
         let key = self.shared.owner_of(session)?.key;
         Ok(self.shared.enter()?.owned(py, key, &cls.clone().unbind()))
     }
 
-    fn near<'py>(&self, entity: &Bound<'py, EntityBase>, radius: f64) -> PyResult<Vec<Bound<'py, EntityBase>>> {
+    fn near<'py>(
+        &self,
+        entity: &Bound<'py, EntityBase>,
+        radius: f64,
+    ) -> PyResult<Vec<Bound<'py, EntityBase>>> {
         let cls = entity.get_type();
         let row = entity.getattr("row")?.extract::<usize>()?; // raises what there is to raise
         let place = self.place(entity)?;
         let state = self.shared.enter()?;
         check_grid(&state, place.table, &cls)?;
         let rows = state.world.near(place.table as usize, row, radius);
-        let handles = rows.into_iter().filter_map(|row| state.world.handle(place.table as usize, row as usize));
+        let handles =
+            rows.into_iter().filter_map(|row| state.world.handle(place.table as usize, row as usize));
         let handles = handles.collect();
         drop(state);
         self.objects(&cls, place.table, handles)

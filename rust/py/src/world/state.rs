@@ -125,7 +125,11 @@ impl Shared {
         };
         let key = session.get().key_in(py, &server)?;
         let is_there = server.enter()?.realm().session(key).is_some();
-        if is_there { Ok(Owner { key, session: session.clone().unbind() }) } else { Err(session.get().closed(py)) }
+        if is_there {
+            Ok(Owner { key, session: session.clone().unbind() })
+        } else {
+            Err(session.get().closed(py))
+        }
     }
 
     /// The index of a class's table; a class that was not seen before gets one.
@@ -187,16 +191,24 @@ impl Shared {
     }
 
     /// Clients know a class by its name: no other one may have it.
-    fn check_name(&self, class: &Bound<'_, PyType>, name: &str, found: &[(Table, TableShape)]) -> PyResult<()> {
+    fn check_name(
+        &self,
+        class: &Bound<'_, PyType>,
+        name: &str,
+        found: &[(Table, TableShape)],
+    ) -> PyResult<()> {
         let py = class.py();
         let state = self.enter()?;
         let index = state.world.shape().table(name);
         let known = index.map(|index| state.tables[index].class.clone_ref(py));
         drop(state);
-        let new = found.iter().find(|(_, shape)| shape.name == name).map(|(table, _)| table.class.clone_ref(py));
+        let new =
+            found.iter().find(|(_, shape)| shape.name == name).map(|(table, _)| table.class.clone_ref(py));
         let Some(other) = known.or(new) else { return Ok(()) };
         let (one, other) = (where_of(class), where_of(other.bind(py)));
-        let text = format!("{name} is the name of {other} and of {one}: clients know a class by its name, rename one");
+        let text = format!(
+            "{name} is the name of {other} and of {one}: clients know a class by its name, rename one"
+        );
         Err(CONFIG_ERROR.err(py, text))
     }
 }
@@ -285,24 +297,28 @@ impl State {
     /// The oldest entity of a class, or of one that derives from it, that belongs to a session.
     #[inline]
     pub fn owned(&self, py: Python<'_>, key: SessionKey, class: &Py<PyType>) -> Option<Py<EntityBase>> {
-        self.find_owned(key, class).map(|(_, entity)| entity.clone_ref(py))
+        let class = class.as_ptr().cast();
+        // SAFETY: both are live types, and the interpreter is held; it only compares.
+        let is_one = |ty| unsafe { ty == class || ffi::PyType_IsSubtype(ty, class) != 0 };
+        self.find_owned(key, is_one).map(|(_, entity)| entity.clone_ref(py))
     }
 
-    /// Its row.
+    /// The row of the oldest entity of exactly this class: rows of one that derives from it are another table's.
     #[inline]
     pub fn row_owned(&self, key: SessionKey, class: &Py<PyType>) -> Option<usize> {
-        self.find_owned(key, class).map(|(row, _)| row)
+        self.find_owned(key, |ty| ty.cast() == class.as_ptr()).map(|(row, _)| row)
     }
 
     #[inline]
-    fn find_owned(&self, key: SessionKey, class: &Py<PyType>) -> Option<(usize, &Py<EntityBase>)> {
-        let class = class.as_ptr().cast();
-        let is_one = |entity: &Py<EntityBase>| {
-            // SAFETY: both are live types, and the interpreter is held; it only compares.
-            unsafe { ffi::PyObject_TypeCheck(entity.as_ptr(), class) != 0 }
-        };
+    fn find_owned(
+        &self,
+        key: SessionKey,
+        is_one: impl Fn(*mut ffi::PyTypeObject) -> bool,
+    ) -> Option<(usize, &Py<EntityBase>)> {
         let entities = &self.owned_by(key)?.entities;
-        let mut live = entities.iter().filter(|(_, _, entity)| is_one(entity));
+        // SAFETY: a live object has a type.
+        let mut live =
+            entities.iter().filter(|(_, _, entity)| is_one(unsafe { ffi::Py_TYPE(entity.as_ptr()) }));
         live.find_map(|(table, handle, entity)| Some((self.row(*table, *handle)?, entity)))
     }
 

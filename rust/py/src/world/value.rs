@@ -166,8 +166,8 @@ impl Column {
             }
             Number::F64 => {
                 let float = self.float_of(value)?;
-                let fits =
-                    float.is_finite() && self.per_unit.is_none_or(|per_unit| quantize(float, per_unit).is_some());
+                let fits = float.is_finite()
+                    && self.per_unit.is_none_or(|per_unit| quantize(float, per_unit).is_some());
                 if !fits {
                     return Err(self.not_finite(float, "f64"));
                 }
@@ -259,7 +259,9 @@ impl Column {
                 let items = bytes.chunks_exact(number.bytes()).map(|item| number_at(py, *number, item));
                 Ok(PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any())
             }
-            Kind::Str(_) => Ok(PyString::new(py, &String::from_utf8_lossy(without_padding(bytes))).into_any()),
+            Kind::Str(_) => {
+                Ok(PyString::new(py, &String::from_utf8_lossy(without_padding(bytes))).into_any())
+            }
             Kind::Bytes(_) => Ok(PyBytes::new(py, without_padding(bytes)).into_any()),
             Kind::List(number, room) => {
                 let (count, places) = bytes.split_at(Kind::list_offset(*number));
@@ -323,7 +325,8 @@ fn sequence<'py>(value: &Bound<'py, PyAny>, what: &str) -> Result<Vec<Bound<'py,
     if value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>() {
         return Err(Wrong::Type(format!("it is no {what}", what = what.trim_start_matches("a "))));
     }
-    let items = value.try_iter().map_err(|error| of_another_type(value.py(), error, &format!("it is not {what}")))?;
+    let items =
+        value.try_iter().map_err(|error| of_another_type(value.py(), error, &format!("it is not {what}")))?;
     // A list of ours has at most 65,535 items: what has more is refused by its length, without end is cut.
     items.take(ITEMS_MAX).collect::<PyResult<Vec<_>>>().map_err(Wrong::Raised)
 }
@@ -338,9 +341,10 @@ fn int_of(value: &Bound<'_, PyAny>, number: Number) -> Result<i64, Wrong> {
         let int = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &raw mut overflow) };
         return if overflow == 0 { Ok(int) } else { Err(out_of_range(number)) };
     }
-    value.extract::<i128>().map_err(|error| of_another_type(value.py(), error, "it is no whole number")).and_then(
-        |int| i64::try_from(int).map_err(|_| out_of_range(number)),
-    )
+    value
+        .extract::<i128>()
+        .map_err(|error| of_another_type(value.py(), error, "it is no whole number"))
+        .and_then(|int| i64::try_from(int).map_err(|_| out_of_range(number)))
 }
 
 fn unsigned_of(value: &Bound<'_, PyAny>) -> Result<u64, Wrong> {
