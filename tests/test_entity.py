@@ -32,6 +32,8 @@ from gameserver import (
 )
 from gameserver._entity import table_of
 
+ENTITY_TYPE: Any = type(Entity)  # classes made of what a program has computed
+
 
 class Team(Enum):
     NONE = 0
@@ -103,11 +105,11 @@ def test_whole_numbers_have_their_range(kind: str) -> None:
     bits = int(kind[1:])
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if kind[0] == "i" else (0, 2**bits - 1)
     for default in (low, high):
-        made = type(Entity)("Made", (Entity,), {"__annotations__": {"value": scalar}, "value": default})
+        made = ENTITY_TYPE("Made", (Entity,), {"__annotations__": {"value": scalar}, "value": default})
         assert table_of(made).columns[0].kind == kind
     for default in (low - 1, high + 1):
         with pytest.raises(SchemaError, match=f"out of range: {kind} holds {low} to {high}"):
-            type(Entity)("Made", (Entity,), {"__annotations__": {"value": scalar}, "value": default})
+            ENTITY_TYPE("Made", (Entity,), {"__annotations__": {"value": scalar}, "value": default})
 
 
 def test_a_class_adds_to_its_base() -> None:
@@ -154,7 +156,7 @@ class Flags(IntFlag):
 
 def entity(annotation: Any, *default: Any, **options: Any) -> Any:
     body = {"__annotations__": {"value": annotation}, "__module__": __name__, "__qualname__": "Made"}
-    return type(Entity)("Made", (Entity,), body | ({"value": default[0]} if default else {}), **options)
+    return ENTITY_TYPE("Made", (Entity,), body | ({"value": default[0]} if default else {}), **options)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +193,9 @@ def entity(annotation: Any, *default: Any, **options: Any) -> Any:
         (Annotated[list[u8], MaxLen(1)], [256], "out of range"),
         (u8, sync(0, quantize=0.1), "quantize=0.1: it is for f32, f64 and vectors"),
         (f32, sync(0, quantize=0), "the step between two values, above 0"),
-        (f32, sync(0, to="owner"), "to='owner': ALL, OWNER, OTHERS or NOBODY"),  # type: ignore[arg-type]
+        (f32, sync(0, to="owner"), "to='owner': ALL, OWNER, OTHERS or NOBODY"),  # type: ignore[call-overload]
         (f32, sync(0, rate=0), "rate=0: times a second, above 0"),
-        (f32, sync(0, interpolate=1), "interpolate=1: True or False"),  # type: ignore[arg-type]
+        (f32, sync(0, interpolate=1), "interpolate=1: True or False"),  # type: ignore[call-overload]
     ],
 )
 def test_a_mistake_in_a_column_says_what_and_what_may_stand(annotation: Any, default: Any, text: str) -> None:
@@ -233,21 +235,22 @@ def test_a_mistake_names_the_line_of_its_column() -> None:
 
 
 def test_what_an_entity_class_may_not_have() -> None:
-    for body, text in [
+    bodies: list[tuple[dict[str, Any], str]] = [
         ({"__slots__": ()}, "leave __slots__ out"),
         ({"__init__": lambda self: None}, "leave __init__ out"),
         ({"__del__": lambda self: None}, "leave __del__ out"),
         ({"__annotations__": {"owner": u8}}, "every Entity has a member of this name"),
         ({"__annotations__": {"_x": u8}}, "begins with a letter"),
-    ]:
+    ]
+    for body, text in bodies:
         with pytest.raises(SchemaError, match=text):
-            type(Entity)("Made", (Entity,), dict(body))
+            ENTITY_TYPE("Made", (Entity,), body)
 
     class Base(Entity):
         x: f32 = 0.0
 
     with pytest.raises(SchemaError, match="Base has this column already"):
-        type(Entity)("Made", (Base,), {"__annotations__": {"x": f32}})
+        ENTITY_TYPE("Made", (Base,), {"__annotations__": {"x": f32}})
     with pytest.raises(SchemaError, match="subclass it"):
         table_of(Entity)
 
@@ -256,7 +259,9 @@ def test_what_a_column_names_must_be_there_when_the_class_is_used() -> None:
     class Lost(Entity):
         other: Nowhere | None = None  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(SchemaError, match=r"Lost: name 'Nowhere' is not defined: .* defined when the class is first used"):
+    with pytest.raises(
+        SchemaError, match=r"Lost: name 'Nowhere' is not defined: .* defined when the class is first used"
+    ):
         World().spawn(Lost)
 
 

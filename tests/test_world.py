@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_entity import Everything, Later, Level, Team
+from test_entity import ENTITY_TYPE, Everything, Later, Level, Team
 
 from gameserver import ConfigError, Entity, EntityGone, MaxLen, SessionClosed, World, f32, f64, i8, sync, u8, u64, vec2
 from gameserver import Session as PlainSession
@@ -123,12 +123,12 @@ def test_a_spawn_says_what_it_was_not_given() -> None:
     world = World()
     with pytest.raises(TypeError, match=r"Food.x has no default: world.spawn\(Food, x=...\)"):
         world.spawn(Food)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="Food has no column \"z\"|Food has no column 'z'"):
+    with pytest.raises(TypeError, match='Food has no column "z"'):
         world.spawn(Food, x=1, z=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="did you mean 'name'"):
         world.spawn(Player, nmae="a")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="by their names"):
-        world.spawn(Food, 1)  # type: ignore[call-arg,misc]
+        world.spawn(Food, 1)  # type: ignore[arg-type,call-arg]
     with pytest.raises(TypeError, match="Food.owner is a Session or None"):
         world.spawn(Food, x=1, owner=3)  # type: ignore[arg-type]
     with pytest.raises(SessionClosed, match="no server shows this world"):
@@ -186,7 +186,7 @@ def test_columns_are_live_and_write_through() -> None:
     assert (columns.x.dtype, columns.hp.dtype, columns.name.dtype, columns.target.dtype) == ("f4", "u1", "S8", "u8")
     columns.x += 10
     columns.hp = np.minimum(columns.hp * 2, 5)
-    columns.name[2] = "two".encode()
+    columns.name[2] = b"two"
     assert [p.x for p in players] == [10, 11, 12, 13, 14]
     assert [p.hp for p in players] == [0, 2, 4, 5, 5]
     assert players[2].name == "two"
@@ -245,7 +245,7 @@ def test_a_world_and_its_entities_are_freed() -> None:
     columns = world.columns(Player)
     del world
     assert gone() is None
-    assert columns.hp.tolist() == []  or columns.hp.tolist() == [100]
+    assert columns.hp.tolist() == [] or columns.hp.tolist() == [100]
 
 
 def test_many_at_once() -> None:
@@ -310,9 +310,10 @@ def test_query_near_pairs() -> None:
     found = world.pairs(Player, Food, 5)
     assert [rows.tolist() for rows in found] == [[0, 0, 1, 1], [0, 2, 0, 2]]
     assert [rows.tolist() for rows in world.pairs(Player, Player, 5)] == [[0], [1]]
-    for wrong in (lambda: world.query(Player, name=(1, 2)), lambda: world.query(Player, x=3)):  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="query"):
-            wrong()
+    with pytest.raises(TypeError, match="Player.name is no number: query takes numbers alone"):
+        world.query(Player, name=(1, 2))
+    with pytest.raises(TypeError, match="give the ends of the range"):
+        world.query(Player, x=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Later is not on the grid"):
         world.near(world.spawn(Later), 3)
     two.despawn()
@@ -323,7 +324,12 @@ def test_a_world_is_used_by_one_thread_at_a_time_before_its_server_runs() -> Non
     world = World()
     one = world.spawn(Player, hp=1)
     seen: list[Any] = []
-    thread = threading.Thread(target=lambda: (seen.append(one.hp), setattr(one, "hp", 2)))
+
+    def use() -> None:
+        seen.append(one.hp)
+        one.hp = 2
+
+    thread = threading.Thread(target=use)
     thread.start()
     thread.join()
     assert (seen, one.hp) == ([1], 2)
@@ -331,7 +337,7 @@ def test_a_world_is_used_by_one_thread_at_a_time_before_its_server_runs() -> Non
 
 def test_two_classes_of_one_name_are_told_apart_by_an_error() -> None:
     world = World()
-    made = [type(Entity)("Same", (Entity,), {"__annotations__": {"a": u8}, "a": 0}) for _ in range(2)]
+    made = [ENTITY_TYPE("Same", (Entity,), {"__annotations__": {"a": u8}, "a": 0}) for _ in range(2)]
     world.spawn(made[0])
     with pytest.raises(ConfigError, match="Same is the name of .*Same and of .*Same: clients know a class by its name"):
         world.spawn(made[1])
@@ -353,13 +359,21 @@ def test_a_value_that_calls_back_is_no_danger() -> None:
     one = world.spawn(Player)
     one.hp = Nosy(world)  # type: ignore[assignment]
     assert (one.hp, world.count(Player)) == (7, 2)
-    one.hp = type("Leaver", (), {"__index__": lambda self: 5})()
-    leaver = type("Leaver", (), {"__index__": lambda self: one.despawn() or 5})()
+
+    class Leaver:
+        def __index__(self) -> int:
+            one.despawn()
+            return 5
+
     with pytest.raises(EntityGone):
-        one.hp = leaver
+        one.hp = Leaver()  # type: ignore[assignment]
 
 
-numbers = {"a": st.integers(-128, 127), "b": st.integers(0, 2**64 - 1), "c": st.floats(width=64, allow_nan=False, allow_infinity=False)}
+numbers: dict[str, st.SearchStrategy[Any]] = {
+    "a": st.integers(-128, 127),
+    "b": st.integers(0, 2**64 - 1),
+    "c": st.floats(width=64, allow_nan=False, allow_infinity=False),
+}
 
 
 class Model(Entity, table="global"):
@@ -378,12 +392,12 @@ def test_handles_rows_and_columns_agree_with_a_dict(data: st.DataObject) -> None
     for _ in range(data.draw(st.integers(0, 40))):
         match data.draw(st.sampled_from(["spawn", "spawn", "many", "write", "column", "despawn", "tick"])):
             case "spawn":
-                values = data.draw(st.fixed_dictionaries({}, optional=numbers))
+                values: dict[str, Any] = data.draw(st.fixed_dictionaries({}, optional=numbers))
                 model[world.spawn(Model, **values)] = {"a": 0, "b": 0, "c": 0.0, **values}
             case "many":
-                values = data.draw(st.lists(numbers["a"], max_size=4))
-                rows = world.spawn_many(Model, len(values), a=values)
-                for one, value in zip(world.at(Model, rows), values, strict=True):
+                many: list[Any] = data.draw(st.lists(numbers["a"], max_size=4))
+                rows = world.spawn_many(Model, len(many), a=many)
+                for one, value in zip(world.at(Model, rows), many, strict=True):
                     model[one] = {"a": value, "b": 0, "c": 0.0}
             case "write" if model:
                 one, name = data.draw(st.sampled_from([*model])), data.draw(st.sampled_from([*numbers]))

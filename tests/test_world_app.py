@@ -108,7 +108,10 @@ def test_what_a_session_owns_leaves_with_it_but_what_is_kept(serve: Serve) -> No
         ann = connected(server.port)
         answer(ann, "spawn")
         answer(ann, "keep")
-        count = lambda cls: server.call(lambda: app.world.count(cls))  # noqa: E731
+
+        def count(cls: type[Entity]) -> int:
+            return server.call(lambda: app.world.count(cls))
+
         assert (count(Player), count(Flag)) == (2, 1)
         ann.close()
         eventually(server, lambda stats: stats["sessions"] == 0 and count(Player) == 1)

@@ -580,9 +580,7 @@ class App(Registry):
                     f"{handler.where}: a batch is handed over at each tick, and there is none; set tick_rate"
                 )
             if handler.entity_class is not None and not self._tick_rate:
-                raise ConfigError(
-                    f"{handler.where}: the world goes on at each tick, and there is none; set tick_rate"
-                )
+                raise ConfigError(f"{handler.where}: the world goes on at each tick, and there is none; set tick_rate")
 
     def _show_world(self, core: Core) -> None:
         self.world._core.add(classes_of(self._handlers, self.world))

@@ -192,7 +192,8 @@ def _column(name: str, annotation: Any, defaults: Mapping[str, Any], entity: typ
 
 def _type(name: str, annotation: Any, entity: type) -> tuple[Kind, int, str, type | None]:
     """Kind, length, kind of the items, and class."""
-    base, marks = annotation, ()
+    base = annotation
+    marks: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
         base, *more = get_args(annotation)
         marks = tuple(more)
@@ -281,7 +282,8 @@ def _check_options(name: str, options: Sync, kind: Kind) -> None:
 
 def _zero(kind: Kind, length: int, of: type | None) -> Any:
     if kind == "enum":
-        assert of is not None and issubclass(of, enum.Enum)
+        assert of is not None
+        assert issubclass(of, enum.Enum)
         return next((member for member in of if member.value == 0), next(iter(of)))
     zeros: Mapping[str, Any] = {"str": "", "bytes": b"", "list": [], "bool": False, "entity": None}
     return zeros.get(kind, (0.0,) * length if kind == "vector" else 0)
@@ -312,7 +314,7 @@ def check_value(name: str, value: Any, kind: Kind, length: int, item: str, of: t
             size = len(value.encode() if isinstance(value, str) else value)
             if size > length:
                 raise Mistake(name, f"the default has {size} bytes, MaxLen allows {length}")
-            if kind == "str" and "\0" in value:
+            if isinstance(value, str) and "\0" in value:
                 raise Mistake(name, "the default has a NUL, which a text here can't hold")
         case "list" | "vector":
             if not isinstance(value, list | tuple):

@@ -74,13 +74,17 @@ class _EntityType(type):
         source = Source(namespace, annotations_of(namespace), frame)
         qualname = namespace["__qualname__"]
         for option in unknown:
-            raise source.mistake(qualname, None, f"{option}=: no such option of an entity class; there are table, position")
+            raise source.mistake(
+                qualname, None, f"{option}=: no such option of an entity class; there are table, position"
+            )
         for forbidden, text in NOT_HERE.items():
             if forbidden in namespace:
                 raise source.mistake(qualname, None, text)
         parents = [base for base in bases if isinstance(base, _EntityType)]
         if len(parents) > 1:
-            raise source.mistake(qualname, None, f"derives from {parents[0].__name__} and {parents[1].__name__}: one will do")
+            raise source.mistake(
+                qualname, None, f"derives from {parents[0].__name__} and {parents[1].__name__}: one will do"
+            )
         for base in bases:
             if base.__dictoffset__:
                 raise source.mistake(qualname, None, f"its base {base.__name__} has no __slots__ = ()")
@@ -117,7 +121,11 @@ def _options(
         raise source.mistake(qualname, None, f"table={table!r}: 'spatial' or 'global'")
     if position is not None:
         names = (position,) if isinstance(position, str) else position
-        if not isinstance(names, tuple | list) or not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names):
+        if (
+            not isinstance(names, tuple | list)
+            or not 1 <= len(names) <= 2
+            or not all(isinstance(n, str) for n in names)
+        ):
             raise source.mistake(
                 qualname, None, f"position={position!r}: the names of two columns, ('px', 'py'), or of one vector"
             )

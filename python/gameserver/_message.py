@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import types
-import typing
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

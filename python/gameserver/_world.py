@@ -78,11 +78,15 @@ class Columns(Generic[E]):
     array([11., 12., 13.], dtype=float32)
     """
 
-    __slots__ = ("_arrays", "_core", "_count", "_shape")
+    __slots__ = ("_arrays", "_count", "_shape", "_world")
+    _arrays: dict[str, Array]
+    _count: int
+    _shape: TableShape
+    _world: _core.World
 
     def __init__(self, core: _core.World, shape: TableShape) -> None:
         put = object.__setattr__
-        put(self, "_core", core)
+        put(self, "_world", core)
         put(self, "_shape", shape)
         put(self, "_count", core.count(shape.cls))
         put(self, "_arrays", {})
@@ -102,14 +106,16 @@ class Columns(Generic[E]):
     def _array(self, name: str) -> Array:
         for index, column in enumerate(self._shape.columns):
             if column.name == name:
-                return _view(self._core, self._shape, index, self._count)
+                return _view(self._world, self._shape, index, self._count)
         known = [column.name for column in self._shape.columns]
-        raise AttributeError(f"{self._shape.name} has no column {name!r}{suggest(name, known) or '; columns are: ' + ', '.join(known)}")
+        raise AttributeError(
+            f"{self._shape.name} has no column {name!r}{suggest(name, known) or '; columns are: ' + ', '.join(known)}"
+        )
 
     @property
     def ids(self) -> Array:
         """`Entity.id` of each row, as references hold it: uint64, a copy."""
-        return np.frombuffer(self._core.ids(self._shape.cls, self._count), "u8")
+        return np.frombuffer(self._world.ids(self._shape.cls, self._count), "u8")
 
     def __len__(self) -> int:
         return self._count
@@ -158,6 +164,16 @@ class World:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
                 raise ConfigError(f"{here(1)}World({name}={value!r}): a length above 0, in the unit of positions")
         self._core = _core.World(float(cell), float(view))
+
+    @property
+    def cell(self) -> float:
+        """The side of a cell of the grid."""
+        return self._core.cell
+
+    @property
+    def view(self) -> float:
+        """How far a session sees, unless it is told otherwise."""
+        return self._core.view
 
     # -- who is there ------------------------------------------------------------------------------------------------
 

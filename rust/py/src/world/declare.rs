@@ -76,7 +76,7 @@ fn shape(source: &Bound<'_, PyAny>, tick_rate: u32) -> PyResult<ColumnShape> {
 fn kind(source: &Bound<'_, PyAny>) -> PyResult<Kind> {
     let py = source.py();
     let kind: String = source.getattr(intern!(py, "kind"))?.extract()?;
-    let length = || source.getattr(intern!(py, "length"))?.extract::<u16>().map_err(PyErr::from);
+    let length = || source.getattr(intern!(py, "length"))?.extract::<u16>();
     let item = || number(&source.getattr(intern!(py, "item"))?.extract::<String>()?);
     let of = || Ok::<_, PyErr>(source.getattr(intern!(py, "of"))?.cast_into::<PyType>()?);
     Ok(match kind.as_str() {

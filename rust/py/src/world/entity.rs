@@ -275,10 +275,8 @@ impl EntityBase {
         let owner = owner.map(|session| place.world.owner_of(session)).transpose()?;
         let old = {
             let mut state = place.world.enter()?;
-            match state.row(place.table, place.handle) {
-                Some(_) => Some(state.set_owner(slf, place.table, place.handle, owner)),
-                None => None,
-            }
+            let row = state.row(place.table, place.handle);
+            row.map(|_| state.set_owner(slf, place.table, place.handle, owner))
         };
         old.map(drop).ok_or_else(|| gone(slf))
     }

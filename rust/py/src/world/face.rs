@@ -20,13 +20,25 @@ use crate::world::value::Cell;
 pub struct World {
     /// The world.
     pub shared: Arc<Shared>,
+    cell: f64,
+    view: f64,
 }
 
 #[pymethods]
 impl World {
     #[new]
-    fn new(_cell: f64, _view: f64) -> Self {
-        Self { shared: Arc::new(Shared::new(world::world::World::default())) }
+    fn new(cell: f64, view: f64) -> Self {
+        Self { shared: Arc::new(Shared::new(world::world::World::default())), cell, view }
+    }
+
+    #[getter]
+    fn cell(&self) -> f64 {
+        self.cell
+    }
+
+    #[getter]
+    fn view(&self) -> f64 {
+        self.view
     }
 
     /// The classes that it has tables for.
