@@ -6,6 +6,7 @@
 
 mod baseline;
 mod blocks;
+mod document;
 mod encode;
 mod handle;
 mod memory;

@@ -401,6 +401,20 @@ impl Kind {
 }
 
 impl Number {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::I8,
+        Self::I16,
+        Self::I32,
+        Self::I64,
+        Self::U8,
+        Self::U16,
+        Self::U32,
+        Self::U64,
+        Self::F32,
+        Self::F64,
+    ];
+
     /// Its size.
     pub fn bytes(self) -> usize {
         match self {
