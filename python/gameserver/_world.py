@@ -182,6 +182,24 @@ class World:
         """How far a session sees, unless it is told otherwise."""
         return self._core.view
 
+    def declare(self, *classes: type[Entity]) -> None:
+        """Takes entity classes that the app would not find by itself, before it starts.
+
+        Clients are told of all classes when they connect. An app finds those that its handlers take, those that were spawned
+        before it starts, and those at the top of modules in which these or its handlers are defined.
+
+        Raises:
+            ConfigError: the app has started without one of them, or two have one name.
+
+        >>> from gameserver import Entity, World, u16
+        >>> def arena(world: World) -> None:
+        ...     class Flag(Entity):
+        ...         points: u16 = 0
+        ...     world.declare(Flag)
+        >>> arena(World())
+        """
+        self._core.add([_entity_class(cls) for cls in classes])
+
     # -- who is there ------------------------------------------------------------------------------------------------
 
     def spawn(self, cls: Callable[P, E], /, *args: P.args, **kwargs: P.kwargs) -> E:

@@ -150,7 +150,18 @@ impl Shared {
     #[cold]
     fn add(&self, class: &Bound<'_, PyType>) -> PyResult<u32> {
         let py = class.py();
-        let tick_rate = self.enter()?.tick_rate;
+        let state = self.enter()?;
+        let (tick_rate, is_shown) = (state.tick_rate, state.server.strong_count() > 0);
+        drop(state);
+        if is_shown {
+            let name = where_of(class);
+            let text = format!(
+                "{name}: clients are told of all entity classes when they connect, and the app has started without this one; \
+                 call world.declare({}) before app.run()",
+                class.qualname()?
+            );
+            return Err(CONFIG_ERROR.err(py, text));
+        }
         // Its references name other classes, and these it, perhaps: all that are not known yet come at once.
         let table_of = py.import("gameserver._entity")?.getattr("table_of")?;
         let (mut waiting, mut found) = (vec![class.clone()], Vec::<(Table, TableShape)>::new());
