@@ -103,9 +103,10 @@ fn column_from_json(table: &str, json: &Map<String, Json>) -> Result<ColumnShape
             let values = json.get("values").and_then(Json::as_array).into_iter().flatten();
             Kind::Enum(values.filter_map(|value| i32::try_from(value.as_i64()?).ok()).collect())
         }
-        Some("vector") => {
-            Kind::Vector(number(text("of"))?, u8::try_from(length()?).map_err(|_| fault("too long a vector"))?)
-        }
+        Some("vector") => Kind::Vector(
+            number(text("of"))?,
+            u8::try_from(length()?).map_err(|_| fault("too long a vector"))?,
+        ),
         Some("str") => Kind::Str(length()?),
         Some("bytes") => Kind::Bytes(length()?),
         Some("list") => Kind::List(number(text("of"))?, length()?),

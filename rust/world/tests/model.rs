@@ -234,7 +234,7 @@ impl Game {
                 // At the next comparison it is what it was at the last.
                 entity.values[column] = match &entity.sent[column] {
                     Value::Float(float) if columns[column].quantize.is_some() => {
-                        Value::Float(f64::from((float / 0.01).round() as f32 * 0.01_f32 as f32))
+                        Value::Float(f64::from((float / 0.01).round() as f32 * 0.01_f32))
                     }
                     value => value.clone(),
                 };

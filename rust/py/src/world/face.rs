@@ -278,7 +278,8 @@ impl World {
         let table = place.table as usize;
         let at = state.world.position(table, row).unwrap_or_default();
         let rows = state.world.near(table, at, radius).into_iter().map(|row| row as usize);
-        let handles = rows.filter(|other| *other != row).filter_map(|row| state.world.handle(table, row)).collect();
+        let handles =
+            rows.filter(|other| *other != row).filter_map(|row| state.world.handle(table, row)).collect();
         drop(state);
         self.objects(&cls, place.table, handles)
     }

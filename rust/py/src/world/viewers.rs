@@ -101,8 +101,10 @@ impl Viewers {
             if starts.len() <= reactor {
                 starts.resize(reactor + 1, None);
             }
-            let start = *starts[reactor].get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
-            let spans = parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
+            let start = *starts[reactor]
+                .get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
+            let spans =
+                parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
             realm.push_snapshot(session, ROUTE, spans);
         }
     }
