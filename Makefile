@@ -9,7 +9,7 @@ RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml C
 PY_SOURCES := python tests examples benches
 CORE := $(VENV)/.core-installed
 FUZZ_SECONDS ?= 30
-FUZZ_TARGETS ?= packets messages upgrade websocket_frames link schema_decode
+FUZZ_TARGETS ?= packets messages upgrade websocket_frames link schema_decode world_replica
 
 .PHONY: help demo test bench fuzz fmt lint docs clean
 

@@ -9,7 +9,9 @@
 
 from gameserver._app import App, Clock
 from gameserver._batch import Batch
+from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
+from gameserver._entity import Entity
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._message import Message
@@ -18,6 +20,8 @@ from gameserver._scalars import (
     Field,
     MaxLen,
     Range,
+    dvec2,
+    dvec3,
     f32,
     f64,
     fixed32,
@@ -34,12 +38,16 @@ from gameserver._scalars import (
     u16,
     u32,
     u64,
+    vec2,
+    vec3,
 )
 from gameserver._signature import Handler
 from gameserver._timer import Timer
 from gameserver._types import Left
+from gameserver._world import Columns, World
 from gameserver.errors import (
     ConfigError,
+    EntityGone,
     GameServerError,
     ProtocolError,
     Refuse,
@@ -50,10 +58,15 @@ from gameserver.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALL",
     "App",
+    "Audience",
     "Batch",
     "Clock",
+    "Columns",
     "ConfigError",
+    "Entity",
+    "EntityGone",
     "Field",
     "GameServerError",
     "Group",
@@ -61,6 +74,9 @@ __all__ = [
     "Left",
     "MaxLen",
     "Message",
+    "NOBODY",
+    "OTHERS",
+    "OWNER",
     "ProtocolError",
     "Protos",
     "Range",
@@ -71,6 +87,9 @@ __all__ = [
     "SessionClosed",
     "Timer",
     "User",
+    "World",
+    "dvec2",
+    "dvec3",
     "f32",
     "f64",
     "fixed32",
@@ -84,10 +103,13 @@ __all__ = [
     "s64",
     "sfixed32",
     "sfixed64",
+    "sync",
     "u16",
     "u32",
     "u64",
     "u8",
+    "vec2",
+    "vec3",
 ]
 
 for _name in __all__:

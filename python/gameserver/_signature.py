@@ -18,6 +18,7 @@ from gameserver import _answer
 from gameserver._answer import Answer, is_message, is_own_message, route_of
 from gameserver._batch import Batch
 from gameserver._core import Session
+from gameserver._entity import Entity
 from gameserver._types import Left
 from gameserver.errors import ConfigError
 
@@ -65,6 +66,7 @@ class Argument(StrEnum):
     WHY = "w"
     DT = "d"
     USER = "u"
+    ENTITY = "e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Handler:
     keep: Keep
     """Of a batch handler: every message, or only the newest of each session."""
     session_class: type[Session] | None
+    entity_class: type[Entity] | None
+    """The class of the sender's entity that it takes."""
     is_async: bool
     concurrent: bool
     interval: float
@@ -103,7 +107,7 @@ class Handler:
 
 # Which arguments a kind of handler may take, and what to say of them.
 _ALLOWED: Mapping[Kind, str] = {
-    Kind.ROUTE: "smbjn",
+    Kind.ROUTE: "sembjn",
     Kind.JOIN: "s",
     Kind.DROP: "s",
     Kind.RESUME: "s",
@@ -119,6 +123,7 @@ _MEANING: Mapping[str, str] = {
     "s": "Session (or your subclass of it)",
     "b": "bytes (the body as it came)",
     "j": "dict or list (the body as JSON)",
+    "e": "your subclass of Entity (the sender's own)",
     "m": "your subclass of Message (the body, checked)",
     "n": "Batch[...] of it (all of a tick)",
     "w": "Left (why the session left)",
@@ -180,6 +185,7 @@ def make_handler(
     decode: Callable[[bytes], Any] | None = None
     message: type | None = None
     session_class: type[Session] | None = None
+    entity_class: type[Entity] | None = None
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(
@@ -198,6 +204,8 @@ def make_handler(
         letters.append(letter)
         if letter == "s":
             session_class = annotation
+        elif letter == "e":
+            entity_class = annotation
         elif letter == "m":
             message = annotation
         elif letter == "n":
@@ -230,6 +238,7 @@ def make_handler(
         answer=answer,
         keep=keep,
         session_class=session_class,
+        entity_class=entity_class,
         is_async=is_async,
         concurrent=concurrent,
         interval=interval,
@@ -269,6 +278,8 @@ def _hints(function: Callable[..., Any], depth: int) -> dict[str, Any]:
 def _letter(kind: Kind, annotation: Any) -> str | None:
     if isinstance(annotation, type) and issubclass(annotation, Session):
         return "s"
+    if isinstance(annotation, type) and issubclass(annotation, Entity) and annotation is not Entity:
+        return "e"
     if annotation is Left:
         return "w"
     if annotation is float and kind is Kind.TICK:

@@ -21,7 +21,7 @@ use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::resume::TokenSource;
 use crate::route::RouteTable;
-use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, Snapshots, State};
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
@@ -324,6 +324,14 @@ impl Realm {
             Up::Sent { link, bytes } => {
                 if let Some((_, entry)) = self.of(link) {
                     entry.charge = entry.charge.saturating_sub(bytes);
+                }
+            }
+            Up::SnapshotLeft { link, number } => {
+                if let Some((_, entry)) = self.of(link)
+                    && let Some(last) = &mut entry.rare_mut().snapshots
+                    && last.number == number
+                {
+                    last.waits = false;
                 }
             }
             Up::Closed { link, why } => self.link_closed(now, link, why),
@@ -665,6 +673,7 @@ impl Realm {
             Some(gs) => {
                 session.knows = Knows::Gs;
                 let rare = session.rare_mut();
+                rare.snapshots = gs.world.then(Snapshots::default);
                 rare.wants_dict = gs.dict;
                 rare.schema = match (&gs.schema, &self.schema) {
                     (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,

@@ -25,6 +25,7 @@ mod task;
 mod typed;
 mod value;
 mod wire;
+mod world;
 
 use pyo3::prelude::*;
 
@@ -41,6 +42,7 @@ mod core_module {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::message::register(module)?;
         crate::schema::register(module)?;
+        crate::world::register(module)?;
         crate::wire::register(module)
     }
 }

@@ -8,10 +8,10 @@ use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX, ResponseHead};
 use wire::packet::{self, BODY_BYTES_MAX, HEADER_BYTES, PacketKind};
 
 use super::{GroupKey, PushError, Realm, SessionKey};
-use crate::event::{Class, Down, DownLog, LinkId, charge, charge_answers};
+use crate::event::{Class, Down, DownLog, LinkId, Span, charge, charge_answers};
 use crate::outbox::push_head;
 use crate::resume::{self, ERROR_ROUTE, UNCOUNTED_PREFIX};
-use crate::session::{Knows, Session, State};
+use crate::session::{Knows, Session, Snapshots, State};
 
 impl Realm {
     /// Answers a request of `link`. If that link is gone, nothing happens, unless the client can come back: then it gets the
@@ -144,6 +144,36 @@ impl Realm {
         let (route, body) = (downs.store(route.as_bytes()), downs.store(body));
         downs.push(Down::Push { link, class, key: latest_key, route, body });
         Ok(())
+    }
+
+    /// Pushes a snapshot of the replicated world, in pieces that stand in the log of [`Realm::downs`] already: it replaces the
+    /// last one, if no byte of that has left. It is charged to nobody: there is never more than one. False: nobody is there
+    /// to take it.
+    pub fn push_snapshot(
+        &mut self,
+        key: SessionKey,
+        route: &str,
+        parts: impl IntoIterator<Item = Span>,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(link) = session.reachable() else { return false };
+        let Some(last) = &mut session.rare_mut().snapshots else { return false };
+        *last = Snapshots { number: last.number.wrapping_add(1), waits: true };
+        let number = last.number;
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        let (route, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
+        session.messages_out += 1;
+        session.bytes_out += downs.parts(parts).map(|part| part.len() as u64).sum::<u64>();
+        self.stats.messages_out += 1;
+        downs.push(Down::Snapshot { link, number, route, parts });
+        true
+    }
+
+    /// Where a snapshot for this session goes; `None`: its client shows no world, or none is there. Whether the last one waits
+    /// still: then its client has none of it, as far as is known.
+    pub fn snapshot_link(&self, key: SessionKey) -> Option<(LinkId, bool)> {
+        let session = self.sessions.get(key).filter(|session| session.joined)?;
+        Some((session.reachable()?, session.rare()?.snapshots?.waits))
     }
 
     /// A notify was refused: told by a push to `$error`, if the client knows of such.
