@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from gameserver import (
     vec2,
 )
 from gameserver._core import WorldReplica
+from gameserver.testing import replay
 
 
 class Mood(IntEnum):
@@ -319,6 +321,21 @@ def test_a_class_that_clients_do_not_know_of_is_refused(serve: Serve) -> None:
     with serve(app) as server:
         connected(server.port).request("late")
     assert [("call world.declare(" in text) for text in refused] == [True]
+
+
+def test_a_recorded_world_replays_to_the_same_bytes(serve: Serve, tmp_path: Path) -> None:
+    recording = tmp_path / "world.gsr"
+    with serve(game(), record=recording) as server:
+        ann, bob = Watcher(server.port), Watcher(server.port)
+        a, b = ann.request("spawn"), bob.request("spawn", values(x=3))
+        ann.until(lambda it: it.ids("Hero") == {a, b})
+        bob.request("set", values(hp=5))
+        ann.until(lambda it: it.value("Hero", b, "hp") == 5)
+        bob.client.close()
+        ann.until(lambda it: it.ids("Hero") == {a})
+    result = replay(game(), recording)
+    assert result.difference is None
+    assert result.compared >= 4
 
 
 TABLES = json.dumps(

@@ -99,3 +99,17 @@ fn parts_that_a_log_does_not_have_are_left_out() {
     ]);
     assert_eq!(log.parts(wrong).collect::<Vec<_>>(), [b"good"]);
 }
+
+#[test]
+fn what_no_packet_holds_is_not_sent_and_said() {
+    let mut pair = watcher(false);
+    let session = pair.session();
+    let part = pair.server.realm.downs(0).store(&vec![0; 1 << 20]);
+    assert!(pair.server.realm.push_snapshot(session, "$w", [part; 15]));
+    assert!(!pair.server.realm.push_snapshot(session, "$w", [part; 16]));
+    assert_eq!(pair.server.realm.stats().dropped, 1);
+    // The one before is still the last.
+    let link = pair.link;
+    left(&mut pair.server, link, 1);
+    assert!(!pair.server.realm.snapshot_link(session).unwrap().1);
+}

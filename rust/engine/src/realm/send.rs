@@ -112,7 +112,7 @@ impl Realm {
         route: &str,
         body: &[u8],
     ) -> Result<(), PushError> {
-        fits(class, route, body)?;
+        fits(class, route, body.len())?;
         let keep_max = self.keep_max();
         let session = self.sessions.get_mut(key).filter(|session| session.joined).ok_or(PushError::Closed)?;
         if session.state == State::Closed {
@@ -148,7 +148,7 @@ impl Realm {
 
     /// Pushes a snapshot of the replicated world, in pieces that stand in the log of [`Realm::downs`] already: it replaces the
     /// last one, if no byte of that has left. It is charged to nobody: there is never more than one. False: nobody is there
-    /// to take it.
+    /// to take it, or it is longer than a packet can be.
     pub fn push_snapshot(
         &mut self,
         key: SessionKey,
@@ -158,12 +158,17 @@ impl Realm {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(link) = session.reachable() else { return false };
         let Some(last) = &mut session.rare_mut().snapshots else { return false };
-        *last = Snapshots { number: last.number.wrapping_add(1), waits: true };
-        let number = last.number;
         let downs = &mut self.downs[usize::from(link.reactor())];
-        let (route, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
+        let (name, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
+        let body_bytes = downs.parts(parts).map(<[u8]>::len).sum::<usize>();
+        if fits(Class::Latest, route, body_bytes).is_err() {
+            self.stats.dropped += 1;
+            return false;
+        }
+        *last = Snapshots { number: last.number.wrapping_add(1), waits: true };
+        let (number, route) = (last.number, name);
         session.messages_out += 1;
-        session.bytes_out += downs.parts(parts).map(|part| part.len() as u64).sum::<u64>();
+        session.bytes_out += body_bytes as u64;
         self.stats.messages_out += 1;
         downs.push(Down::Snapshot { link, number, route, parts });
         true
@@ -235,7 +240,7 @@ impl Realm {
 
     /// None if it is longer than a packet can be.
     fn aim<'a>(&self, class: Class, route: &'a str, bodies: Bodies<'a>) -> Option<Aim<'a>> {
-        fits(class, route, bodies.longest()).ok()?;
+        fits(class, route, bodies.longest().len()).ok()?;
         let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
         Some(Aim {
             queue_bytes_max: self.config.queue_bytes_max,
@@ -395,9 +400,9 @@ fn send_answer(
     true
 }
 
-fn fits(class: Class, route: &str, body: &[u8]) -> Result<(), PushError> {
+fn fits(class: Class, route: &str, body_bytes: usize) -> Result<(), PushError> {
     let prefix = if class == Class::Reliable { 0 } else { UNCOUNTED_PREFIX.len() };
-    let fits = prefix + route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
+    let fits = prefix + route.len() <= ROUTE_BYTES_MAX && body_bytes <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
     if fits { Ok(()) } else { Err(PushError::TooLong) }
 }
 

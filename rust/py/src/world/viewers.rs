@@ -83,7 +83,7 @@ impl Viewers {
         let Self { by_session, parts, due, .. } = self;
         parts.clear();
         due.clear();
-        for (&bits, watcher) in by_session {
+        for (&bits, watcher) in by_session.iter_mut() {
             let session = SessionKey::from_bits(bits);
             let Some((link, waits)) = realm.snapshot_link(session) else { continue };
             watcher.settle(world, link, waits);
@@ -105,7 +105,11 @@ impl Viewers {
                 .get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
             let spans =
                 parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
-            realm.push_snapshot(session, ROUTE, spans);
+            let is_taken = realm.push_snapshot(session, ROUTE, spans);
+            if !is_taken && let Some(watcher) = by_session.get_mut(&session.to_bits()) {
+                world.lost(watcher.key, watcher.last);
+                watcher.last = 0;
+            }
         }
     }
 }
