@@ -79,7 +79,7 @@ class App(Registry):
         name: how logs and the banner call it.
         session: your own subclass of `Session`; an object of it is made, without arguments, for every session.
         static: a folder whose files are served over HTTP on the game's port; relative to the game's own folder.
-        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/gameserver.js` and `/healthz`).
+        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/healthz`, `/gameserver.js` and its modules).
         seed: of `app.random`; None: from the system.
         world: what is replicated to clients; None: a `World` with its defaults.
         settings: any setting by its name, see docs/settings.md: ``App("arena", tick_rate=30, port=7777)``.
@@ -563,7 +563,7 @@ class App(Registry):
 
     def _world_document(self) -> dict[str, Any] | None:
         """What clients are told of the world; None if it has no tables."""
-        tables = json.loads(self.world._core.document())
+        tables = self.world._document()
         return {"cell": self.world.cell, "tick_rate": self._tick_rate, "tables": tables} if tables else None
 
     def _show_world(self, core: Core) -> None:

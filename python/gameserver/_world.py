@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -452,6 +453,21 @@ class World:
         []
         """
         return self._core.map(_entity_class(cls))
+
+    def _document(self) -> list[dict[str, Any]]:
+        """What clients are told of the tables: docs/wire.md, "The world"."""
+        tables: list[dict[str, Any]] = json.loads(self._core.document())
+        enums = {
+            (shape.name, column.name): column.of
+            for shape in map(table_of, self._core.classes())
+            for column in shape.columns
+            if column.kind == "enum"
+        }
+        for table in tables:
+            for column in table["columns"]:
+                if of := enums.get((table["name"], column["name"])):
+                    column["names"] = [of(value).name for value in column["values"]]  # type: ignore[attr-defined]
+        return tables
 
     def _radius(self, radius: float | None) -> float:
         if radius is None:

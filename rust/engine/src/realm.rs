@@ -19,7 +19,7 @@ use wire::json_text::escape_ascii;
 use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
-use crate::resume::TokenSource;
+use crate::resume::{PING_ROUTE, TokenSource};
 use crate::route::RouteTable;
 use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, Snapshots, State};
 use crate::timer::{Fired, Timers};
@@ -785,8 +785,12 @@ impl Realm {
     }
 
     fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
-        self.stats.unknown_routes += 1;
+        let is_ping = request.is_some() && route == PING_ROUTE.as_bytes();
+        self.stats.unknown_routes += u64::from(!is_ping);
         let Some(Admitted { session: key, .. }) = self.admit(now, link, request, 0) else { return };
+        if let (true, Some(id)) = (is_ping, request) {
+            return self.respond(key, link, id, b"");
+        }
         let route = String::from_utf8_lossy(route);
         let text = format!("no handler for route {route:?}");
         match request {

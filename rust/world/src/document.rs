@@ -51,6 +51,9 @@ fn column_to_json(column: &ColumnShape) -> Json {
         Audience::Others => json["to"] = json!("others"),
         Audience::All | Audience::Nobody => {}
     }
+    if column.every > 1 {
+        json["every"] = json!(column.every);
+    }
     if column.interpolate {
         json["interpolate"] = json!(true);
     }
@@ -120,6 +123,7 @@ fn column_from_json(table: &str, json: &Map<String, Json>) -> Result<ColumnShape
             Some("others") => Audience::Others,
             _ => Audience::All,
         },
+        every: json.get("every").and_then(Json::as_u64).map_or(1, |every| every.clamp(1, 1 << 16) as u32),
         interpolate: json.get("interpolate").and_then(Json::as_bool).unwrap_or(false),
         ..ColumnShape::new(name, kind)
     })
@@ -138,7 +142,7 @@ mod tests {
         let column = ColumnShape::new;
         let table = TableShape::spatial("Thing", &["at"])
             .column(column("at", Kind::Vector(Number::F32, 2)).quantize(0.5).to(Audience::Others))
-            .column(column("note", Kind::Str(9)))
+            .column(column("note", Kind::Str(9)).every(3))
             .column(column("raw", Kind::Bytes(2)).to(Audience::Owner))
             .column(column("items", Kind::List(Number::U64, 3)))
             .column(column("mood", Kind::Enum(vec![-1, 5])))
