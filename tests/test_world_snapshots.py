@@ -107,7 +107,7 @@ def test_the_schema_tells_of_the_world(serve: Serve) -> None:
         columns = {column["name"]: column for column in tables["Hero"]["columns"]}
         assert columns["x"] == {"name": "x", "type": "f32", "quantize": 0.01}
         assert columns["gold"] == {"name": "gold", "type": "u64", "to": "owner"}
-        assert columns["mood"] == {"name": "mood", "type": "enum", "values": [1, 2]}
+        assert columns["mood"] == {"name": "mood", "type": "enum", "values": [1, 2], "names": ["CALM", "ANGRY"]}
         assert columns["target"] == {"name": "target", "type": "entity", "of": "Hero"}
 
 

@@ -21,7 +21,7 @@ const PING_INTERVAL = 1000;
 const SAMPLES = 240;
 /** Rates are of the last so many readings. */
 const WINDOW = 4;
-const WIDTH = 260;
+const WIDTH = 270;
 const GRAPH_HEIGHT = 34;
 const LINE_HEIGHT = 14;
 const TABLES_MAX = 6;
@@ -167,7 +167,7 @@ class Overlay {
     graph([({ rtt }) => rtt, ({ jitter }) => jitter], [COLORS.rtt, COLORS.late], 20);
     line(`in ${now.kbIn.toFixed(1)} kB/s   out ${now.kbOut.toFixed(1)} kB/s`, COLORS.bytesIn);
     graph([({ kbIn }) => kbIn, ({ kbOut }) => kbOut], [COLORS.bytesIn, COLORS.bytesOut]);
-    line(`drawn ${ms(now.delay)} ms ago   buffer ${ms(now.buffer)} ms   late ${now.late}`, COLORS.buffer);
+    line(`delay ${ms(now.delay)} ms   buffer ${ms(now.buffer)} ms   late ${now.late}`, COLORS.buffer);
     graph([({ buffer }) => buffer, ({ late }) => (late ? now.buffer : 0)], [COLORS.buffer, COLORS.late], 50);
     for (const [name, rate] of tables) line(`${name.padEnd(14).slice(0, 14)} ${rate.toFixed(2).padStart(8)} kB/s`);
     line(`tick ${this.#client.world?.tick ?? '–'}   ${this.#client.world?.tickRate ?? '–'} Hz`);

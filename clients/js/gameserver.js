@@ -33,7 +33,9 @@ export const VERSION = '0.1.0';
  * @property {number} [timeout] ms for one attempt to connect, handshake included. Default 8000.
  * @property {number} [requestTimeout] ms for an answer. Default 10000.
  * @property {boolean | ReconnectOptions} [reconnect] Default true.
- * @property {boolean} [resume] Whether a lost session is to go on, where the server lets it. Default true.
+ * @property {boolean | 'reload'} [resume] Whether a lost session is to go on, where the server lets it. `reload`: also when the page is loaded again in
+ *     its tab; what the page asked for and has not got is lost then, and a tab that is closed is not told from one that is loaded again: its session
+ *     ends when the server's `resume_grace` is over. Default true.
  * @property {number} [outboxBytesMax] What is kept until the server has seen it. While the connection is lost, nothing that is more is
  *     taken. Default 256 KiB.
  * @property {'protobuf' | 'json'} [serializer] What bodies are to be; `json`, for the eyes: all are JSON, and 64-bit numbers in it are
@@ -75,6 +77,7 @@ const KICK_SHUTDOWN = 'shutdown';
 /** WebSocket close codes that a client may use for its own reasons. */
 const CLOSE_NORMAL = 1000;
 const CLOSE_PROTOCOL = 4400;
+const CLOSE_PAGE_LEFT = 4401;
 const CLOSE_SILENT = 4408;
 
 /**
@@ -134,6 +137,7 @@ export class Client {
   #resumption = null;
   /** Knows how bodies are written while there is no link. @type {Link | null} */
   #lastLink = null;
+  #isResumed = false;
   /** @type {World | null} */
   #world = null;
   /** Of connections that were. @type {Traffic} */
@@ -178,6 +182,11 @@ export class Client {
   /** The server's messages; null from one that has none, and where bodies are JSON. A new one with each connection. @returns {Schema | null} */
   get schema() {
     return this.#link?.schema ?? null;
+  }
+
+  /** Whether this connection went on with the session of one before it. */
+  get isResumed() {
+    return this.#isResumed;
   }
 
   /** What is seen of the replicated world; null unless it was asked for: `connect(url, { world: true })`. */
@@ -358,11 +367,29 @@ export class Client {
     void this.#reopen();
   }
 
+  /** The page may be loaded again: takes what it left, and leaves what there is when it goes. */
+  #keepOverReload() {
+    const kept = takeKept(this.#url);
+    if (kept) {
+      this.#resumption = Resumption.of(kept, this.#options.outboxBytesMax ?? OUTBOX_BYTES_MAX);
+      this.#lastId = kept.lastId;
+    }
+    globalThis.addEventListener?.('pagehide', () => {
+      if (this.#isClosed() || !this.#resumption) return;
+      leaveKept(this.#url, { ...this.#resumption.left(), lastId: this.#lastId });
+      this.#link?.leave(); // a browser would say 1001, by which one leaves for good
+    });
+    globalThis.addEventListener?.('pageshow', (event) => {
+      if (/** @type {PageTransitionEvent} */ (event).persisted) takeKept(this.#url); // the page itself is back
+    });
+  }
+
   /** @internal The first connection; its failure is the caller's. */
   async _start() {
     try {
       if (this.#options.world) this.#world = new (await import('./gameserver-world.js')).World();
-      await this.#open();
+      if (this.#options.resume === 'reload') this.#keepOverReload();
+      this.#isResumed = await this.#open();
     } catch (error) {
       this.#finish(asError(error));
       throw error;
@@ -409,6 +436,7 @@ export class Client {
       this.#retryLater(asError(error));
       return;
     }
+    this.#isResumed = goesOn;
     this.#opened();
     if (goesOn) this.#resumes.emit();
     else this.#reconnects.emit();
@@ -608,6 +636,19 @@ class Resumption {
     this.outbox = new Outbox(outboxBytesMax);
   }
 
+  /** @param {Kept} kept @param {number} outboxBytesMax */
+  static of({ token, seen, gone, messages }, outboxBytesMax) {
+    const resumption = new Resumption(token, outboxBytesMax);
+    resumption.#seen = resumption.#told = seen;
+    resumption.outbox.restore(gone, messages.map(fromBase64));
+    return resumption;
+  }
+
+  /** What another page needs to go on. */
+  left() {
+    return { token: this.token, seen: this.#seen, gone: this.outbox.gone, messages: this.outbox.messages.map(toBase64) };
+  }
+
   /** For the handshake. */
   ask() {
     return { token: this.token, seen: this.#seen };
@@ -648,6 +689,17 @@ export class Outbox {
   /** In order. @returns {readonly Uint8Array[]} */
   get messages() {
     return this.#kept;
+  }
+
+  /** So many were sent before those that are kept. */
+  get gone() {
+    return this.#gone;
+  }
+
+  /** @param {number} gone @param {Uint8Array[]} messages */
+  restore(gone, messages) {
+    this.#gone = gone;
+    for (const message of messages) this.keep(message);
   }
 
   /** @param {Uint8Array} message */
@@ -802,6 +854,11 @@ class Link {
   /** For good. @param {GameServerError} error Why. */
   close(error) {
     this.#end(error, CLOSE_NORMAL);
+  }
+
+  /** The page goes, and perhaps comes back. */
+  leave() {
+    this.#end(new GameServerError('disconnected', 'the page was left'), CLOSE_PAGE_LEFT);
   }
 
   /** Another one follows. @param {GameServerError} error Why. */
@@ -1059,6 +1116,41 @@ function keepSchema(url, schema) {
 function schemaKey(url) {
   const { host, pathname } = new URL(url);
   return `gameserver.schema ${host}${pathname}`;
+}
+
+/** @typedef {{ token: string, seen: number, gone: number, messages: string[], lastId: number }} Kept What a page leaves for the next one in its tab. */
+
+/** Once: two pages can't go on with one session. @param {string} url @returns {Kept | null} */
+function takeKept(url) {
+  try {
+    const key = `${schemaKey(url)} session`;
+    const json = globalThis.sessionStorage?.getItem(key);
+    globalThis.sessionStorage?.removeItem(key);
+    const kept = json ? JSON.parse(json) : null;
+    const isKept = typeof kept?.token === 'string' && isCount(kept.seen) && isCount(kept.gone) && isCount(kept.lastId) && Array.isArray(kept.messages);
+    return isKept ? kept : null;
+  } catch {
+    return null; // no storage is allowed here
+  }
+}
+
+/** @param {string} url @param {Kept} kept */
+function leaveKept(url, kept) {
+  try {
+    globalThis.sessionStorage?.setItem(`${schemaKey(url)} session`, JSON.stringify(kept));
+  } catch {
+    // Storage is full or not allowed: the next page begins anew.
+  }
+}
+
+/** @param {Uint8Array} bytes */
+function toBase64(bytes) {
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+}
+
+/** @param {string} text @returns {Uint8Array} */
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }
 
 /** @param {unknown} error @returns {GameServerError} */

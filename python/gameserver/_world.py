@@ -466,7 +466,7 @@ class World:
         for table in tables:
             for column in table["columns"]:
                 if of := enums.get((table["name"], column["name"])):
-                    column["names"] = [of(value).name for value in column["values"]]  # type: ignore[attr-defined]
+                    column["names"] = [of(value).name for value in column["values"]]
         return tables
 
     def _radius(self, radius: float | None) -> float:
