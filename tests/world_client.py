@@ -17,8 +17,8 @@ class Watcher:
 
     def __init__(self, address: str | int, hello: bytes = HELLO) -> None:
         self.client = Client(address)
-        answer = self.client.handshake(hello)
-        self.world: dict[str, Any] = answer["sys"]["gs"]["schema"]["world"]
+        self.answer = self.client.handshake(hello)
+        self.world: dict[str, Any] = self.answer["sys"]["gs"]["schema"]["world"]
         self.replica = WorldReplica(json.dumps(self.world["tables"]))
         self.changes: list[tuple[str, str, int]] = []
         self.bytes = b""
