@@ -35,8 +35,8 @@ $(CORE): $(VENV)/.tools $(RUST_SOURCES)
 	@touch $@
 
 demo: $(CORE) ## Build a release core, start the demo, print its URL
-	@echo "== starting the plaza: open http://127.0.0.1:$(DEMO_PORT)/ in two windows; Ctrl-C stops it"
-	@GAMESERVER_PORT=$(DEMO_PORT) exec $(BIN)/python examples/plaza.py
+	@echo "== starting the arena: open http://127.0.0.1:$(DEMO_PORT)/ in two windows; Ctrl-C stops it"
+	@GAMESERVER_PORT=$(DEMO_PORT) exec $(BIN)/python examples/arena.py
 
 test: $(CORE) ## Format, lint, type and run all tests
 	@./tests/needs.sh

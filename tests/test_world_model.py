@@ -330,7 +330,7 @@ class Model(RuleBasedStateMachine):
         column = data.draw(st.sampled_from([*entity["values"]]))
         if column == "target":
             things = [other for other, that in self.entities.items() if that["cls"] == "Thing"]
-            value = data.draw(st.sampled_from([None, *things]))
+            value: Any = data.draw(st.sampled_from([None, *things]))
         else:
             value = data.draw(VALUES[column])
         if column == "name" and len(value.encode()) > 8:
@@ -534,4 +534,4 @@ def test_each_client_sees_what_the_model_says(js: JsWorlds) -> None:
         deadline=None,
         suppress_health_check=[*HealthCheck],
     )
-    run_state_machine_as_test(Model, settings=options)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Model, settings=options)

@@ -18,7 +18,7 @@ import { ProtocolError } from './gameserver.js';
  * @typedef {{ name: string, type: string, of?: string, length?: number, values?: number[], names?: string[], quantize?: number, to?: string, interpolate?: boolean, every?: number }} ColumnShape
  * @typedef {{ name: string, position?: string[], columns: ColumnShape[] }} TableShape
  * @typedef {{ cell: number, tick_rate: number, tables: TableShape[] }} WorldShape
- * @typedef {{ readonly id: bigint, [column: string]: any }} Entity `id` is `Entity.id` of the server. A column that this client is not told is null.
+ * @typedef {any} Entity `{ readonly id: bigint, [column]: ... }`: `id` is `Entity.id` of the server. A column that this client is not told is null.
  * @typedef {() => void} Unsubscribe
  */
 
@@ -45,7 +45,7 @@ const REST_TICKS = 3;
 
 /** What this client sees of the server's world. */
 export class World {
-  /** By table name, then by id: what is in view, as of the newest snapshot. @type {Record<string, Map<bigint, Entity>>} */
+  /** By table name, then by id: what is in view, as of the newest snapshot. @type {any} */
   entities = Object.create(null);
   /** Of the newest snapshot; 0: none yet. */
   tick = 0;
@@ -124,7 +124,7 @@ export class World {
    * two snapshots. How far behind the server that is, follows from the jitter of the connection. The arrays and their objects are used again by the next call.
    *
    * @param {number} [now] ms, of the clock of `performance.now()`.
-   * @returns {Record<string, Entity[]>}
+   * @returns {any} Arrays, by table.
    */
   sample(now = performance.now()) {
     const tick = this.#timeline.draw(now);

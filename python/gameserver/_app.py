@@ -79,7 +79,7 @@ class App(Registry):
         name: how logs and the banner call it.
         session: your own subclass of `Session`; an object of it is made, without arguments, for every session.
         static: a folder whose files are served over HTTP on the game's port; relative to the game's own folder.
-        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/healthz`, `/gameserver.js` and its modules).
+        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/healthz` and `/gameserver.js`).
         seed: of `app.random`; None: from the system.
         world: what is replicated to clients; None: a `World` with its defaults.
         settings: any setting by its name, see docs/settings.md: ``App("arena", tick_rate=30, port=7777)``.
