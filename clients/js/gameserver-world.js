@@ -178,7 +178,8 @@ export class World {
       this.#leaving = [];
       this.entities = Object.create(null);
       for (const table of tables) this.entities[table.name] = table.entities;
-      [this.tickRate, this.cell] = [tickRate, cell];
+      this.tickRate = tickRate;
+      this.cell = cell;
       this.#timeline = new Timeline(1000 / tickRate);
     }
     this.tick = 0;
@@ -547,9 +548,13 @@ class Table {
 
   /** @param {number} number @param {string} name @param {Column[]} columns */
   constructor(number, name, columns) {
-    [this.number, this.name, this.columns] = [number, name, columns];
+    this.number = number;
+    this.name = name;
+    this.columns = columns;
     const to = (/** @type {string | undefined} */ audience) => columns.filter((column) => column.to === audience);
-    [this.toAll, this.toOwner, this.toOthers] = [to(undefined), to('owner'), to('others')];
+    this.toAll = to(undefined);
+    this.toOwner = to('owner');
+    this.toOthers = to('others');
     this.drawn = columns.filter((column) => column.isDrawn);
     /** Ticks between two values of the slowest column that is drawn between snapshots. */
     this.every = Math.max(1, ...this.drawn.map((column) => column.every));
@@ -580,7 +585,11 @@ class Row {
 
   /** @param {Table} table @param {number} index @param {number} generation @param {Entity} entity @param {number} since */
   constructor(table, index, generation, entity, since) {
-    [this.table, this.index, this.generation, this.entity, this.since] = [table, index, generation, entity, since];
+    this.table = table;
+    this.index = index;
+    this.generation = generation;
+    this.entity = entity;
+    this.since = since;
     this.raw = table.columns.map((column) => column.blank);
     this.shown = { ...entity };
   }
@@ -648,7 +657,10 @@ class Row {
 class Own {
   /** @param {Table} table @param {number} index @param {number} generation @param {Entity} entity */
   constructor(table, index, generation, entity) {
-    [this.table, this.index, this.generation, this.entity] = [table, index, generation, entity];
+    this.table = table;
+    this.index = index;
+    this.generation = generation;
+    this.entity = entity;
   }
 
   /** @param {Column} column @param {any} raw */
