@@ -9,7 +9,7 @@ RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml C
 PY_SOURCES := python tests examples benches
 CORE := $(VENV)/.core-installed
 FUZZ_SECONDS ?= 30
-FUZZ_TARGETS ?= packets messages upgrade websocket_frames link schema_decode
+FUZZ_TARGETS ?= packets messages upgrade websocket_frames link schema_decode world_replica
 
 .PHONY: help demo test bench fuzz fmt lint docs clean
 
@@ -35,8 +35,8 @@ $(CORE): $(VENV)/.tools $(RUST_SOURCES)
 	@touch $@
 
 demo: $(CORE) ## Build a release core, start the demo, print its URL
-	@echo "== starting the plaza: open http://127.0.0.1:$(DEMO_PORT)/ in two windows; Ctrl-C stops it"
-	@GAMESERVER_PORT=$(DEMO_PORT) exec $(BIN)/python examples/plaza.py
+	@echo "== starting the arena: open http://127.0.0.1:$(DEMO_PORT)/ in two windows; Ctrl-C stops it"
+	@GAMESERVER_PORT=$(DEMO_PORT) exec $(BIN)/python examples/arena.py
 
 test: $(CORE) ## Format, lint, type and run all tests
 	@./tests/needs.sh

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from processes import EXAMPLES, running_script, serving
-from wire_client import KICK, Client, connected
+from wire_client import KICK, Client, connected, notify
+from world_client import Watcher
 
 LINES_MAX = {"plaza.py": 199, "chat_client.py": 30}
 
@@ -41,7 +42,7 @@ def get(port: int, path: str) -> tuple[str, str]:
 
 def test_every_example_is_short_and_run_here() -> None:
     scripts = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
-    assert scripts.keys() == {"chat.py", "chat_client.py", "echo.py", "plaza.py"}
+    assert scripts.keys() == {"arena.py", "chat.py", "chat_client.py", "echo.py", "plaza.py", "spectate_10k.py"}
     for name, lines in scripts.items():
         assert lines <= LINES_MAX.get(name, 199), name
 
@@ -203,3 +204,23 @@ def test_plaza_says_goodbye() -> None:
         pushed(ann, "Welcome")
         server.terminate()
         assert (KICK, b'{"reason":"shutdown"}') in ann.until_closed()
+
+
+def test_ten_thousand_dots_and_who_sees_them() -> None:
+    with serving("spectate_10k.py") as server:
+        watcher = Watcher(server.port)
+        watcher.until(lambda it: 100 < len(it.ids("Dot")) < 5000)
+        watcher.client.send(notify("Look", b'{"x": 100, "y": 100, "radius": 50}'))
+        watcher.until(lambda it: it.ids("Dot") and all(it.value("Dot", dot, "x") < 400 for dot in it.ids("Dot")))
+        cells = watcher.until(
+            lambda it: [
+                cell
+                for cell in it.ids("Cell")
+                if it.value("Cell", cell, "viewers") == 1 and len(it.ids("Cell")) == 1600
+            ]
+        )
+        watcher.until(lambda it: len([cell for cell in it.ids("Cell") if it.value("Cell", cell, "viewers")]) == 9)
+        assert cells
+        watcher.client.send(notify("Look", b"{}"))
+        watcher.until(lambda it: len(it.ids("Dot")) == 10_000)
+        watcher.client.close()

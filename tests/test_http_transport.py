@@ -267,7 +267,7 @@ def test_the_default_app_has_health_and_the_sdk_and_no_server_header() -> None:
 
 def test_the_sdk_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "gameserver.js"
-    monkeypatch.setattr(_http, "sdk_path", lambda: module)
+    monkeypatch.setattr(_http, "module_path", lambda name: module)
 
     async def test() -> None:
         async with site(user_app()) as web:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
-from test_browser import ARGUMENTS, TIMEOUT
+from chromium import TIMEOUT, chromium
+from playwright.sync_api import Page
 
 from gameserver import App, Batch, Message, Refuse, Session, f32, s64, u8, u32
 from gameserver.testing import running
@@ -48,14 +47,10 @@ class Steps(Message):
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "no chromium: tests/needs.sh installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(TIMEOUT)
         yield page
-        browser.close()
 
 
 def app() -> App:

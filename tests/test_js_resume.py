@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from chromium import TIMEOUT, chromium
+from playwright.sync_api import Page
 from returning import Network
-from test_browser import ARGUMENTS, TIMEOUT
 from test_js_messages import run
 
 from gameserver import App, Left, Session
@@ -17,14 +16,10 @@ from gameserver.testing import running
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "no chromium: tests/needs.sh installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(TIMEOUT)
         yield page
-        browser.close()
 
 
 SCRIPT = """

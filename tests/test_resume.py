@@ -211,7 +211,8 @@ def test_beyond_what_is_kept_it_is_refused(serve: Serve) -> None:
         client = Returning(server.port, {"uid": "ann"}).joined()
         client.cut()
         eventually(server, lambda stats: stats["closed"]["reset"] == 1)
-        server.call(lambda: [game.sessions["ann"].push("p", bytes(300)) for _ in range(4)])
+        for _ in range(4):
+            server.call(lambda: game.sessions["ann"].push("p", bytes(300)))
         client.connect()
         client.joined()
         assert (client.resumed, client.renewed) == (0, 1)

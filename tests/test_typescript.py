@@ -160,3 +160,47 @@ def test_the_plaza(tsc: Path, tmp_path: Path) -> None:
         "export const at = (client: GameClient) => client.on('At', ({ x, tick }) => x[0]! + tick);\n"
     )
     assert compiled(tsc, tmp_path, done.stdout, "use.ts") == ""
+
+
+def test_the_arena(tsc: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gameserver", "schema", "ts", "examples/arena.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    use = """
+import type { GameClient, Tables } from './game.js';
+export const radius = (client: GameClient) => client.world?.mine('Blob')?.r.toFixed();
+export const names = (client: GameClient) => client.world?.onAdd('Blob', ({ id, name }) => [id + 1n, name.length]);
+export const drawn = (client: GameClient) => client.world?.sample().Food.map(({ x, y }) => x + y);
+export const steer = (client: GameClient) => client.input('Steer', { x: 1, y: 0 });
+"""
+    (tmp_path / "use.ts").write_text(use)
+    assert compiled(tsc, tmp_path, done.stdout, "use.ts") == ""
+    for wrong, what in (
+        ("export const a = (client: GameClient) => client.world?.mine('Blop');", "Blop"),
+        ("export const a = (blob: Tables['Blob']) => blob.dash;", "dash"),
+        ("export const a = (blob: Tables['Blob']) => { blob.x = 5; };", "read-only"),
+    ):
+        (tmp_path / "wrong.ts").write_text("import type { GameClient, Tables } from './game.js';\n" + wrong)
+        assert what in compiled(tsc, tmp_path, done.stdout, "wrong.ts")
+
+
+def test_all_kinds_of_columns(tsc: Path, tmp_path: Path) -> None:
+    columns = [
+        {"name": "a", "type": "enum", "values": [1, 2], "names": ["CALM", "ANGRY"]},
+        {"name": "b", "type": "vector", "of": "f32", "length": 2},
+        {"name": "c", "type": "list", "of": "u64", "length": 3},
+        {"name": "d", "type": "entity", "of": "T"},
+        {"name": "e", "type": "bytes", "length": 3, "to": "owner"},
+        {"name": "f", "type": "bool"},
+    ]
+    text = typescript({"world": {"tables": [{"name": "T", "columns": columns}]}}, "x")
+    assert re.findall(r"^    readonly (\w+): (.*);$", text, re.M) == [
+        ("id", "bigint"),
+        ("a", "'CALM' | 'ANGRY'"),
+        ("b", "readonly [number, number]"),
+        ("c", "readonly bigint[]"),
+        ("d", "bigint | null"),
+        ("e", "Uint8Array | null"),
+        ("f", "boolean"),
+    ]
+    assert compiled(tsc, tmp_path, text) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -113,6 +114,11 @@ class Client:
 
     def close(self) -> None:
         """Closes in good order."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Ends the connection without a word: with a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def send(self, data: bytes) -> None:

@@ -13,6 +13,8 @@
 // Routes that the server knows a message for carry protobuf, by the schema that it sends in its handshake; others JSON or bytes.
 // How a message looks in JavaScript is said at `Schema`.
 //
+// `connect(url, { world: true })` shows the replicated world as `client.world`: see gameserver-world.js, which lies beside this file, and is loaded then.
+//
 // Read top-down: connect, Client (what a game uses), Resumption, Link (one WebSocket), the codecs of the wire (docs/wire.md), the schema.
 
 export const VERSION = '0.1.0';
@@ -31,12 +33,15 @@ export const VERSION = '0.1.0';
  * @property {number} [timeout] ms for one attempt to connect, handshake included. Default 8000.
  * @property {number} [requestTimeout] ms for an answer. Default 10000.
  * @property {boolean | ReconnectOptions} [reconnect] Default true.
- * @property {boolean} [resume] Whether a lost session is to go on, where the server lets it. Default true.
+ * @property {boolean | 'reload'} [resume] Whether a lost session is to go on, where the server lets it. `reload`: also when the page is loaded again in
+ *     its tab; what the page asked for and has not got is lost then, and a tab that is closed is not told from one that is loaded again: its session
+ *     ends when the server's `resume_grace` is over. Default true.
  * @property {number} [outboxBytesMax] What is kept until the server has seen it. While the connection is lost, nothing that is more is
  *     taken. Default 256 KiB.
  * @property {'protobuf' | 'json'} [serializer] What bodies are to be; `json`, for the eyes: all are JSON, and 64-bit numbers in it are
  *     what the server writes. Default `protobuf`.
  * @property {number} [bodyBytesMax] Larger packets and inflated bodies from the server close the connection. Default 16 MiB - 1.
+ * @property {boolean} [world] Whether `client.world` shows the replicated world. Default false.
  * @property {SocketClass} [WebSocket] Another WebSocket class, for where none is built in.
  * @property {() => number} [random] Replaces Math.random, for tests.
  */
@@ -48,6 +53,8 @@ export const VERSION = '0.1.0';
  * @typedef {'connecting' | 'open' | 'waiting' | 'closed'} State `waiting`: for the next attempt to reconnect.
  * @typedef {{ error: GameServerError, retryIn: number | null }} Disconnect `retryIn`: ms; null if it is over for good.
  * @typedef {() => void} Unsubscribe
+ * @typedef {import('./gameserver-world.js').World} World
+ * @typedef {{ bytesIn: number, bytesOut: number, messagesIn: number, messagesOut: number }} Traffic
  */
 
 /** ms; what the server's deadlines are made for, see WIRE in docs/wire.md. */
@@ -70,6 +77,7 @@ const KICK_SHUTDOWN = 'shutdown';
 /** WebSocket close codes that a client may use for its own reasons. */
 const CLOSE_NORMAL = 1000;
 const CLOSE_PROTOCOL = 4400;
+const CLOSE_PAGE_LEFT = 4401;
 const CLOSE_SILENT = 4408;
 
 /**
@@ -129,6 +137,13 @@ export class Client {
   #resumption = null;
   /** Knows how bodies are written while there is no link. @type {Link | null} */
   #lastLink = null;
+  #isResumed = false;
+  /** @type {World | null} */
+  #world = null;
+  /** Of connections that were. @type {Traffic} */
+  #traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 };
+  /** Inputs of which the next waits for its tick. @type {Map<string, Input>} */
+  #inputs = new Map();
   #lastId = 0;
   #attempt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -167,6 +182,28 @@ export class Client {
   /** The server's messages; null from one that has none, and where bodies are JSON. A new one with each connection. @returns {Schema | null} */
   get schema() {
     return this.#link?.schema ?? null;
+  }
+
+  /** Whether this connection went on with the session of one before it. */
+  get isResumed() {
+    return this.#isResumed;
+  }
+
+  /** What is seen of the replicated world; null unless it was asked for: `connect(url, { world: true })`. */
+  get world() {
+    return this.#world;
+  }
+
+  /** What went over all connections so far: bytes of packets, without what WebSocket and TCP add. @returns {Traffic} */
+  get traffic() {
+    const [past, now] = [this.#traffic, this.#link?.traffic];
+    if (!now) return { ...past };
+    return {
+      bytesIn: past.bytesIn + now.bytesIn,
+      bytesOut: past.bytesOut + now.bytesOut,
+      messagesIn: past.messagesIn + now.messagesIn,
+      messagesOut: past.messagesOut + now.messagesOut,
+    };
   }
 
   /** What the server told in its last handshake; null before. @returns {ServerHandshake | null} */
@@ -222,6 +259,37 @@ export class Client {
     const message = encodeMessage({ type: MessageType.notify, id: 0, route: link.routeOf(route), body: bytes });
     if (!link.isOpen && !this.#resumption?.outbox.hasRoom(message)) return false;
     return this.#post(link, message);
+  }
+
+  /**
+   * Tells what the player does, as a notify: at most once a tick of the server; of what comes sooner, the newest is sent when that is over.
+   * While the connection is lost, nothing is sent and the newest is kept: it is old by then, but says what the player does.
+   *
+   * @param {string} route
+   * @param {unknown} [body] As in `request`.
+   */
+  input(route, body) {
+    const input = this.#inputs.get(route);
+    if (input) {
+      [input.body, input.waits] = [body, true];
+      return;
+    }
+    this.#inputs.set(route, { body, waits: true });
+    this.#sendInput(route);
+  }
+
+  /** @param {string} route */
+  #sendInput(route) {
+    const input = this.#inputs.get(route);
+    if (!input || this.#isClosed()) return;
+    if (!input.waits) {
+      this.#inputs.delete(route);
+      return;
+    }
+    const isSent = this.#link?.isOpen ?? false;
+    if (isSent) input.waits = false;
+    setTimeout(() => this.#sendInput(route), 1000 / (this.#world?.tickRate ?? INPUT_RATE));
+    if (isSent) this.notify(route, input.body);
   }
 
   /**
@@ -299,10 +367,29 @@ export class Client {
     void this.#reopen();
   }
 
+  /** The page may be loaded again: takes what it left, and leaves what there is when it goes. */
+  #keepOverReload() {
+    const kept = takeKept(this.#url);
+    if (kept) {
+      this.#resumption = Resumption.of(kept, this.#options.outboxBytesMax ?? OUTBOX_BYTES_MAX);
+      this.#lastId = kept.lastId;
+    }
+    globalThis.addEventListener?.('pagehide', () => {
+      if (this.#isClosed() || !this.#resumption) return;
+      leaveKept(this.#url, { ...this.#resumption.left(), lastId: this.#lastId });
+      this.#link?.leave(); // a browser would say 1001, by which one leaves for good
+    });
+    globalThis.addEventListener?.('pageshow', (event) => {
+      if (/** @type {PageTransitionEvent} */ (event).persisted) takeKept(this.#url); // the page itself is back
+    });
+  }
+
   /** @internal The first connection; its failure is the caller's. */
   async _start() {
     try {
-      await this.#open();
+      if (this.#options.world) this.#world = new (await import('./gameserver-world.js')).World();
+      if (this.#options.resume === 'reload') this.#keepOverReload();
+      this.#isResumed = await this.#open();
     } catch (error) {
       this.#finish(asError(error));
       throw error;
@@ -320,7 +407,11 @@ export class Client {
     if (this.#isClosed()) throw new GameServerError('closed', 'closed by this client');
     const left = Math.max(0, Math.ceil(timeout - (performance.now() - began)));
     const kept = serializer === 'protobuf' ? keptSchema(this.#url) : null;
-    const gs = serializer === 'protobuf' ? { serializer, schema: kept?.digest ?? '' } : { serializer };
+    const gs = {
+      serializer,
+      ...(serializer === 'protobuf' || this.#world ? { schema: kept?.digest ?? '' } : {}),
+      ...(this.#world ? { world: true } : {}),
+    };
     const hello = encodeHandshake(told, this.#options.resume === false ? gs : { ...gs, resume: this.#resumption?.ask() ?? {} });
     const link = new Link(Socket, this.#url, hello, kept, left, Math.min(bodyBytesMax, BODY_BYTES_MAX), {
       shaken: (handshake) => this.#handleHandshake(link, handshake),
@@ -345,6 +436,7 @@ export class Client {
       this.#retryLater(asError(error));
       return;
     }
+    this.#isResumed = goesOn;
     this.#opened();
     if (goesOn) this.#resumes.emit();
     else this.#reconnects.emit();
@@ -383,6 +475,7 @@ export class Client {
     }
     this.#lastLink = link;
     this.#handshake = handshake;
+    this.#world?._begin(worldOf(handshake, link), offer?.seen !== undefined);
   }
 
   /** The session does not go on. @param {GameServerError} error For what was asked in it. */
@@ -408,6 +501,7 @@ export class Client {
   /** @param {Link} link @param {GameServerError} error */
   #handleLost(link, error) {
     if (link !== this.#link || this.#state !== 'open') return;
+    this.#traffic = this.traffic;
     this.#link = null;
     if (!this.#resumption) this.#rejectPending(new GameServerError('disconnected', error.message));
     this.#retryLater(error, this.#resumption !== null);
@@ -444,6 +538,7 @@ export class Client {
     clearTimeout(this.#retryTimer);
     globalThis.removeEventListener?.('online', this.#wake);
     this.#link?.close(error);
+    this.#traffic = this.traffic;
     this.#link = this.#lastLink = null;
     this.#giveUp(error);
     this.#disconnects.emit({ error, retryIn: null });
@@ -497,6 +592,7 @@ export class Client {
   /** @param {Link} link @param {Message} message */
   #handlePush(link, { route, body }) {
     const text = String(route);
+    if (text === WORLD_ROUTE) return void this.#world?._apply(body, performance.now());
     const name = text.startsWith(UNCOUNTED_PREFIX) ? text.slice(UNCOUNTED_PREFIX.length) : text;
     const listeners = this.#listeners.get(name) ?? [];
     if (name === ERROR_ROUTE && listeners.length === 0) console.warn(`gameserver: a notify was refused: ${decodeError(body).message}`);
@@ -538,6 +634,19 @@ class Resumption {
   constructor(token, outboxBytesMax) {
     this.token = token;
     this.outbox = new Outbox(outboxBytesMax);
+  }
+
+  /** @param {Kept} kept @param {number} outboxBytesMax */
+  static of({ token, seen, gone, messages }, outboxBytesMax) {
+    const resumption = new Resumption(token, outboxBytesMax);
+    resumption.#seen = resumption.#told = seen;
+    resumption.outbox.restore(gone, messages.map(fromBase64));
+    return resumption;
+  }
+
+  /** What another page needs to go on. */
+  left() {
+    return { token: this.token, seen: this.#seen, gone: this.outbox.gone, messages: this.outbox.messages.map(toBase64) };
   }
 
   /** For the handshake. */
@@ -582,6 +691,17 @@ export class Outbox {
     return this.#kept;
   }
 
+  /** So many were sent before those that are kept. */
+  get gone() {
+    return this.#gone;
+  }
+
+  /** @param {number} gone @param {Uint8Array[]} messages */
+  restore(gone, messages) {
+    this.#gone = gone;
+    for (const message of messages) this.keep(message);
+  }
+
   /** @param {Uint8Array} message */
   hasRoom(message) {
     return this.#bytes + message.length <= this.#bytesMax;
@@ -613,6 +733,7 @@ export class Outbox {
 /**
  * @typedef {{ resolve: (body: any) => void, reject: (error: Error) => void, timer: ReturnType<typeof setTimeout>, decode: (body: Uint8Array) => unknown }} Pending
  * @typedef {{ call: (body: any, route: string) => void, raw: boolean }} Listener
+ * @typedef {{ body: unknown, waits: boolean }} Input `waits`: it was not sent yet.
  * @typedef {{ shaken: (handshake: ServerHandshake) => void, message: (message: Message) => void, heartbeat: () => void, kick: (reason: string) => void, lost: (error: GameServerError) => void }} LinkEvents
  */
 
@@ -641,6 +762,8 @@ class Link {
   #codes = new Map();
   /** @type {Map<number, string>} */
   #names = new Map();
+  /** @type {Traffic} */
+  traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 };
   #lastHeard = 0;
   #lastSent = 0;
   #heartbeat = 0;
@@ -692,6 +815,8 @@ class Link {
     const packet = encodePacket(type, body);
     if (this.#socket?.readyState !== 1) return false;
     this.#lastSent = performance.now();
+    this.traffic.bytesOut += packet.length;
+    this.traffic.messagesOut += type === PacketType.data ? 1 : 0;
     this.#socket.send(packet);
     return true;
   }
@@ -731,6 +856,11 @@ class Link {
     this.#end(error, CLOSE_NORMAL);
   }
 
+  /** The page goes, and perhaps comes back. */
+  leave() {
+    this.#end(new GameServerError('disconnected', 'the page was left'), CLOSE_PAGE_LEFT);
+  }
+
   /** Another one follows. @param {GameServerError} error Why. */
   abandon(error) {
     this.#end(error, CLOSE_PROTOCOL);
@@ -758,6 +888,7 @@ class Link {
     this.#lastHeard = performance.now();
     try {
       if (!(data instanceof ArrayBuffer)) throw new ProtocolError('a text frame');
+      this.traffic.bytesIn += data.byteLength;
       this.#decoder.feed(new Uint8Array(data));
       for (let packet = this.#decoder.next(); packet && this.#state !== 'ended'; packet = this.#decoder.next()) {
         this.#handlePacket(packet);
@@ -848,6 +979,7 @@ class Link {
   /** @param {Uint8Array} body */
   #handleData(body) {
     const message = decodeMessage(body);
+    this.traffic.messagesIn += 1;
     if (typeof message.route === 'number') {
       const name = this.#names.get(message.route);
       if (name === undefined) throw new ProtocolError(`route code ${message.route}, which is in no dictionary`);
@@ -986,6 +1118,41 @@ function schemaKey(url) {
   return `gameserver.schema ${host}${pathname}`;
 }
 
+/** @typedef {{ token: string, seen: number, gone: number, messages: string[], lastId: number }} Kept What a page leaves for the next one in its tab. */
+
+/** Once: two pages can't go on with one session. @param {string} url @returns {Kept | null} */
+function takeKept(url) {
+  try {
+    const key = `${schemaKey(url)} session`;
+    const json = globalThis.sessionStorage?.getItem(key);
+    globalThis.sessionStorage?.removeItem(key);
+    const kept = json ? JSON.parse(json) : null;
+    const isKept = typeof kept?.token === 'string' && isCount(kept.seen) && isCount(kept.gone) && isCount(kept.lastId) && Array.isArray(kept.messages);
+    return isKept ? kept : null;
+  } catch {
+    return null; // no storage is allowed here
+  }
+}
+
+/** @param {string} url @param {Kept} kept */
+function leaveKept(url, kept) {
+  try {
+    globalThis.sessionStorage?.setItem(`${schemaKey(url)} session`, JSON.stringify(kept));
+  } catch {
+    // Storage is full or not allowed: the next page begins anew.
+  }
+}
+
+/** @param {Uint8Array} bytes */
+function toBase64(bytes) {
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+}
+
+/** @param {string} text @returns {Uint8Array} */
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}
+
 /** @param {unknown} error @returns {GameServerError} */
 function asError(error) {
   return error instanceof GameServerError ? error : new GameServerError('unreachable', String(error));
@@ -1005,12 +1172,22 @@ const NOTHING = new Uint8Array(0);
 const ERROR_ROUTE = '$error';
 /** A push to it, and a notify, says how many messages were seen. */
 const SEEN_ROUTE = '$seen';
+/** A push to it is a snapshot of the world. */
+const WORLD_ROUTE = '$w';
+/** Inputs per second to a server that does not tell its ticks. */
+const INPUT_RATE = 30;
 /** Before the route of a push that is not counted, because it may be dropped on its way. */
 const UNCOUNTED_PREFIX = '$~';
 
 /** @param {unknown} value @returns {value is number} */
 function isCount(value) {
   return Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
+}
+
+/** The shape of the server's world. @param {ServerHandshake} handshake @param {Link} link @returns {unknown} */
+function worldOf({ sys }, link) {
+  const document = link.schema?.document ?? sys.gs.schema;
+  return isObject(document) ? document.world : undefined;
 }
 
 /** How to go on with the session, if the server lets us. @param {ServerHandshake} handshake @returns {{ token: string, seen: number | undefined } | null} */

@@ -9,7 +9,9 @@
 
 from gameserver._app import App, Clock
 from gameserver._batch import Batch
+from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
+from gameserver._entity import Entity
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._member import Member
@@ -21,6 +23,8 @@ from gameserver._scalars import (
     Field,
     MaxLen,
     Range,
+    dvec2,
+    dvec3,
     f32,
     f64,
     fixed32,
@@ -37,12 +41,16 @@ from gameserver._scalars import (
     u16,
     u32,
     u64,
+    vec2,
+    vec3,
 )
 from gameserver._signature import Handler
 from gameserver._timer import Timer
 from gameserver._types import Left
+from gameserver._world import Columns, World
 from gameserver.errors import (
     ConfigError,
+    EntityGone,
     GameServerError,
     ProtocolError,
     Refuse,
@@ -53,10 +61,15 @@ from gameserver.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALL",
     "App",
+    "Audience",
     "Batch",
     "Clock",
+    "Columns",
     "ConfigError",
+    "Entity",
+    "EntityGone",
     "Field",
     "GameServerError",
     "Group",
@@ -65,6 +78,9 @@ __all__ = [
     "MaxLen",
     "Member",
     "Message",
+    "NOBODY",
+    "OTHERS",
+    "OWNER",
     "ProtocolError",
     "Protos",
     "Range",
@@ -77,6 +93,9 @@ __all__ = [
     "SessionClosed",
     "Timer",
     "User",
+    "World",
+    "dvec2",
+    "dvec3",
     "every",
     "f32",
     "f64",
@@ -92,10 +111,13 @@ __all__ = [
     "s64",
     "sfixed32",
     "sfixed64",
+    "sync",
     "u16",
     "u32",
     "u64",
     "u8",
+    "vec2",
+    "vec3",
 ]
 
 for _name in __all__:

@@ -34,6 +34,7 @@ from gameserver._rooms import Rooms
 from gameserver._signature import Handler, Kind, here, suggest
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
+from gameserver._world import World, classes_of
 from gameserver.errors import ConfigError, GameServerError
 
 RoomT = TypeVar("RoomT", bound=Room[Any])
@@ -82,8 +83,9 @@ class App(Registry):
         name: how logs and the banner call it.
         session: your own subclass of `Session`; an object of it is made, without arguments, for every session.
         static: a folder whose files are served over HTTP on the game's port; relative to the game's own folder.
-        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/gameserver.js` and `/healthz`).
+        http: an ASGI app that gets every HTTP request which is no WebSocket upgrade (but `/healthz` and `/gameserver.js`).
         seed: of `app.random`; None: from the system.
+        world: what is replicated to clients; None: a `World` with its defaults.
         settings: any setting by its name, see docs/settings.md: ``App("arena", tick_rate=30, port=7777)``.
 
     Raises:
@@ -104,9 +106,12 @@ class App(Registry):
         static: str | os.PathLike[str] | None = None,
         http: Any = None,
         seed: int | None = None,
+        world: World | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
+        if world is not None and not isinstance(world, World):
+            raise ConfigError(f"{here(1)}App(world={world!r}): give a World: App(world=World(cell=100))")
         if not (isinstance(session, type) and issubclass(session, Session)):
             raise ConfigError(f"{here(1)}App(session={session!r}): give a subclass of gameserver.Session")
         try:
@@ -123,6 +128,7 @@ class App(Registry):
         self.name = name
         self.random = random.Random(seed if seed is not None else int.from_bytes(os.urandom(16)))
         self.clock = Clock(self)
+        self.world = world if world is not None else World()
         self._session_class = session
         self._static = static
         self._http = http
@@ -286,7 +292,8 @@ class App(Registry):
         return self.handlers
 
     def _schema_document(self) -> dict[str, Any]:
-        found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document()
+        self.world._core.add(classes_of(self._handlers, self.world))
+        found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document(self._world_document())
         document: dict[str, Any] = json.loads(found[1]) if found else {}
         return document
 
@@ -430,13 +437,13 @@ class App(Registry):
         resolved = _settings.resolve(code, command_line=command_line, environ=os.environ, start=self._home())
         check_sessions(self._handlers, self._session_class)
         self._tick_rate = resolved.settings.tick_rate
-        self._check_batches(self._handlers)
+        self._check_ticks(self._handlers)
         self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
-        schema = self._messages.document()
         _logging.configure(resolved.settings.log_level)
         options = self._core_options(resolved.settings)
         core = Core(options, self._session_class, self._failed, self._fire)
-        core.set_schema(schema)
+        self._show_world(core)
+        core.set_schema(self._messages.document(self._world_document()))
         core.set_learn(self._learn)
         make_loop: Callable[[CoreSelector, Core], GameLoop] = GameLoop
         if record is not None:
@@ -511,9 +518,10 @@ class App(Registry):
         core = Core(options, self._session_class, self._failed, self._fire)
         self.random.setstate(state)
         self._tick_rate = settings.tick_rate
-        self._check_batches(self._handlers)
+        self._check_ticks(self._handlers)
         self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
-        core.set_schema(self._messages.document())
+        self._show_world(core)
+        core.set_schema(self._messages.document(self._world_document()))
         core.set_learn(self._learn)
         outside: list[str] = []
         core.replay(path, self._replayed)
@@ -596,9 +604,9 @@ class App(Registry):
     def _swap(self, other: App) -> None:
         """Takes the handlers of `other` in place of ours, by name, while tasks and timers of the old ones go on."""
         check_sessions(other._handlers, self._session_class)
-        self._check_batches(other._handlers)
+        self._check_ticks(other._handlers)
         messages = _schema.Messages([*other._rooms.all_handlers(), *other._handlers], other._pushed)
-        schema = messages.document()
+        schema = messages.document(self._world_document())
         core = self._core_running()
         core.bind([*self._rooms.calls(), *other._handlers], False, other._rooms.tables())
         core.set_schema(schema)
@@ -620,7 +628,7 @@ class App(Registry):
         """A class is pushed for the first time; its route."""
         if cls not in self._messages:
             self._messages.add(cls)
-            self._core_running().set_schema(self._messages.document())
+            self._core_running().set_schema(self._messages.document(self._world_document()))
             log.warning(
                 "%s is pushed, but named nowhere: clients that are connected can't read it; write app.messages(%s)",
                 cls.__qualname__,
@@ -628,12 +636,23 @@ class App(Registry):
             )
         return route_of(cls)
 
-    def _check_batches(self, handlers: Sequence[Handler]) -> None:
+    def _check_ticks(self, handlers: Sequence[Handler]) -> None:
         for handler in handlers:
             if handler.is_batch and not self._tick_rate:
                 raise ConfigError(
                     f"{handler.where}: a batch is handed over at each tick, and there is none; set tick_rate"
                 )
+            if handler.entity_class is not None and not self._tick_rate:
+                raise ConfigError(f"{handler.where}: the world goes on at each tick, and there is none; set tick_rate")
+
+    def _world_document(self) -> dict[str, Any] | None:
+        """What clients are told of the world; None if it has no tables."""
+        tables = self.world._document()
+        return {"cell": self.world.cell, "tick_rate": self._tick_rate, "tables": tables} if tables else None
+
+    def _show_world(self, core: Core) -> None:
+        self.world._core.add(classes_of(self._handlers, self.world))
+        core.set_world(self.world._core)
 
     # -- timers ------------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from gameserver import _core
+
 if TYPE_CHECKING:
     import numpy as np
 
     from gameserver._core import Session
+    from gameserver._entity import Entity
 
 __all__ = ["Batch"]
 
@@ -27,7 +30,8 @@ class Batch(Generic[M]):
 
         @app.on
         def moves(batch: Batch[Move]) -> None:
-            x[[player.row for player in batch.sessions]] += batch.dx
+            rows = batch.rows(Player)
+            np.add.at(app.world.columns(Player).x, rows, batch.dx)
 
     ``@app.on(keep="last")`` keeps only each session's newest. What a session sent that has left is left out.
     """
@@ -50,6 +54,23 @@ class Batch(Generic[M]):
     def ids(self) -> np.ndarray[Any, Any]:
         """`Session.id` of who sent each row: uint64."""
         return self._ids
+
+    def rows(self, cls: type[Entity]) -> np.ndarray[Any, Any]:
+        """Narrows the batch to senders that have an entity of exactly this class, and says which row each one's is.
+
+        Returns:
+            `len(batch)` rows of `World.columns`, until the end of the tick: int64, 1-D. A sender of several messages has its
+            row several times: ``np.add.at`` adds all of them, ``x[rows] +=`` the last.
+        """
+        import numpy as np
+
+        has, rows = _core.world_rows(cls, self._sessions)
+        keep = np.frombuffer(has, "?")
+        if not keep.all():
+            self._sessions = [session for session, is_kept in zip(self._sessions, keep, strict=True) if is_kept]
+            self._ids = self._ids[keep]
+            self._columns = {name: column[keep] for name, column in self._columns.items()}
+        return np.frombuffer(rows, "u4").astype("i8")
 
     def __getattr__(self, name: str) -> np.ndarray[Any, Any]:
         if name in Batch.__slots__:

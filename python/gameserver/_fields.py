@@ -13,7 +13,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gameserver._scalars import Field, MaxLen, Range, Scalar
 
-__all__ = ["Bounds", "EnumShape", "FieldShape", "Label", "Mistake", "enum_shape", "fields_of", "line_of", "snake_case"]
+__all__ = [
+    "Bounds",
+    "EnumShape",
+    "FieldShape",
+    "Label",
+    "Mistake",
+    "enum_shape",
+    "fields_of",
+    "line_of",
+    "snake_case",
+    "spell",
+]
 
 Label = Literal["single", "optional", "repeated", "map"]
 
@@ -243,7 +254,7 @@ def _type(attribute: str, annotation: Any, message: type) -> _Type:
         key = _type(attribute, arguments[0], message)
         kind, _, bounds = key.kinds[0]
         if key.optional or key.label != "single" or kind not in KEYS:
-            raise Mistake(attribute, f"a map's keys are integers, bool or str, not {_name(arguments[0])}")
+            raise Mistake(attribute, f"a map's keys are integers, bool or str, not {spell(arguments[0])}")
         made.key = kind, bounds
     else:
         made = _Type([_plain(attribute, base, marks, message)])
@@ -268,7 +279,7 @@ def _item(attribute: str, annotation: Any, message: type, label: Label) -> _Type
     if item.label != "single" or item.optional or len(item.kinds) > 1:
         where = "list" if label == "repeated" else "dict"
         raise Mistake(
-            attribute, f"{_name(annotation)} in a {where}: make it a field of a message, and a {where} of those"
+            attribute, f"{spell(annotation)} in a {where}: make it a field of a message, and a {where} of those"
         )
     item.label = label
     return item
@@ -289,7 +300,7 @@ def _plain(attribute: str, base: Any, marks: Sequence[Any], message: type) -> tu
     hint = HINTS.get(
         base, "a field is a scalar (u32, f32, bool, str, bytes, ...), an enum, a message, a list or a dict"
     )
-    raise Mistake(attribute, f"{_name(base)} is not a field's type: {hint}")
+    raise Mistake(attribute, f"{spell(base)} is not a field's type: {hint}")
 
 
 def _check_enum(attribute: str, of: type[enum.Enum]) -> None:
@@ -355,7 +366,7 @@ def _ranged(attribute: str, kind: str, bounds: Bounds, mark: Range) -> Bounds:
     )
 
 
-def _name(annotation: Any) -> str:
+def spell(annotation: Any) -> str:
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__ if annotation.__module__ in ("builtins", "__main__") else annotation.__qualname__
     return str(annotation)

@@ -28,7 +28,8 @@ class Registry:
     ) -> Callable[..., Any]:
         """Handles requests and notifies to a route; what the function returns answers a request.
 
-        Parameters of the function are filled by their annotations: `Session` (or your subclass), and one body: your
+        Parameters of the function are filled by their annotations: `Session` (or your subclass); your subclass of `Entity`:
+        the sender's own entity of that class (who has none, is answered with ``GS-409``); and one body: your
         subclass of `Message` (checked before the function runs; classes that protoc generated do, too), `bytes` (as it
         came), `dict` or `list` (JSON; ``dict[str, int]`` and the like are checked), or `Batch` of a message: all that
         came of it since the last tick. It may return a message, `bytes`, `None` (an empty body) or anything that is JSON.

@@ -34,7 +34,7 @@ from gameserver._ending import MOMENT
 from gameserver._logging import ErrorLog
 from gameserver.errors import ConfigError, GameServerError
 
-__all__ = ["HttpCore", "HttpHost", "LinkTransport", "Scope", "sdk_path"]
+__all__ = ["HttpCore", "HttpHost", "LinkTransport", "Scope", "module_path"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,6 +43,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("gameserver.http")
 
+MODULES = ("gameserver.js", "gameserver-world.js", "gameserver-netgraph.js")  # of the browser's client
 HIGH_WATER_BYTES = 65536  # above this an app that streams waits: uvicorn's own mark for requests
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 4  # asyncio's ratio
 
@@ -88,7 +89,7 @@ class HttpHost:
         errors: takes the exceptions of the app.
         wall: seconds since 1970, for the date of answers.
 
-    `/gameserver.js` and `/healthz` are ours whatever `app` is.
+    `/healthz`, `/gameserver.js` and the modules beside it are ours whatever `app` is.
 
     Raises:
         ConfigError: `app` is no ASGI app, `static` is no folder, or both are given.
@@ -537,15 +538,15 @@ class _LinkProtocol(H11Protocol):
 
 
 class _Front:
-    """The ASGI app in front: our two paths, everything else to the inner app."""
+    """The ASGI app in front: our paths, everything else to the inner app."""
 
     def __init__(self, inner: Asgi) -> None:
         self.stopping = False
         self._inner = inner
-        self._sdk = _Sdk()
+        self._ours = {"/healthz": self._health, **{f"/{name}": _Module(name).respond for name in MODULES}}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = {"/healthz": self._health, "/gameserver.js": self._sdk.respond}.get(scope.get("path", ""))
+        ours = self._ours.get(scope.get("path", ""))
         if scope["type"] != "http" or ours is None:
             await self._inner(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD"):
@@ -558,11 +559,11 @@ class _Front:
         return JSONResponse({"status": word}, status, {"cache-control": "no-store"})
 
 
-class _Sdk:
-    """The browser's module, kept in memory; read again when the file has changed."""
+class _Module:
+    """One of the browser's modules, kept in memory; read again when the file has changed."""
 
-    def __init__(self) -> None:
-        self._path = sdk_path()
+    def __init__(self, name: str) -> None:
+        self._path = module_path(name)
         self._stamp = (0, 0)
         self._text = b""
         self._etag = ""
@@ -571,7 +572,7 @@ class _Sdk:
         # Any page may import it: it holds no secret, and who may connect is the WebSocket's matter.
         headers = {"cache-control": "no-cache", "access-control-allow-origin": "*", "x-content-type-options": "nosniff"}
         if not self._load():
-            return PlainTextResponse("gameserver.js is not part of this installation", 404, headers)
+            return PlainTextResponse(f"{self._path.name} is not part of this installation", 404, headers)
         headers["etag"] = self._etag
         asked = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
         if self._etag in (tag.strip().removeprefix("W/") for tag in asked.split(",")):
@@ -643,9 +644,9 @@ class _Access(logging.Logger):
 _ACCESS = _Access("gameserver.http.access", logging.INFO)
 
 
-def sdk_path() -> Path:
-    """Where the browser's module is: in the package; in a checkout that is a link to clients/js."""
-    return Path(__file__).parent / "static" / "gameserver.js"
+def module_path(name: str = MODULES[0]) -> Path:
+    """Where a module of the browser's client is: in the package; in a checkout that is a link to clients/js."""
+    return Path(__file__).parent / "static" / name
 
 
 def peer_name(address: str) -> tuple[str, int] | None:

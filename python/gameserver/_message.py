@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import types
-import typing
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
 from gameserver import _core
-from gameserver._fields import EnumShape, FieldShape, Mistake, enum_shape, fields_of, line_of
+from gameserver._fields import EnumShape, FieldShape, Mistake, enum_shape, fields_of
+from gameserver._source import Source, annotations_of
 from gameserver.errors import SchemaError
 
 __all__ = ["Description", "Message", "MessageShape", "describe", "shape_of"]
@@ -29,28 +28,6 @@ class MessageShape:
     cls: type[Message]
 
 
-class _Source:
-    """What a class's body said, until its annotations can be read: they may name what is defined later."""
-
-    __slots__ = ("annotations", "defaults", "line", "locals", "module", "scope")
-
-    def __init__(self, namespace: Mapping[str, Any], annotations: dict[str, Any], frame: types.FrameType) -> None:
-        self.annotations = annotations
-        self.defaults = {name: namespace[name] for name in annotations if name in namespace}
-        self.module: str = namespace["__module__"]
-        self.scope = namespace["__qualname__"].rpartition(".")[0]
-        self.locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
-        self.line = frame.f_lineno
-
-    def place(self, qualname: str) -> tuple[str, int]:
-        """File and line, as well as the source tells."""
-        return line_of(self.module, qualname, None, self.line)
-
-    def mistake(self, qualname: str, field: str | None, text: str) -> SchemaError:
-        file, line = line_of(self.module, qualname, field, self.line)
-        return SchemaError(f"{file}:{line}: {qualname}{'.' + field if field else ''}: {text}")
-
-
 PROTO_CLASSES: weakref.WeakSet[_MessageMeta] = weakref.WeakSet()
 """Those that come from `.proto` files."""
 _unread: weakref.WeakSet[_MessageMeta] = weakref.WeakSet()
@@ -60,7 +37,7 @@ class _MessageMeta(_core.MessageType):
     """Takes the fields out of a class's body and leaves slots."""
 
     __shape__: MessageShape | None
-    __source__: _Source
+    __source__: Source
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _MessageMeta:
         if not any(isinstance(base, _MessageMeta) for base in bases):
@@ -70,12 +47,8 @@ class _MessageMeta(_core.MessageType):
         frame = sys._getframe(1)
         namespace.setdefault("__qualname__", name)  # both are there but in a call of type()
         namespace.setdefault("__module__", frame.f_globals.get("__name__", "builtins"))
-        annotations = {
-            attribute: annotation
-            for attribute, annotation in namespace.get("__annotations__", {}).items()
-            if not _is_class_variable(annotation)
-        }
-        source = _Source(namespace, annotations, frame)
+        annotations = annotations_of(namespace)
+        source = Source(namespace, annotations, frame)
         cls = make_class(mcs, name, bases, namespace, source)
         for other in _unread:
             if (other.__source__.module, other.__source__.scope) == (source.module, source.scope):
@@ -98,7 +71,7 @@ class _MessageMeta(_core.MessageType):
 
 
 def make_class(
-    meta: type[_MessageMeta], name: str, bases: tuple[type, ...], namespace: dict[str, Any], source: _Source
+    meta: type[_MessageMeta], name: str, bases: tuple[type, ...], namespace: dict[str, Any], source: Source
 ) -> _MessageMeta:
     """A class with slots in place of the fields of `source`."""
     qualname = namespace["__qualname__"]
@@ -131,7 +104,7 @@ def proto_class(name: str, qualname: str, module: str, fields: Sequence[str], co
         if field.startswith("__"):
             raise SchemaError(f"{qualname}.{field}: Python keeps names that begin with __ to itself")
     namespace = {"__module__": module, "__qualname__": qualname}
-    source = _Source(namespace, dict.fromkeys(fields), sys._getframe(1))
+    source = Source(namespace, dict.fromkeys(fields), sys._getframe(1))
     cls = make_class(_MessageMeta, name, (Message,), namespace, source)
     PROTO_CLASSES.add(cls)
     _finish(cls, collected, lenient=True)
@@ -170,11 +143,8 @@ def _read(cls: _MessageMeta) -> None:
     source = cls.__source__
     parents = [base for base in cls.__bases__ if isinstance(base, _MessageMeta) and base is not Message]
     base = shape_of(parents[0]).fields if parents else ()
-    namespace = {**vars(sys.modules[source.module])} if source.module in sys.modules else {}
     try:
-        holder = types.SimpleNamespace(__annotations__=source.annotations)
-        annotations = typing.get_type_hints(holder, namespace, source.locals, include_extras=True)
-        fields = fields_of(annotations, source.defaults, Message, base)
+        fields = fields_of(source.read(), source.defaults, Message, base)
     except NameError:
         raise
     except Mistake as mistake:
@@ -259,12 +229,6 @@ def _check_that_it_ends(shape: MessageShape, found: Mapping[type, MessageShape],
                 shape.cls.__qualname__, field.attribute, f"contains {field.of.__name__} without end: add `| None`"
             )
         _check_that_it_ends(found[field.of], found, (*path, shape.cls))
-
-
-def _is_class_variable(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        return annotation.replace(" ", "").startswith(("ClassVar", "typing.ClassVar"))
-    return annotation is ClassVar or typing.get_origin(annotation) is ClassVar
 
 
 @dataclass_transform()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 __all__ = [
     "Field",
     "MaxLen",
     "Range",
     "Scalar",
+    "Vector",
+    "dvec2",
+    "dvec3",
     "f32",
     "f64",
     "fixed32",
@@ -26,6 +29,8 @@ __all__ = [
     "u16",
     "u32",
     "u64",
+    "vec2",
+    "vec3",
 ]
 
 
@@ -36,6 +41,14 @@ class Scalar:
     kind: str
     low: int | None = None
     high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """How many numbers of which kind stand in one column of an entity."""
+
+    item: Literal["f32", "f64"]
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,8 @@ class Range:
 @dataclass(frozen=True, slots=True)
 class MaxLen:
     """The most that a ``str`` (in characters), ``bytes``, ``list`` or ``dict`` may hold.
+
+    In a column of an `Entity` the room is taken from the start, and a ``str`` is counted in bytes of UTF-8.
 
     >>> from typing import Annotated
     >>> from gameserver import Message
@@ -109,3 +124,7 @@ i8: TypeAlias = Annotated[int, Scalar("sint32", -(2**7), 2**7 - 1)]
 i16: TypeAlias = Annotated[int, Scalar("sint32", -(2**15), 2**15 - 1)]
 u8: TypeAlias = Annotated[int, Scalar("uint32", 0, 2**8 - 1)]
 u16: TypeAlias = Annotated[int, Scalar("uint32", 0, 2**16 - 1)]
+vec2: TypeAlias = Annotated[tuple[float, float], Vector("f32", 2)]
+vec3: TypeAlias = Annotated[tuple[float, float, float], Vector("f32", 3)]
+dvec2: TypeAlias = Annotated[tuple[float, float], Vector("f64", 2)]
+dvec3: TypeAlias = Annotated[tuple[float, float, float], Vector("f64", 3)]

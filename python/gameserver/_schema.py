@@ -70,8 +70,11 @@ class Messages:
     def __contains__(self, cls: type) -> bool:
         return self.pushes.get(route_of(cls)) is cls
 
-    def document(self) -> tuple[str, str] | None:
-        """The digest and the document as JSON; None if there are no messages.
+    def document(self, world: Mapping[str, Any] | None = None) -> tuple[str, str] | None:
+        """The digest and the document as JSON; None if there is nothing to tell.
+
+        Args:
+            world: what clients are told of the replicated world, if it has tables.
 
         Raises:
             ConfigError: two messages have one name, or it is too long.
@@ -80,7 +83,7 @@ class Messages:
         classes = list(
             dict.fromkeys([*(cls for about in self.routes.values() for cls in about.values()), *self.pushes.values()])
         )
-        if not classes:
+        if not classes and world is None:
             return None
         described = describe(*(cast("type[Message]", cls) for cls in classes if is_own_message(cls)))
         messages = {shape.name: [_entry(field) for field in shape.fields] for shape in described.messages}
@@ -93,10 +96,12 @@ class Messages:
             "routes": {route: {key: _name(cls) for key, cls in about.items()} for route, about in self.routes.items()},
             "pushes": {route: _name(cls) for route, cls in self.pushes.items()},
         }
+        if world is not None:
+            document["world"] = world
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         if len(text) > BYTES_MAX:
             raise ConfigError(
-                f"the app's messages take {len(text)} bytes to describe to clients: at most {BYTES_MAX}; "
+                f"the app's messages and entities take {len(text)} bytes to describe to clients: at most {BYTES_MAX}; "
                 "leave out of app.messages(...) what no client has to read"
             )
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from gameserver import _answer
 from gameserver._answer import Answer, is_message, is_own_message, route_of
 from gameserver._batch import Batch
 from gameserver._core import Session
+from gameserver._entity import Entity
 from gameserver._member import Member
 from gameserver._types import Left
 from gameserver.errors import ConfigError
@@ -66,6 +67,7 @@ class Argument(StrEnum):
     WHY = "w"
     DT = "d"
     USER = "u"
+    ENTITY = "e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Handler:
     """Of a batch handler: every message, or only the newest of each session."""
     session_class: type[Session] | type[Member] | None
     """What it takes of who sent: in a room, a `Member`."""
+    entity_class: type[Entity] | None
+    """The class of the sender's entity that it takes."""
     is_async: bool
     concurrent: bool
     interval: float
@@ -105,7 +109,7 @@ class Handler:
 
 # Which arguments a kind of handler may take, and what to say of them.
 _ALLOWED: Mapping[Kind, str] = {
-    Kind.ROUTE: "smbjn",
+    Kind.ROUTE: "sembjn",
     Kind.JOIN: "s",
     Kind.DROP: "s",
     Kind.RESUME: "s",
@@ -121,6 +125,7 @@ _MEANING: Mapping[str, str] = {
     "s": "Session (or your subclass of it)",
     "b": "bytes (the body as it came)",
     "j": "dict or list (the body as JSON)",
+    "e": "your subclass of Entity (the sender's own)",
     "m": "your subclass of Message (the body, checked)",
     "n": "Batch[...] of it (all of a tick)",
     "w": "Left (why the session left)",
@@ -185,6 +190,7 @@ def make_handler(
     decode: Callable[[bytes], Any] | None = None
     message: type | None = None
     session_class: type[Session] | type[Member] | None = None
+    entity_class: type[Entity] | None = None
     parameters = list(signature.parameters.values())
     for parameter in parameters[1:] if method_of is not None else parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -204,12 +210,16 @@ def make_handler(
         letters.append(letter)
         if letter == "s":
             session_class = annotation
+        elif letter == "e":
+            entity_class = annotation
         elif letter == "m":
             message = annotation
         elif letter == "n":
             message = _batched(annotation, where, parameter.name)
         elif letter in "ju":
             decode = _decoder(annotation, where, parameter.name)
+    if "e" in letters and method_of is not None:
+        raise ConfigError(f"{where}: a room hands its members over: take your Member, and keep the entity there")
     if "n" in letters and method_of is not None:
         raise ConfigError(f"{where}: batches are handed to the app's tick; in a room take the message itself")
     answer = _answer.of(hints.get("return"), where) if kind is Kind.ROUTE else None
@@ -238,6 +248,7 @@ def make_handler(
         answer=answer,
         keep=keep,
         session_class=session_class,
+        entity_class=entity_class,
         is_async=is_async,
         concurrent=concurrent,
         interval=interval,
@@ -277,6 +288,8 @@ def _hints(function: Callable[..., Any], depth: int, known: Mapping[str, Any] | 
 def _letter(kind: Kind, annotation: Any, person: type) -> str | None:
     if isinstance(annotation, type) and issubclass(annotation, person):
         return "s"
+    if isinstance(annotation, type) and issubclass(annotation, Entity) and annotation is not Entity:
+        return "e"
     if annotation is Left:
         return "w"
     if annotation is float and kind is Kind.TICK:

@@ -32,6 +32,9 @@ TAKEN = frozenset(
         "Map",
         "NumberArray",
         "Promise",
+        "ReadonlyMap",
+        "Tables",
+        "World",
         "PushOf",
         "Pushes",
         "Record",
@@ -157,12 +160,41 @@ export interface GameClient {
   onKick(listener: (reason: string) => void): () => void;
   onDisconnect(listener: (event: { error: Refused; retryIn: number | null }) => void): () => void;
   onReconnect(listener: () => void): () => void;
+  onDrop(listener: (event: { error: Refused; retryIn: number | null }) => void): () => void;
+  onResume(listener: () => void): () => void;
+  input<Route extends string>(route: Route, body?: RequestOf<Route>): void;
   retryNow(): void;
   close(): void;
   readonly state: 'connecting' | 'open' | 'waiting' | 'closed';
   readonly session: string | null;
+  readonly isResumed: boolean;
+  /** Null unless it was asked for: `connect(url, { world: true })`. */
+  readonly world: World | null;
+}
+
+/** What is seen of the replicated world. */
+export interface World {
+  readonly entities: { readonly [Table in keyof Tables]: ReadonlyMap<bigint, Tables[Table]> };
+  readonly tick: number;
+  readonly tickRate: number;
+  mine<Table extends keyof Tables>(table: Table): Tables[Table] | null;
+  onAdd<Table extends keyof Tables>(table: Table, listener: (entity: Tables[Table]) => void): () => void;
+  onChange<Table extends keyof Tables>(table: Table, listener: (entity: Tables[Table]) => void): () => void;
+  onRemove<Table extends keyof Tables>(table: Table, listener: (entity: Tables[Table]) => void): () => void;
+  sample(now?: number): { readonly [Table in keyof Tables]: readonly Tables[Table][] };
+  serverTick(now?: number): number;
 }
 """
+
+ENTITY_COLUMNS = {
+    **dict.fromkeys(["i8", "u8", "i16", "u16", "i32", "u32", "f32", "f64"], "number"),
+    **dict.fromkeys(["i64", "u64"], "bigint"),
+    "bool": "boolean",
+    "str": "string",
+    "bytes": "Uint8Array",
+    "entity": "bigint | null",
+}
+"""TypeScript's types of columns; others are made of these."""
 
 
 def typescript(document: Mapping[str, Any], name: str) -> str:
@@ -186,7 +218,8 @@ def typescript(document: Mapping[str, Any], name: str) -> str:
     parts = [HEADER.format(name=" ".join(name.split()))]
     parts += [f"export type {names[enum]} = {_union(numbers)};\n" for enum, numbers in enums.items()]
     parts += [_message(names[message], fields, names, enums) for message, fields in messages.items()]
-    parts += [_routes(document.get("routes", {}), names), _pushes(document.get("pushes", {}), names), CLIENT]
+    parts += [_routes(document.get("routes", {}), names), _pushes(document.get("pushes", {}), names)]
+    parts += [_tables(document.get("world", {}).get("tables", [])), CLIENT]
     return "\n".join(parts)
 
 
@@ -246,6 +279,29 @@ def _pushes(pushes: Mapping[str, str], names: Mapping[str, str]) -> str:
     lines = ["/** What the server pushes. */", "export interface Pushes {"]
     lines += [f"  {_property(route)}: {names[message]};" for route, message in pushes.items()]
     return "\n".join([*lines, "}", ""])
+
+
+def _tables(tables: Iterable[Mapping[str, Any]]) -> str:
+    """Entities by their table: a column that its client may not be told is null."""
+    lines = ["/** Entities of the replicated world, by class. */", "export interface Tables {"]
+    for table in tables:
+        lines += [f"  {_property(table['name'])}: {{", "    readonly id: bigint;"]
+        for column in table["columns"]:
+            may_miss = " | null" if "to" in column and column["type"] != "entity" else ""
+            lines.append(f"    readonly {_property(column['name'])}: {_column(column)}{may_miss};")
+        lines.append("  };")
+    return "\n".join([*lines, "}", ""])
+
+
+def _column(column: Mapping[str, Any]) -> str:
+    match column["type"]:
+        case "enum":
+            return " | ".join(_text(name) for name in column["names"])
+        case "vector":
+            return f"readonly [{', '.join(['number'] * column['length'])}]"
+        case "list":
+            return f"readonly {ENTITY_COLUMNS[column['of']]}[]"
+    return ENTITY_COLUMNS[column["type"]]
 
 
 def _property(name: str) -> str:

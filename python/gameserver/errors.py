@@ -7,6 +7,7 @@
           ├── ConfigError      a mistake in the game's own code or settings; found at start
           ├── ProtocolError    bytes that break the wire's rules
           ├── SchemaError      a message or entity that does not fit its declaration
+          ├── EntityGone       the entity that you speak of was despawned
           ├── SessionClosed    the session that you speak to is gone
           └── Refuse           raised by a handler: answers the request with this code and text
 
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "ConfigError",
+    "EntityGone",
     "GameServerError",
     "ProtocolError",
     "Refuse",
@@ -59,6 +61,14 @@ class SchemaError(GameServerError):
 
     >>> str(SchemaError("Move.dx: expected a number"))
     'Move.dx: expected a number'
+    """
+
+
+class EntityGone(GameServerError):
+    """The entity was despawned; what has its place now is another one, and was not touched.
+
+    >>> str(EntityGone("Player 12 is gone"))
+    'Player 12 is gone'
     """
 
 

@@ -10,9 +10,12 @@ from typing import Annotated, Any, assert_type
 import numpy as np
 
 from gameserver import (
+    OWNER,
     App,
     Batch,
     Clock,
+    Columns,
+    Entity,
     Field,
     Group,
     Handler,
@@ -26,10 +29,14 @@ from gameserver import (
     Session,
     Timer,
     User,
+    World,
     f32,
     load_protos,
+    sync,
     u8,
+    u16,
     u32,
+    vec2,
 )
 
 
@@ -177,3 +184,49 @@ match move:
         assert_type(seq, int)
         assert_type(x, float)
 assert_type(load_protos("proto/"), Protos)
+
+
+class Avatar(Entity):
+    x: f32 = sync(0, quantize=0.01)
+    y: f32 = 0.0
+    at: vec2
+    gold: u16 = sync(0, to=OWNER)
+    team: Team = sync(Team.NONE)
+    name: Annotated[str, MaxLen(8)] = sync("", rate=1)
+    target: Avatar | None = None
+
+
+class Tank(Entity, position=("px", "py")):
+    px: f32 = sync()
+    py: f32 = sync()
+
+
+class Board(Entity, table="global"):
+    total: u32 = 0
+
+
+world = World(cell=10, view=30)
+avatar = world.spawn(Avatar, owner=Player(), keep=True, at=(1, 2), x=3, target=None)
+assert_type(avatar, Avatar)
+assert_type(avatar.x, float)
+assert_type(avatar.at, tuple[float, float])
+assert_type(avatar.gold, int)
+assert_type(avatar.name, str)
+assert_type(avatar.team, Team)
+assert_type(avatar.target, Avatar | None)
+assert_type(avatar.owner, Session | None)
+assert_type(avatar.keep, bool)
+assert_type(avatar.id, int)
+assert_type(world.spawn(Tank), Tank)
+assert_type(world.at(Avatar, [0]), list[Avatar])
+assert_type(world.owned(Avatar, Player()), Avatar | None)
+assert_type(world.columns(Avatar), Columns[Avatar])
+assert_type(world.columns(Avatar).x, np.ndarray[Any, Any])
+assert_type(world.near(avatar, 3), list[Avatar])
+assert_type(world.query(Avatar, x=(0, 1)), np.ndarray[Any, Any])
+assert_type(app.world, World)
+
+
+@app.on("steer")
+def steer(me: Avatar, msg: Walk) -> None:
+    me.x += msg.dx

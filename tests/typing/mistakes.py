@@ -5,7 +5,23 @@ Read by mypy in strict mode with unused ignores as errors, so a mistake that is 
 
 from __future__ import annotations
 
-from gameserver import App, Left, MaxLen, Message, Range, Refuse, Router, Session, f32, load_protos, u32
+from gameserver import (
+    App,
+    Entity,
+    Left,
+    MaxLen,
+    Message,
+    Range,
+    Refuse,
+    Router,
+    Session,
+    World,
+    f32,
+    load_protos,
+    sync,
+    u16,
+    u32,
+)
 
 app = App("typed")
 
@@ -68,3 +84,24 @@ Point.from_json(3)  # type: ignore[arg-type]
 load_protos(3)  # type: ignore[arg-type]
 Range("a")  # type: ignore[arg-type]
 MaxLen("a")  # type: ignore[arg-type]
+
+
+class Avatar(Entity):
+    x: f32
+    hp: u16 = sync(100)
+
+
+class Wrong(Entity):
+    x: f32 = sync("a")  # type: ignore[assignment]
+    hp: u16 = sync(1, to="owner")  # type: ignore[call-overload]
+
+
+world = World()
+world.spawn(Avatar)  # type: ignore[call-arg]
+world.spawn(Avatar, x="1")  # type: ignore[arg-type]
+world.spawn(Avatar, x=1, y=2)  # type: ignore[call-arg]
+world.spawn(Avatar, x=1, owner="ann")  # type: ignore[arg-type]
+world.spawn(int)  # type: ignore[type-var]
+world.spawn(Avatar, x=1).z  # type: ignore[attr-defined] # noqa: B018
+world.spawn(Avatar, x=1).hp = "1"  # type: ignore[assignment]
+App(world=3)  # type: ignore[arg-type]

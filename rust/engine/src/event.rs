@@ -91,6 +91,26 @@ impl<E> Log<E> {
         span
     }
 
+    /// Says in bytes of this log where the parts of a [`Down::Snapshot`] are.
+    pub fn store_parts(&mut self, parts: impl IntoIterator<Item = Span>) -> Span {
+        self.append_with(|bytes| {
+            for part in parts {
+                bytes.extend_from_slice(&part.start.to_le_bytes());
+                bytes.extend_from_slice(&part.len.to_le_bytes());
+            }
+        })
+    }
+
+    /// The parts that `span`, given by [`Log::store_parts`] of this log, speaks of. One that the log does not have is left out:
+    /// a log may have come from a file.
+    pub fn parts(&self, span: Span) -> impl Iterator<Item = &[u8]> + Clone {
+        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes")) as usize;
+        self.bytes(span).chunks_exact(8).filter_map(move |part| {
+            let (start, len) = part.split_at(4);
+            self.bytes.get(number(start)..)?.get(..number(len))
+        })
+    }
+
     /// The bytes that `span`, given by [`Log::store`] of this log, speaks of.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
@@ -220,6 +240,8 @@ pub enum Up {
     Meter { link: LinkId, bytes_in: u64, bytes_out: u64, rtt_us: u32, quiet: Nanos },
     /// Bytes charged at a `Down` have left, or were dropped.
     Sent { link: LinkId, bytes: u32 },
+    /// The first byte of the [`Down::Snapshot`] of this number has left: it reaches the client, or the link is lost.
+    SnapshotLeft { link: LinkId, number: u16 },
     /// The end; nothing follows from this link.
     Closed { link: LinkId, why: Close },
     /// Bytes of plain HTTP; the first ones hold the whole header block.
@@ -261,6 +283,9 @@ pub enum Down {
     Push { link: LinkId, class: Class, key: u32, route: Span, body: Span },
     /// A push to many, encoded once. `targets` are 8 bytes each, [`LinkId::to_bits`], little-endian.
     Broadcast { targets: Span, class: Class, key: u32, route: Span, body: Span },
+    /// A push that replaces the last of its kind, if no byte of that has left. Its body is in pieces, which others share:
+    /// `parts` are 8 bytes each, a [`Span`]'s start and length, little-endian.
+    Snapshot { link: LinkId, number: u16, route: Span, parts: Span },
     /// A Kick packet with this JSON body, then close once it has left.
     Kick { link: LinkId, why: Close, body: Span },
     /// Close once what is queued has left.
@@ -294,6 +319,7 @@ impl Up {
             | Up::Heard { link }
             | Up::Meter { link, .. }
             | Up::Sent { link, .. }
+            | Up::SnapshotLeft { link, .. }
             | Up::Closed { link, .. }
             | Up::HttpBytes { link, .. }
             | Up::HttpEnded { link }
@@ -319,6 +345,7 @@ impl Down {
             | Down::Answers { link, .. }
             | Down::Again { link, .. }
             | Down::Push { link, .. }
+            | Down::Snapshot { link, .. }
             | Down::Kick { link, .. }
             | Down::Close { link, .. }
             | Down::Pause { link }

@@ -59,6 +59,9 @@ pub struct Link {
     compresses: bool,
     /// Charges are told exactly at the next chance.
     tells_charge: bool,
+    /// A snapshot is queued whose leaving was not told: the one of this number.
+    snapshot_waits: bool,
+    snapshot: u16,
     rare: Option<Box<Rare>>,
 }
 
@@ -223,6 +226,8 @@ impl Link {
             deadline_moved: false,
             compresses: false,
             tells_charge: false,
+            snapshot_waits: false,
+            snapshot: 0,
             rare: Some(Box::new(rare)),
         }
     }
@@ -342,6 +347,19 @@ impl Link {
         if self.phase == Phase::Http && queued == 0 && std::mem::take(&mut self.rare_half().http_owes) {
             ups.push(Up::HttpDrained { link: self.id });
         }
+    }
+
+    /// Whether [`Link::handle_snapshot_left`] has something to tell.
+    #[inline]
+    pub fn snapshot_waits(&self) -> bool {
+        self.snapshot_waits
+    }
+
+    /// After a flush, the snapshot is unsent no more.
+    #[inline]
+    pub fn handle_snapshot_left(&mut self, ups: &mut UpLog) {
+        self.snapshot_waits = false;
+        ups.push(Up::SnapshotLeft { link: self.id, number: self.snapshot });
     }
 
     /// The peer sends no more.

@@ -20,10 +20,10 @@ use wire::json_text::escape_ascii;
 use self::send::Targets;
 use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
 use crate::group::Groups;
-use crate::resume::TokenSource;
+use crate::resume::{PING_ROUTE, TokenSource};
 use crate::room::Rooms;
 use crate::route::RouteTable;
-use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, Snapshots, State};
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
@@ -331,6 +331,14 @@ impl Realm {
             Up::Sent { link, bytes } => {
                 if let Some((_, entry)) = self.of(link) {
                     entry.charge = entry.charge.saturating_sub(bytes);
+                }
+            }
+            Up::SnapshotLeft { link, number } => {
+                if let Some((_, entry)) = self.of(link)
+                    && let Some(last) = &mut entry.rare_mut().snapshots
+                    && last.number == number
+                {
+                    last.waits = false;
                 }
             }
             Up::Closed { link, why } => self.link_closed(now, link, why),
@@ -674,6 +682,7 @@ impl Realm {
             Some(gs) => {
                 session.knows = Knows::Gs;
                 let rare = session.rare_mut();
+                rare.snapshots = gs.world.then(Snapshots::default);
                 rare.wants_dict = gs.dict;
                 rare.schema = match (&gs.schema, &self.schema) {
                     (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,
@@ -785,8 +794,12 @@ impl Realm {
     }
 
     fn unknown_route(&mut self, now: Nanos, link: LinkId, request: Option<u32>, route: &[u8]) {
-        self.stats.unknown_routes += 1;
+        let is_ping = request.is_some() && route == PING_ROUTE.as_bytes();
+        self.stats.unknown_routes += u64::from(!is_ping);
         let Some(Admitted { session: key, .. }) = self.admit(now, link, request, 0) else { return };
+        if let (true, Some(id)) = (is_ping, request) {
+            return self.respond(key, link, id, b"");
+        }
         let route = String::from_utf8_lossy(route);
         let text = format!("no handler for route {route:?}");
         match request {

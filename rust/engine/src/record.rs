@@ -139,6 +139,7 @@ events!(Up {
     18 Seen { link, count }
     19 Leaves { link }
     20 Seeded { seed }
+    21 SnapshotLeft { link, number }
 });
 
 events!(Down {
@@ -156,6 +157,7 @@ events!(Down {
     11 Request { link, id, route, body }
     12 Notify { link, route, body }
     13 Again { link, packets, count }
+    14 Snapshot { link, number, route, parts }
 });
 
 macro_rules! numbers {
@@ -256,8 +258,8 @@ mod tests {
     use super::*;
     use crate::event::{DownLog, UpLog};
 
-    const UPS: u8 = 21;
-    const DOWNS: u8 = 14;
+    const UPS: u8 = 22;
+    const DOWNS: u8 = 15;
 
     /// Any event at all: a variant's number and enough bytes for its fields, with choices and spans that exist.
     fn event<E: Event>(tag: u8, noise: &[u8], stored: usize) -> E {
@@ -323,6 +325,9 @@ mod tests {
                     if let Down::Push { route, body, .. } | Down::Broadcast { targets: route, body, .. } = down {
                         log.bytes(*route);
                         log.bytes(*body);
+                    }
+                    if let Down::Snapshot { parts, .. } = down {
+                        prop_assert!(log.parts(*parts).count() <= parts.len as usize / 8);
                     }
                 }
             }

@@ -16,6 +16,8 @@ use crate::event::charge_answers;
 
 /// A push to which says how many messages were seen; a notify to it says the same of the client.
 pub const SEEN_ROUTE: &str = "$seen";
+/// A request to it is answered at once, without a body: how long that takes is the round-trip time.
+pub const PING_ROUTE: &str = "$ping";
 /// A notify to it ends the session.
 pub const LEAVE_ROUTE: &str = "$leave";
 /// What stands before the route of a push that is not counted, because it may be dropped on its way.
@@ -32,7 +34,7 @@ pub fn is_counted(route: &str) -> bool {
 /// The count that a message to `$seen` tells.
 pub fn parse_seen(body: &[u8]) -> Option<u64> {
     let is_number = !body.is_empty() && body.iter().all(u8::is_ascii_digit);
-    str::from_utf8(body).ok().filter(|_| is_number)?.parse().ok()
+    std::str::from_utf8(body).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// Whole packets that were sent and, as far as is known, not seen.

@@ -129,6 +129,15 @@ pub(crate) struct Resume {
     pub told: Told,
 }
 
+/// Which snapshot was sent last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Snapshots {
+    /// Its number; they wrap.
+    pub number: u16,
+    /// No byte of it has left, as far as is known.
+    pub waits: bool,
+}
+
 /// What few sessions have at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
@@ -142,6 +151,8 @@ pub(crate) struct Rare {
     pub paused: bool,
     /// Boxed, since most games and clients have no use for it.
     resume: Option<Box<Resume>>,
+    /// Of the replicated world, if its client shows it.
+    pub snapshots: Option<Snapshots>,
     pub groups: Vec<GroupKey>,
     /// Messages that did not decode, in the minute of this number.
     pub bad: u16,
@@ -200,6 +211,11 @@ impl Session {
     /// Who it is, if `authenticate` said so.
     pub fn uid(&self) -> Option<&str> {
         self.uid.as_deref()
+    }
+
+    /// Whether its client shows the replicated world.
+    pub fn wants_world(&self) -> bool {
+        self.rare().is_some_and(|rare| rare.snapshots.is_some())
     }
 
     /// How its client wants bodies written.
@@ -297,6 +313,7 @@ impl Session {
                 wants_resume,
                 paused,
                 resume,
+                snapshots,
                 groups,
                 bad,
                 bad_minute: _,
@@ -310,6 +327,7 @@ impl Session {
                 && !wants_resume
                 && !paused
                 && resume.is_none()
+                && snapshots.is_none()
                 && groups.is_empty()
                 && *bad == 0
                 && *bytes_before == [0; 2]
@@ -361,6 +379,7 @@ impl Session {
         let theirs = std::mem::take(guest.rare_mut());
         let rare = self.rare_mut();
         (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
+        rare.snapshots = theirs.snapshots;
         rare.bytes_before = [bytes_in, bytes_out];
         self.link = guest.link;
         self.transport = guest.transport;

@@ -192,6 +192,16 @@ fn an_unknown_route_answers_a_request_and_is_counted() {
 }
 
 #[test]
+fn a_ping_is_answered_and_is_no_unknown_route() {
+    let (mut server, link) = joined();
+    let ping = [&hex("04 00 00 08 00 07 05")[..], b"$ping"].concat();
+    assert_eq!(spaced(&server.send(link, &ping)), "04 00 00 06 04 07 6e 75 6c 6c");
+    assert_eq!(server.realm.stats().unknown_routes, 0);
+    let notify = [&hex("04 00 00 07 02 05")[..], b"$ping"].concat();
+    assert_eq!((server.send(link, &notify).len(), server.realm.stats().unknown_routes), (0, 1));
+}
+
+#[test]
 fn before_the_ack_packets_are_short_and_after_it_longer() {
     let mut server = Server::new(&Setup::default());
     let link = server.connect();

@@ -67,6 +67,7 @@ struct Model {
     link_due: Nanos,
     heard: Nanos,
     is_silent: bool,
+    /// Of the session: it outlives its link.
     is_paused: bool,
     inbox: Vec<u8>,
     why: Option<Close>,
@@ -125,6 +126,11 @@ impl Model {
         self.phase == Phase::Closed
     }
 
+    /// What comes behind the acknowledgement waits.
+    fn is_held(&self) -> bool {
+        self.is_paused && self.phase == Phase::Ready
+    }
+
     fn bytes(&mut self, bytes: &[u8]) {
         if self.is_over() || bytes.is_empty() {
             return;
@@ -135,7 +141,7 @@ impl Model {
 
     /// Takes what has come, unless it must wait.
     fn read(&mut self) {
-        if self.is_paused || self.inbox.is_empty() {
+        if self.is_held() || self.inbox.is_empty() {
             return;
         }
         if self.phase == Phase::Detect {
@@ -149,7 +155,7 @@ impl Model {
             self.session = Some(State::Active);
             self.story.push("resumed");
         }
-        while self.phase != Phase::Waiting && !self.is_over() && self.inbox.len() >= 4 {
+        while self.phase != Phase::Waiting && !self.is_held() && !self.is_over() && self.inbox.len() >= 4 {
             let total = 4 + usize::from(self.inbox[3]);
             if self.inbox[0] == 9 {
                 return self.link_ends(Close::PacketType);
@@ -188,7 +194,7 @@ impl Model {
         }
         let was_answered = self.phase == Phase::Answered;
         self.phase = Phase::Closed;
-        (self.why, self.link_due, self.is_paused, self.is_silent) = (Some(why), Nanos::MAX, false, false);
+        (self.why, self.link_due, self.is_silent) = (Some(why), Nanos::MAX, false);
         self.inbox.clear();
         let is_lost = match why {
             Close::Reset | Close::Silent => true,
@@ -341,7 +347,7 @@ impl Real {
                 }
                 model.ended_by_game(Close::Closed);
             }
-            Op::Pause | Op::Resume if model.phase != Phase::Ready => {}
+            Op::Pause | Op::Resume if model.session.is_none() || !model.has_joined => {}
             Op::Pause => {
                 let session = self.session().unwrap();
                 self.server.realm.pause(session);

@@ -132,6 +132,11 @@ impl SendQueue {
         self.first.is_none()
     }
 
+    /// Whether a packet waits that may still be replaced.
+    pub fn has_replaceable(&self) -> bool {
+        self.segments().any(|segment| segment.is_unsent(Class::Latest))
+    }
+
     /// Packets dropped or replaced since the last call.
     #[inline]
     pub fn take_dropped(&mut self) -> u32 {

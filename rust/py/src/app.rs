@@ -32,6 +32,7 @@ use crate::scope::Scope;
 use crate::session::Session;
 use crate::state::{Hooks, State};
 use crate::stats;
+use crate::world::face::World;
 
 /// The state of one server, shared by `Core` and its sessions.
 pub struct Shared {
@@ -391,8 +392,20 @@ impl Core {
         Ok(any)
     }
 
+    /// Shows a world to the sessions, from the next tick on.
+    fn set_world(&self, py: Python<'_>, world: &Bound<'_, World>) -> PyResult<()> {
+        let world = world.get().shared.clone();
+        let tick_rate = self.enter()?.server.tick_rate();
+        world.attach(py, &self.shared, tick_rate)?;
+        self.enter()?.world = Some(world);
+        Ok(())
+    }
+
     /// Drops everything: sockets, threads, sessions.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(world) = self.enter()?.world.take() {
+            world.detach()?;
+        }
         let mut state = self.enter()?;
         let objects = state.take_objects();
         let server = &mut state.server;

@@ -19,7 +19,8 @@ pub struct LogicCell<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `enter` lets in the claiming thread alone, so `entered` and `value` are never touched by two threads;
+// SAFETY: `enter` lets in the claiming thread alone, so `entered` and `value` are never touched by two threads; of a released cell,
+// whoever holds the interpreter, which guards of such cells never outlast;
 // `T: Send` because the claiming thread may be another one than the thread that made or drops it.
 unsafe impl<T: Send> Sync for LogicCell<T> {}
 
@@ -34,6 +35,16 @@ impl<T> LogicCell<T> {
         }
     }
 
+    /// Takes the cell for the current thread alone, if nobody has entered it.
+    pub fn claim(&self) {
+        self.thread.store(this_thread(), Relaxed);
+    }
+
+    /// Lets any thread enter, one at a time: with the interpreter held, and no guard ever kept while it is given away.
+    pub fn release(&self) {
+        self.thread.store(ANYBODY, Relaxed);
+    }
+
     /// Says that this is a forked child, where nothing works any more.
     pub fn forked(&self) {
         self.forked.store(true, Relaxed);
@@ -42,7 +53,8 @@ impl<T> LogicCell<T> {
     /// The value, until the guard is dropped. Never hold the guard while Python runs.
     #[inline]
     pub fn enter(&self) -> Result<Entered<'_, T>, PyErr> {
-        if self.thread.load(Relaxed) != this_thread() || self.forked.load(Relaxed) {
+        let thread = self.thread.load(Relaxed);
+        if thread != this_thread() && thread != ANYBODY || self.forked.load(Relaxed) {
             return Err(self.refuse());
         }
         if self.entered.replace(true) {
@@ -120,6 +132,9 @@ impl<T> Drop for Entered<'_, T> {
         self.cell.entered.set(false);
     }
 }
+
+/// In place of a thread: the address of nothing.
+const ANYBODY: usize = 0;
 
 /// A number that no other living thread has.
 #[inline]

@@ -22,6 +22,7 @@ use crate::state::Turn;
 use crate::task::{self, After};
 use crate::typed::Answer;
 use crate::value::Body;
+use crate::world::turn;
 
 /// Who asked what, and how to answer: a session, on its link; `request` is the id, `None` for a notify.
 #[derive(Clone, Copy)]
@@ -92,6 +93,7 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             None => Ok(()),
         },
         Event::Joined { session: key } => {
+            turn::joined(core, key)?;
             let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
             for handler in &table.join {
                 lifecycle(py, core, handler, key, &session, None, After::Joined { key })?;
@@ -117,12 +119,13 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             }
             if matches!(event, Event::Left { .. }) {
                 core.enter()?.forget(key);
+                turn::left(core, key)?;
             }
             Ok(())
         }
         Event::Gone { session: key } => {
             core.enter()?.forget(key);
-            Ok(())
+            turn::left(core, key)
         }
         Event::RoomTick { room } => room_tick(py, core, &table, room),
         Event::Timer { key } => {
@@ -144,7 +147,8 @@ pub fn due(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
     }
 }
 
-/// A step of the game: what came in batches, then each tick handler with the fixed `dt` in seconds.
+/// A step of the game: what came in batches, then each tick handler with the fixed `dt` in seconds, then what the world
+/// shows of it.
 fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     let table = core.enter()?.table.clone();
     batch::hand_over(py, core, &table)?;
@@ -156,7 +160,7 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
             failed(py, core, &handler.place, error)?;
         }
     }
-    Ok(())
+    turn::end_tick(py, core)
 }
 
 #[inline(always)] // once per message, and from one place only
@@ -218,7 +222,18 @@ fn run_in_app(
         core.enter()?.respond_error(asker, "GS-404", "this route is handled no longer", &[]);
         return Ok(());
     };
-    let called = handler.call_message(py, session, asker.serializer, body);
+    let entity = match &handler.entity {
+        None => None,
+        Some(class) => match turn::entity_of(py, core, asker.key, class)? {
+            Some(entity) => Some(entity),
+            None => {
+                let text = format!("this route takes your {}, and you have none", class.bind(py).qualname()?);
+                core.enter()?.respond_error(asker, "GS-409", &text, &[]);
+                return Ok(());
+            }
+        },
+    };
+    let called = handler.call_message(py, session, entity.as_ref(), asker.serializer, body);
     if let Err(Failure::Batch(index)) = called {
         return batch::add(py, core, asker, index, body); // nothing was called
     }
@@ -464,7 +479,7 @@ fn authenticate(
         core.enter()?.accept(key, None);
         return events(py, core);
     };
-    let called = handler.call_message(py, session, Serializer::Json, user);
+    let called = handler.call_message(py, session, None, Serializer::Json, user);
     core.settle()?;
     let result = match called {
         Ok(result) if handler.is_async => {

@@ -13,6 +13,8 @@ pub struct Exception {
 pub static PROTOCOL_ERROR: Exception = Exception::new("ProtocolError");
 /// A message that does not fit its declaration, or a declaration that cannot be.
 pub static SCHEMA_ERROR: Exception = Exception::new("SchemaError");
+/// The entity was despawned.
+pub static ENTITY_GONE: Exception = Exception::new("EntityGone");
 /// The session is gone.
 pub static SESSION_CLOSED: Exception = Exception::new("SessionClosed");
 /// A mistake in the game's code or settings.

@@ -13,11 +13,14 @@ use crate::batch::{Batch, Batches};
 use crate::error::CONFIG_ERROR;
 use crate::session::Session;
 use crate::typed::{Answer, Typed};
+use crate::world::entity::EntityBase;
 
 /// One function of the game, and how its arguments are filled.
 pub struct Handler {
     call: Py<PyAny>,
     shape: Shape,
+    /// The class of the sender's entity that it takes.
+    pub entity: Option<Py<PyType>>,
     takes: Takes,
     /// What it answers, where its annotation names messages.
     pub answer: Option<Arc<Answer>>,
@@ -49,6 +52,8 @@ enum Shape {
     Item,
     SessionItem,
     ItemSession,
+    /// With the sender's entity: the letters, in their order; 0 behind the last.
+    WithEntity([u8; 3]),
 }
 
 /// All handlers, by what they answer to. Swapped as a whole: calls under way keep the one that they began with.
@@ -173,6 +178,11 @@ impl Handler {
         let shape = match letters.as_bytes() {
             [] => Shape::Nothing,
             [b's'] => Shape::Session,
+            &[first, ref rest @ ..] if letters.contains('e') && rest.len() < 3 => Shape::WithEntity([
+                first,
+                rest.first().copied().unwrap_or(0),
+                rest.get(1).copied().unwrap_or(0),
+            ]),
             [_] => Shape::Item,
             [b's', _] => Shape::SessionItem,
             [_, b's'] => Shape::ItemSession,
@@ -198,6 +208,7 @@ impl Handler {
         Ok(Self {
             call: source.getattr("call")?.unbind(),
             shape,
+            entity: source.getattr("entity_class")?.extract()?,
             takes,
             answer,
             place: place.into(),
@@ -206,17 +217,22 @@ impl Handler {
         })
     }
 
-    /// Calls it for a message. The error of a body that does not decode is [`Failure::Body`].
+    /// Calls it for a message, with the sender's entity if it takes one. The error of a body that does not decode is
+    /// [`Failure::Body`].
     #[inline(always)] // once per message
     pub fn call_message<'py>(
         &self,
         py: Python<'py>,
         session: &Py<Session>,
+        entity: Option<&Py<EntityBase>>,
         serializer: Serializer,
         body: &[u8],
     ) -> Result<Bound<'py, PyAny>, Failure> {
         let item = self.item(py, serializer, body)?;
-        Ok(self.call_with(py, session, item)?)
+        match self.shape {
+            Shape::WithEntity(letters) => Ok(self.call_with_entity(py, letters, session, entity, item)?),
+            _ => Ok(self.call_with(py, session, item)?),
+        }
     }
 
     /// What a body becomes, if the handler takes it.
@@ -229,6 +245,9 @@ impl Handler {
     ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
         let item = match (&self.takes, self.shape) {
             (_, Shape::Nothing | Shape::Session) => return Ok(None),
+            (_, Shape::WithEntity(letters)) if letters.iter().all(|letter| b"\0es".contains(letter)) => {
+                return Ok(None);
+            }
             (Takes::Bytes, _) => PyBytes::new(py, body).into_any(),
             (Takes::Message(typed), _) => typed.read(py, serializer, body).map_err(Failure::Body)?,
             (Takes::Json(decode), _) => {
@@ -256,6 +275,30 @@ impl Handler {
             (_, _) => call.call1((room, seat)),
         };
         Ok(called?)
+    }
+
+    /// The sender's entity is one of its arguments.
+    fn call_with_entity<'py>(
+        &self,
+        py: Python<'py>,
+        letters: [u8; 3],
+        session: &Py<Session>,
+        entity: Option<&Py<EntityBase>>,
+        item: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let argument = |letter: u8| match letter {
+            b's' => session.bind(py).as_any().clone(),
+            b'e' => {
+                entity.map_or_else(|| py.None().into_bound(py), |entity| entity.bind(py).as_any().clone())
+            }
+            _ => item.clone().unwrap_or_else(|| py.None().into_bound(py)),
+        };
+        let call = self.call.bind(py);
+        match letters {
+            [one, 0, _] => call.call1((argument(one),)),
+            [one, two, 0] => call.call1((argument(one), argument(two))),
+            [one, two, three] => call.call1((argument(one), argument(two), argument(three))),
+        }
     }
 
     /// Calls it with a session and one more argument, as far as it takes them.

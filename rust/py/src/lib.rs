@@ -26,6 +26,7 @@ mod task;
 mod typed;
 mod value;
 mod wire;
+mod world;
 
 use pyo3::prelude::*;
 
@@ -44,6 +45,7 @@ mod core_module {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::message::register(module)?;
         crate::schema::register(module)?;
+        crate::world::register(module)?;
         crate::wire::register(module)
     }
 }

@@ -14,6 +14,7 @@ use crate::cell::Entered;
 use crate::error::SESSION_CLOSED;
 use crate::push::Push;
 use crate::state::State;
+use crate::world::state as world_state;
 use wire::handshake::Serializer;
 
 /// One person on this server; see `_core.pyi`.
@@ -103,6 +104,17 @@ impl Session {
             Some(own) if ptr::eq(own, Arc::as_ptr(core)) => Ok(self.place.key()),
             _ => Err(SESSION_CLOSED.err(py, "this session belongs to no running server")),
         }
+    }
+
+    /// Its key in its server.
+    pub fn placed_key(&self, py: Python<'_>) -> PyResult<SessionKey> {
+        self.placed(py)?;
+        Ok(self.place.key())
+    }
+
+    /// The world that its server shows.
+    pub fn world(&self, py: Python<'_>) -> PyResult<Option<Arc<world_state::Shared>>> {
+        Ok(self.placed(py)?.enter()?.world.clone())
     }
 
     fn entered(&self, py: Python<'_>) -> PyResult<(Entered<'_, State>, SessionKey)> {

@@ -20,6 +20,7 @@ use crate::room::Rooms;
 use crate::scope::Contexts;
 use crate::seat::{Seat, Waiting};
 use crate::session::Session;
+use crate::world::state as world_state;
 
 /// Answers queued for one session beyond which its further messages wait.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +52,8 @@ pub struct State {
     pub contexts: Option<Contexts>,
     /// The run has ended: nothing is called of the game any more.
     pub has_ended: bool,
+    /// What the sessions see.
+    pub world: Option<Arc<world_state::Shared>>,
     /// Logs of a turn, kept for their buffers.
     pub logs: Vec<UpLog>,
     pub rooms: Rooms,
@@ -102,6 +105,7 @@ impl State {
             leaving: 0,
             contexts: None,
             has_ended: false,
+            world: None,
             logs: Vec::new(),
             rooms: Rooms::default(),
             seats: Vec::new(),

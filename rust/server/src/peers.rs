@@ -216,6 +216,13 @@ impl Peers {
             match flush {
                 Flush::Done | Flush::Blocked => {
                     slot.link.handle_sent(queued, ups);
+                    if slot.link.snapshot_waits() {
+                        let waits = queued > 0
+                            && self.reactor.queue(token).is_some_and(|(queue, _)| queue.has_replaceable());
+                        if !waits {
+                            slot.link.handle_snapshot_left(ups);
+                        }
+                    }
                     if slot.choked && queued < before {
                         // It takes what we send, so it is there, though we do not read from it.
                         slot.link.handle_heard(self.awake.now(), ups);

@@ -430,6 +430,11 @@ impl Server {
         &self.pool
     }
 
+    /// Ticks in a second; 0: there are none.
+    pub fn tick_rate(&self) -> u32 {
+        self.tick_rate
+    }
+
     /// Ticks so far.
     pub fn ticks(&self) -> &TickStats {
         &self.ticks

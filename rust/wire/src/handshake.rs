@@ -48,6 +48,8 @@ pub struct GsRequest {
     pub schema: Option<String>,
     /// It can go on with a session over another connection, and perhaps wants to.
     pub resume: Option<ResumeRequest>,
+    /// It shows the replicated world: snapshots are sent to it.
+    pub world: bool,
     /// Everything in the object, also what is not known here.
     pub fields: Map<String, Value>,
 }
@@ -246,6 +248,7 @@ impl GsRequest {
                 token: resume.get("token").and_then(Value::as_str).map(str::to_owned),
                 seen: resume.get("seen").and_then(Value::as_u64).unwrap_or(0),
             }),
+            world: fields.get("world").and_then(Value::as_bool).unwrap_or(false),
             fields: fields.clone(),
         }
     }
@@ -267,6 +270,9 @@ impl GsRequest {
                 None => serde_json::json!({}),
             };
             fields.insert("resume".to_owned(), json);
+        }
+        if self.world {
+            fields.insert("world".to_owned(), Value::from(true));
         }
         fields
     }
@@ -510,14 +516,18 @@ mod tests {
     #[test]
     fn what_a_client_of_ours_asks_for() {
         let mut client = ClientHandshake::parse(b"{}").unwrap();
-        client.gs =
-            Some(GsRequest { serializer: Some(Serializer::Protobuf), dict: true, ..GsRequest::default() });
+        client.gs = Some(GsRequest {
+            serializer: Some(Serializer::Protobuf),
+            dict: true,
+            world: true,
+            ..GsRequest::default()
+        });
         client.user = Some(r#"{"é":"😀"}"#.to_owned());
         let bytes = client.to_bytes();
         assert!(bytes.is_ascii());
         let read = ClientHandshake::parse(&bytes).unwrap();
         let gs = read.gs.unwrap();
-        assert_eq!((gs.serializer, gs.dict), (Some(Serializer::Protobuf), true));
+        assert_eq!((gs.serializer, gs.dict, gs.world), (Some(Serializer::Protobuf), true, true));
         let user: Value = serde_json::from_str(&read.user.unwrap()).unwrap();
         assert_eq!(user["é"], "😀");
     }

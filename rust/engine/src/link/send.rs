@@ -100,6 +100,10 @@ impl Link {
                     self.send(Class::Reliable, 0, PacketKind::Data, [&packet[HEADER_BYTES..]], out)?;
                 }
             }
+            Down::Snapshot { number, route, parts, .. } if self.is_up() => {
+                self.send_snapshot(log.bytes(route), log.parts(parts), out)?;
+                (self.snapshot_waits, self.snapshot) = (true, number);
+            }
             Down::Accept { body, codes, counts, .. } if self.phase == Phase::Waiting => {
                 self.send(Class::Reliable, 0, PacketKind::Handshake, [log.bytes(body)], out)?;
                 (self.codes, self.counts, self.waits) = (codes, counts, false);
@@ -206,6 +210,32 @@ impl Link {
         })
     }
 
+    /// A push whose body is in pieces. It is never compressed: it is small numbers already, and many share the pieces.
+    fn send_snapshot<'a>(
+        &mut self,
+        route: &[u8],
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+        out: &mut impl Outbox,
+    ) -> Result<(), Full> {
+        let head = push_head(route.len(), false);
+        let body_bytes = head.len() + route.len() + parts.clone().map(<[u8]>::len).sum::<usize>();
+        if body_bytes > packet::BODY_BYTES_MAX {
+            return Ok(()); // of a log that no realm of ours has written
+        }
+        let header = packet::header(PacketKind::Data, body_bytes);
+        let frame =
+            (self.websocket.is_some()).then(|| frame_header(OpCode::Binary, HEADER_BYTES + body_bytes));
+        let frame = frame.as_ref().map_or(&[][..], |frame| frame.as_slice());
+        self.bytes_out += (frame.len() + HEADER_BYTES + body_bytes) as u64;
+        out.packet(Class::Latest, SNAPSHOT_KEY, |bytes| {
+            bytes.reserve(frame.len() + HEADER_BYTES + body_bytes);
+            for part in [frame, &header, &head, route] {
+                bytes.extend_from_slice(part);
+            }
+            parts.for_each(|part| bytes.extend_from_slice(part));
+        })
+    }
+
     /// Bytes as they are: HTTP.
     pub(super) fn send_plain(&mut self, plain: &[u8], out: &mut impl Outbox) -> Result<(), Full> {
         self.bytes_out += plain.len() as u64;
@@ -299,3 +329,6 @@ impl Link {
         Some(((mixed ^ mixed >> 31) as u32).to_ne_bytes())
     }
 }
+
+/// Of the one snapshot that waits: pushes of a game have other keys.
+const SNAPSHOT_KEY: u32 = u32::MAX;

@@ -143,6 +143,13 @@ impl Session {
     /// After a message: tells now what should not wait for the next heartbeat.
     #[inline]
     pub(super) fn tell_seen_if_due(&mut self, link: LinkId, downs: &mut DownLog) {
+        if self.can_return() {
+            self.tell_seen_if_far(link, downs);
+        }
+    }
+
+    #[inline(never)] // keeps it small where nobody can come back
+    fn tell_seen_if_far(&mut self, link: LinkId, downs: &mut DownLog) {
         let (count, bytes) = (self.messages_in, self.bytes_in);
         if self.resume_mut().is_some_and(|resume| resume.told.is_due(count, bytes)) {
             self.tell_seen(link, downs);

@@ -8,10 +8,10 @@ use wire::message::{HEAD_BYTES_MAX, ROUTE_BYTES_MAX, ResponseHead};
 use wire::packet::{self, BODY_BYTES_MAX, HEADER_BYTES, PacketKind};
 
 use super::{GroupKey, PushError, Realm, SessionKey};
-use crate::event::{Class, Down, DownLog, LinkId, charge, charge_answers};
+use crate::event::{Class, Down, DownLog, LinkId, Span, charge, charge_answers};
 use crate::outbox::push_head;
 use crate::resume::{self, ERROR_ROUTE, UNCOUNTED_PREFIX};
-use crate::session::{Knows, Session, State};
+use crate::session::{Knows, Session, Snapshots, State};
 
 impl Realm {
     /// Answers a request of `link`. If that link is gone, nothing happens, unless the client can come back: then it gets the
@@ -29,7 +29,7 @@ impl Realm {
         let body = if body.is_empty() && session.serializer == Serializer::Json { b"null" } else { body };
         session.answer_is_given(id);
         if session.can_return() {
-            return self.respond_kept(key, ResponseHead::new(id, false, false), body);
+            return self.respond_kept(key, id, false, body);
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
@@ -72,7 +72,7 @@ impl Realm {
             );
         }
         if session.can_return() {
-            return self.respond_kept(key, ResponseHead::new(id, true, false), &body);
+            return self.respond_kept(key, id, true, &body);
         }
         let downs = &mut self.downs[usize::from(link.reactor())];
         if send_answer(
@@ -88,7 +88,9 @@ impl Realm {
     }
 
     /// Answers over the link that the client has now, or will have.
-    fn respond_kept(&mut self, key: SessionKey, head: ResponseHead, body: &[u8]) {
+    #[inline(never)] // keeps `respond` small where nobody can come back
+    fn respond_kept(&mut self, key: SessionKey, id: u32, is_error: bool, body: &[u8]) {
+        let head = ResponseHead::new(id, is_error, false);
         let keep_max = self.keep_max();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let header = packet::header(PacketKind::Data, head.as_slice().len() + body.len());
@@ -110,7 +112,7 @@ impl Realm {
         route: &str,
         body: &[u8],
     ) -> Result<(), PushError> {
-        fits(class, route, body)?;
+        fits(class, route, body.len())?;
         let keep_max = self.keep_max();
         let session = self.sessions.get_mut(key).filter(|session| session.joined).ok_or(PushError::Closed)?;
         if session.state == State::Closed {
@@ -142,6 +144,41 @@ impl Realm {
         let (route, body) = (downs.store(route.as_bytes()), downs.store(body));
         downs.push(Down::Push { link, class, key: latest_key, route, body });
         Ok(())
+    }
+
+    /// Pushes a snapshot of the replicated world, in pieces that stand in the log of [`Realm::downs`] already: it replaces the
+    /// last one, if no byte of that has left. It is charged to nobody: there is never more than one. False: nobody is there
+    /// to take it, or it is longer than a packet can be.
+    pub fn push_snapshot(
+        &mut self,
+        key: SessionKey,
+        route: &str,
+        parts: impl IntoIterator<Item = Span>,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(link) = session.reachable() else { return false };
+        let Some(last) = &mut session.rare_mut().snapshots else { return false };
+        let downs = &mut self.downs[usize::from(link.reactor())];
+        let (name, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
+        let body_bytes = downs.parts(parts).map(<[u8]>::len).sum::<usize>();
+        if fits(Class::Latest, route, body_bytes).is_err() {
+            self.stats.dropped += 1;
+            return false;
+        }
+        *last = Snapshots { number: last.number.wrapping_add(1), waits: true };
+        let (number, route) = (last.number, name);
+        session.messages_out += 1;
+        session.bytes_out += body_bytes as u64;
+        self.stats.messages_out += 1;
+        downs.push(Down::Snapshot { link, number, route, parts });
+        true
+    }
+
+    /// Where a snapshot for this session goes; `None`: its client shows no world, or none is there. Whether the last one waits
+    /// still: then its client has none of it, as far as is known.
+    pub fn snapshot_link(&self, key: SessionKey) -> Option<(LinkId, bool)> {
+        let session = self.sessions.get(key).filter(|session| session.joined)?;
+        Some((session.reachable()?, session.rare()?.snapshots?.waits))
     }
 
     /// A notify was refused: told by a push to `$error`, if the client knows of such.
@@ -203,7 +240,7 @@ impl Realm {
 
     /// None if it is longer than a packet can be.
     fn aim<'a>(&self, class: Class, route: &'a str, bodies: Bodies<'a>) -> Option<Aim<'a>> {
-        fits(class, route, bodies.longest()).ok()?;
+        fits(class, route, bodies.longest().len()).ok()?;
         let charges = [bodies.plain, bodies.json].map(|body| charge(route.len(), body.len()));
         Some(Aim {
             queue_bytes_max: self.config.queue_bytes_max,
@@ -363,9 +400,9 @@ fn send_answer(
     true
 }
 
-fn fits(class: Class, route: &str, body: &[u8]) -> Result<(), PushError> {
+fn fits(class: Class, route: &str, body_bytes: usize) -> Result<(), PushError> {
     let prefix = if class == Class::Reliable { 0 } else { UNCOUNTED_PREFIX.len() };
-    let fits = prefix + route.len() <= ROUTE_BYTES_MAX && body.len() <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
+    let fits = prefix + route.len() <= ROUTE_BYTES_MAX && body_bytes <= BODY_BYTES_MAX - HEAD_BYTES_MAX;
     if fits { Ok(()) } else { Err(PushError::TooLong) }
 }
 

@@ -1,0 +1,144 @@
+//! Which session sees what: a viewer of the world for each session whose client shows it, and its snapshot at each tick's end.
+
+use std::collections::BTreeMap;
+
+use engine::event::{LinkId, Span};
+use engine::realm::Realm;
+use engine::session::SessionKey;
+use world::{Handle, Part, Placement, View, ViewerKey, World};
+
+/// Snapshots are pushed to this route. docs/wire.md has their bytes.
+pub const ROUTE: &str = "$w";
+
+/// Who looks at a world.
+pub struct Viewers {
+    /// How far a session sees that was not told otherwise.
+    pub radius: f64,
+    by_session: BTreeMap<u64, Watcher>,
+    parts: Vec<Part>,
+    due: Vec<(SessionKey, LinkId, usize, usize)>,
+}
+
+struct Watcher {
+    key: ViewerKey,
+    /// The connection that its client was last told by.
+    link: Option<LinkId>,
+    /// The tick of its last snapshot; 0: none.
+    last: u32,
+    look: Look,
+    /// What is followed.
+    following: Option<(usize, Handle)>,
+}
+
+/// What a session looks at.
+pub enum Look {
+    /// The first entity of its own that is on the grid, as far as this.
+    Own(f64),
+    /// Something else.
+    At(View),
+}
+
+impl Viewers {
+    /// Nobody.
+    pub fn new(radius: f64) -> Self {
+        Self { radius, by_session: BTreeMap::new(), parts: Vec::new(), due: Vec::new() }
+    }
+
+    /// A session has joined whose client shows the world.
+    pub fn joined(&mut self, world: &mut World, session: SessionKey) {
+        let key = world.add_viewer(session.to_bits(), View::Nothing);
+        let look = Look::Own(self.radius);
+        let watcher = Watcher { key, link: None, last: 0, look, following: None };
+        self.by_session.insert(session.to_bits(), watcher);
+    }
+
+    /// It is gone.
+    pub fn left(&mut self, world: &mut World, session: SessionKey) {
+        if let Some(watcher) = self.by_session.remove(&session.to_bits()) {
+            world.remove_viewer(watcher.key);
+        }
+    }
+
+    /// All are gone.
+    pub fn clear(&mut self, world: &mut World) {
+        for watcher in std::mem::take(&mut self.by_session).into_values() {
+            world.remove_viewer(watcher.key);
+        }
+    }
+
+    /// It looks at something else from the end of this tick on. False if its client does not show the world.
+    pub fn look(&mut self, world: &mut World, session: SessionKey, look: Look) -> bool {
+        let Some(watcher) = self.by_session.get_mut(&session.to_bits()) else { return false };
+        if let Look::At(view) = &look {
+            world.set_view(watcher.key, view.clone());
+        } else {
+            world.set_view(watcher.key, View::Nothing);
+        }
+        (watcher.look, watcher.following) = (look, None);
+        true
+    }
+
+    /// At a tick's end: what each is to be sent goes to the realm.
+    pub fn send(&mut self, world: &mut World, realm: &mut Realm) {
+        let Self { by_session, parts, due, .. } = self;
+        parts.clear();
+        due.clear();
+        for (&bits, watcher) in by_session.iter_mut() {
+            let session = SessionKey::from_bits(bits);
+            let Some((link, waits)) = realm.snapshot_link(session) else { continue };
+            watcher.settle(world, link, waits);
+            watcher.follow(world, bits);
+            let first = parts.len();
+            if world.snapshot(watcher.key, parts) {
+                watcher.last = world.tick();
+                due.push((session, link, first, parts.len()));
+            }
+        }
+        // Each reactor's log gets all bytes once: the snapshots are references into them.
+        let mut starts: Vec<Option<u32>> = Vec::new();
+        for &(session, link, first, end) in &*due {
+            let reactor = usize::from(link.reactor());
+            if starts.len() <= reactor {
+                starts.resize(reactor + 1, None);
+            }
+            let start = *starts[reactor]
+                .get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
+            let spans =
+                parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
+            let is_taken = realm.push_snapshot(session, ROUTE, spans);
+            if !is_taken && let Some(watcher) = by_session.get_mut(&session.to_bits()) {
+                world.lost(watcher.key, watcher.last);
+                watcher.last = 0;
+            }
+        }
+    }
+}
+
+impl Watcher {
+    /// What has become of its last snapshot.
+    fn settle(&mut self, world: &mut World, link: LinkId, waits: bool) {
+        if self.link != Some(link) {
+            world.forget(self.key);
+        } else if self.last != 0 && waits {
+            world.lost(self.key, self.last); // the next one takes its place
+        } else if self.last != 0 {
+            world.arrived(self.key, self.last);
+        }
+        (self.link, self.last) = (Some(link), 0);
+    }
+
+    fn follow(&mut self, world: &mut World, owner: u64) {
+        let Look::Own(radius) = self.look else { return };
+        let is_own = |(table, handle)| world.owner(table, handle) == Some(owner);
+        if self.following.is_some_and(is_own) {
+            return;
+        }
+        let on_grid =
+            |(table, _): &(usize, Handle)| world.shape().tables()[*table].placement != Placement::Global;
+        let next = world.owned(owner).find(on_grid);
+        if let Some((table, handle)) = next {
+            world.set_view(self.key, View::Entity { table, handle, radius });
+            self.following = next;
+        }
+    }
+}

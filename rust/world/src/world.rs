@@ -1,0 +1,585 @@
+//! The replicated world, whole: entities, their changes, and who is told.
+
+use std::collections::HashMap;
+use std::io;
+
+use crate::blocks::{Blocks, Cell, Part};
+use crate::encode;
+use crate::handle::Handle;
+use crate::memory::RawColumn;
+use crate::shape::{Placement, ShapeError, TableShape, WorldShape};
+use crate::table::{NOWHERE, Place, Slots, Table};
+use crate::view::{View, Viewer, ViewerKey};
+
+/// Tables of entities, and the viewers that are told what changes in them.
+///
+/// Entities are in the cells of a uniform grid, and change cells once they are a tenth of a cell beyond their cell's border. A
+/// viewer sees whole cells: all that have a part within its radius of a part of the cell in which it is, so it sees at least as far
+/// as its radius less a fifth of a cell. What changes in a cell is encoded once per tick, whoever sees it. Sizes are in the game's units.
+#[derive(Debug)]
+pub struct World {
+    shape: WorldShape,
+    tables: Vec<Table>,
+    slots: Vec<Slots>,
+    globals: Vec<u32>,
+    spatial: Vec<u32>,
+    blocks: Blocks,
+    viewers: Vec<(u32, Option<Viewer>)>,
+    free_viewers: Vec<u32>,
+    /// Which entities an owner has, in the order of their spawning.
+    owned: HashMap<u64, Vec<(u32, Handle)>>,
+    /// Owners whose entities are others since the last tick, and in this one.
+    owners_soon: Vec<u64>,
+    owners_now: Vec<u64>,
+    /// Entities that have another owner since the last tick.
+    reowned: Vec<(u32, Handle)>,
+    /// Whose private columns changed in this tick: owner, table, row.
+    own_changes: Vec<(u64, u32, u32)>,
+    tick: u32,
+    bytes: Vec<u8>,
+    faults: Faults,
+    wanted: Vec<u32>,
+}
+
+/// A value that stood in a column by a write past the checks. It was put back to the last good one, and not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The table's number.
+    pub table: usize,
+    /// Whose value.
+    pub handle: Handle,
+    /// The column's number.
+    pub column: usize,
+}
+
+/// Bad values of one tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// How many there were.
+    pub count: usize,
+    /// The first ones.
+    pub first: Vec<Fault>,
+}
+
+const FAULTS_TOLD: usize = 16;
+
+impl World {
+    /// An empty world.
+    ///
+    /// # Panics
+    ///
+    /// If `cell`, the side of a cell, is no finite number above 0.
+    pub fn new(cell: f64) -> Self {
+        assert!(cell.is_normal() && cell > 0.0, "a cell's side is {cell}; it is a number above 0");
+        Self {
+            shape: WorldShape::default(),
+            tables: Vec::new(),
+            slots: Vec::new(),
+            globals: Vec::new(),
+            spatial: Vec::new(),
+            blocks: Blocks::new(cell),
+            viewers: Vec::new(),
+            free_viewers: Vec::new(),
+            owned: HashMap::new(),
+            owners_soon: Vec::new(),
+            owners_now: Vec::new(),
+            reowned: Vec::new(),
+            own_changes: Vec::new(),
+            tick: 0,
+            bytes: Vec::new(),
+            faults: Faults::default(),
+            wanted: Vec::new(),
+        }
+    }
+
+    // -- tables ------------------------------------------------------------------------------------------------------
+
+    /// Adds tables, and says the first one's number. They may refer to each other and to those that are there.
+    pub fn add_tables(&mut self, tables: Vec<TableShape>) -> Result<usize, ShapeError> {
+        let first = self.tables.len();
+        let mut all = self.shape.tables().to_vec();
+        all.extend(tables);
+        self.shape = WorldShape::new(all)?;
+        for (number, shape) in self.shape.tables().iter().enumerate().skip(first) {
+            let target_of = |name: &str| self.shape.table(name).expect("checked with the shape");
+            self.tables.push(Table::new(shape.clone(), target_of));
+            self.slots.push(Slots::default());
+            match shape.placement {
+                Placement::Global => {
+                    let block = self.blocks.at(number as u32, None);
+                    self.globals.push(block);
+                    // Never idle: it is there before its first member.
+                    self.blocks.hold(block);
+                }
+                Placement::Spatial(_) => self.spatial.push(number as u32),
+            }
+        }
+        self.viewers
+            .iter_mut()
+            .filter_map(|(_, viewer)| viewer.as_mut())
+            .for_each(|viewer| viewer.is_moved = true);
+        Ok(first)
+    }
+
+    /// All tables.
+    pub fn shape(&self) -> &WorldShape {
+        &self.shape
+    }
+
+    /// The side of a cell.
+    pub fn cell(&self) -> f64 {
+        self.blocks.side()
+    }
+
+    /// The number of the last tick that has ended; the first is 1.
+    pub fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    // -- entities ----------------------------------------------------------------------------------------------------
+
+    /// Rows of a table: live ones, and those that were despawned in this tick.
+    pub fn rows(&self, table: usize) -> usize {
+        self.tables[table].rows()
+    }
+
+    /// The row of a live entity.
+    #[inline]
+    pub fn row(&self, table: usize, handle: Handle) -> Option<usize> {
+        self.slots[table].row(handle)
+    }
+
+    /// The live entity in a row.
+    #[inline]
+    pub fn handle(&self, table: usize, row: usize) -> Option<Handle> {
+        let handle = *self.tables[table].handles.get(row)?;
+        (self.row(table, handle) == Some(row)).then_some(handle)
+    }
+
+    /// Spawns `count` entities with the columns' defaults, and says the first one's row; the others follow it. `owner` 0 is
+    /// nobody.
+    ///
+    /// # Errors
+    ///
+    /// The table is full, or the system has no address space.
+    pub fn spawn(&mut self, table: usize, count: usize, owner: u64) -> io::Result<usize> {
+        let first = self.tables[table].spawn(&mut self.slots[table], count, owner)?;
+        if owner != 0 {
+            let handles = self.tables[table].handles[first..].iter();
+            self.owned.entry(owner).or_default().extend(handles.map(|handle| (table as u32, *handle)));
+            self.owners_soon.push(owner);
+        }
+        Ok(first)
+    }
+
+    /// Ends an entity: its handle is stale at once, its row goes at the tick's end. False if it was stale.
+    pub fn despawn(&mut self, table: usize, handle: Handle) -> bool {
+        let owner = self.owner(table, handle);
+        let is_gone = self.tables[table].despawn(&mut self.slots[table], handle);
+        if let Some(owner) = owner {
+            self.disown(owner, table, handle);
+        }
+        is_gone
+    }
+
+    /// Who owns an entity.
+    pub fn owner(&self, table: usize, handle: Handle) -> Option<u64> {
+        let row = self.row(table, handle)?;
+        Some(self.tables[table].owners[row]).filter(|&owner| owner != 0)
+    }
+
+    /// Gives an entity to another owner; 0: to nobody.
+    pub fn set_owner(&mut self, table: usize, handle: Handle, owner: u64) {
+        let Some(row) = self.row(table, handle) else { return };
+        let old = std::mem::replace(&mut self.tables[table].owners[row], owner);
+        if old == owner {
+            return;
+        }
+        if old != 0 {
+            self.disown(old, table, handle);
+        }
+        if owner != 0 {
+            self.owned.entry(owner).or_default().push((table as u32, handle));
+            self.owners_soon.push(owner);
+        }
+        self.reowned.push((table as u32, handle));
+    }
+
+    /// The entities of an owner, in the order in which it got them.
+    pub fn owned(&self, owner: u64) -> impl Iterator<Item = (usize, Handle)> {
+        self.owned.get(&owner).into_iter().flatten().map(|(table, handle)| (*table as usize, *handle))
+    }
+
+    fn disown(&mut self, owner: u64, table: usize, handle: Handle) {
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            owned.retain(|one| *one != (table as u32, handle));
+            if owned.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
+        self.owners_soon.push(owner);
+    }
+
+    // -- values ------------------------------------------------------------------------------------------------------
+
+    /// The bytes of a value.
+    #[inline]
+    pub fn value(&self, table: usize, column: usize, row: usize) -> &[u8] {
+        self.tables[table].bytes(column, row, 1)
+    }
+
+    /// The same, to write: what is no value of the column is put back at the tick's end.
+    #[inline]
+    pub fn value_mut(&mut self, table: usize, column: usize, row: usize) -> &mut [u8] {
+        self.tables[table].bytes_mut(column, row, 1)
+    }
+
+    /// All rows of a column, to be lent.
+    pub fn column(&self, table: usize, column: usize) -> RawColumn {
+        self.tables[table].raw_column(column)
+    }
+
+    pub(crate) fn table(&self, table: usize) -> &Table {
+        &self.tables[table]
+    }
+
+    /// Bytes of memory of all entities, all in.
+    pub fn memory_bytes(&self) -> usize {
+        self.tables.iter().map(Table::memory_bytes).sum()
+    }
+
+    // -- viewers -----------------------------------------------------------------------------------------------------
+
+    /// Somebody looks; `owner` is whose entities they own, or 0.
+    pub fn add_viewer(&mut self, owner: u64, view: View) -> ViewerKey {
+        let viewer = Viewer::new(owner, view);
+        let slot = self.free_viewers.pop().unwrap_or_else(|| {
+            self.viewers.push((0, None));
+            self.viewers.len() as u32 - 1
+        });
+        let (generation, place) = &mut self.viewers[slot as usize];
+        *place = Some(viewer);
+        ViewerKey { slot, generation: *generation }
+    }
+
+    /// They look no more.
+    pub fn remove_viewer(&mut self, key: ViewerKey) {
+        let Some((generation, place)) = self.viewers.get_mut(key.slot as usize) else { return };
+        if *generation != key.generation {
+            return;
+        }
+        if let Some(mut viewer) = place.take() {
+            viewer.release(&mut self.blocks);
+            *generation = generation.wrapping_add(1);
+            self.free_viewers.push(key.slot);
+        }
+    }
+
+    /// They look at something else.
+    pub fn set_view(&mut self, key: ViewerKey, view: View) {
+        if let Some(viewer) = viewer(&mut self.viewers, key) {
+            (viewer.view, viewer.is_moved) = (view, true);
+        }
+    }
+
+    /// What they look at.
+    pub fn view(&self, key: ViewerKey) -> Option<&View> {
+        let (generation, viewer) = self.viewers.get(key.slot as usize)?;
+        viewer.as_ref().filter(|_| *generation == key.generation).map(|viewer| &viewer.view)
+    }
+
+    /// The snapshot of this tick was applied by their client.
+    pub fn arrived(&mut self, key: ViewerKey, tick: u32) {
+        if let Some(viewer) = viewer(&mut self.viewers, key) {
+            viewer.arrived(tick, &mut self.blocks);
+        }
+    }
+
+    /// The snapshot of this tick never will be.
+    pub fn lost(&mut self, key: ViewerKey, tick: u32) {
+        if let Some(viewer) = viewer(&mut self.viewers, key) {
+            viewer.lost(tick);
+        }
+    }
+
+    /// Their client is another one, or has come back: it has nothing.
+    pub fn forget(&mut self, key: ViewerKey) {
+        if let Some(viewer) = viewer(&mut self.viewers, key) {
+            viewer.forget(&mut self.blocks);
+        }
+    }
+
+    /// The cells that are seen or have entities: cell, entities, viewers. For a map of who sees what.
+    pub fn map(&self, table: usize) -> Vec<(Option<Cell>, usize, usize)> {
+        let mut cells: Vec<_> = self
+            .blocks
+            .of(table as u32)
+            .map(|block| (block.cell, block.members.len(), block.watchers as usize))
+            .collect();
+        cells.sort_unstable();
+        cells
+    }
+
+    // -- the end of a tick -------------------------------------------------------------------------------------------
+
+    /// Ends the tick: finds what changed, removes what was despawned, moves entities between cells, and encodes what
+    /// happened in cells that are seen. Then [`World::snapshot`] can be asked for.
+    pub fn end_tick(&mut self) -> &Faults {
+        self.tick = self.tick.wrapping_add(1).max(1);
+        self.bytes.clear();
+        self.faults.count = 0;
+        self.faults.first.clear();
+        self.own_changes.clear();
+        std::mem::swap(&mut self.owners_now, &mut self.owners_soon);
+        self.owners_soon.clear();
+        self.owners_now.sort_unstable();
+        self.owners_now.dedup();
+        let touched = self.blocks.take_touched();
+        self.blocks.rest(touched);
+
+        for table in 0..self.tables.len() {
+            self.remove_despawned(table);
+        }
+        self.find_changes();
+        for table in 0..self.tables.len() {
+            self.leave_cells(table);
+        }
+        for table in 0..self.tables.len() {
+            self.enter_cells(table);
+            self.mark_changed(table);
+        }
+        self.own_changes.sort_unstable();
+        self.encode();
+        self.tables.iter_mut().for_each(Table::settle);
+        &self.faults
+    }
+
+    fn find_changes(&mut self) {
+        let Self { tables, slots, faults, tick, reowned, .. } = self;
+        let live = |table: usize, bits: u64| {
+            Handle::from_bits(bits).is_some_and(|handle| slots[table].row(handle).is_some())
+        };
+        for (number, table) in tables.iter_mut().enumerate() {
+            table.diff(*tick, &live, |handle, column| {
+                faults.count += 1;
+                if faults.first.len() < FAULTS_TOLD {
+                    faults.first.push(Fault { table: number, handle, column });
+                }
+            });
+        }
+        for (number, handle) in reowned.drain(..) {
+            if let Some(row) = slots[number as usize].row(handle) {
+                let table = &mut tables[number as usize];
+                table.changed[row] |= table.to_others;
+            }
+        }
+    }
+
+    fn remove_despawned(&mut self, number: usize) {
+        let Self { tables, slots, blocks, .. } = self;
+        let table = &mut tables[number];
+        for i in 0..table.doomed.len() {
+            leave(table, blocks, table.doomed[i] as usize);
+        }
+        table.compact(&mut slots[number], |place, row| blocks.set_row(place, row));
+    }
+
+    /// Those that went over a border.
+    fn leave_cells(&mut self, number: usize) {
+        let Self { tables, blocks, .. } = self;
+        let table = &mut tables[number];
+        if table.to_place == 0 {
+            return;
+        }
+        for row in 0..table.rows() {
+            let place = table.places[row];
+            if table.changed[row] & table.to_place == 0 || place.block == NOWHERE.block {
+                continue;
+            }
+            let old = blocks.get(place.block).cell;
+            if blocks.cell_of(table, row, old) != old {
+                leave(table, blocks, row);
+            }
+        }
+    }
+
+    fn enter_cells(&mut self, number: usize) {
+        let Self { tables, blocks, .. } = self;
+        let table = &mut tables[number];
+        for row in 0..table.rows() {
+            if table.places[row].block == NOWHERE.block {
+                let cell = blocks.cell_of(table, row, None);
+                let block = blocks.at(number as u32, cell);
+                table.places[row] = blocks.enter(block, row as u32);
+            }
+        }
+    }
+
+    fn mark_changed(&mut self, number: usize) {
+        let Self { tables, blocks, own_changes, .. } = self;
+        let table = &tables[number];
+        let to_many = table.to_all | table.to_others;
+        for (row, &changed) in table.changed.iter().enumerate() {
+            if changed & to_many != 0 {
+                blocks.mark(table.places[row]);
+            }
+            if changed & table.to_owner != 0 && table.owners[row] != 0 {
+                own_changes.push((table.owners[row], number as u32, row as u32));
+            }
+        }
+    }
+
+    fn encode(&mut self) {
+        let Self { tables, blocks, bytes, tick, .. } = self;
+        let touched = blocks.take_touched();
+        for &number in &touched {
+            let block = blocks.get_mut(number);
+            if block.watchers == 0 {
+                continue;
+            }
+            block.dirty.sort_unstable();
+            let table = &tables[block.table as usize];
+            block.delta = encode::changes(bytes, number, block, table);
+            block.others = match table.to_others {
+                0 => Part::default(),
+                _ => encode::others(bytes, number, block, table, 0, false),
+            };
+            if block.delta.len + block.others.len > 0 {
+                block.changed_at = *tick;
+            }
+        }
+        blocks.give_touched(touched);
+    }
+
+    // -- snapshots ---------------------------------------------------------------------------------------------------
+
+    /// What a viewer is to be sent of the tick that has ended, as parts of [`World::bytes`], put behind those in `parts`. False,
+    /// and nothing, if nothing is new to it. The snapshot is outstanding until [`World::arrived`] or [`World::lost`].
+    pub fn snapshot(&mut self, key: ViewerKey, parts: &mut Vec<Part>) -> bool {
+        let Self { tables, slots, globals, spatial, blocks, viewers, owned, bytes, wanted, tick, .. } = self;
+        let Some(viewer) = viewer(viewers, key) else { return false };
+        let around = |blocks: &Blocks, table: usize, handle: Handle| {
+            let row = slots[table].row(handle)?;
+            let place = *tables[table].places.get(row)?;
+            (place.block != NOWHERE.block).then(|| blocks.get(place.block).cell).flatten()
+        };
+        viewer.look(blocks, globals, spatial, around, wanted);
+        let tick = *tick;
+        let owned: &[(u32, Handle)] = owned.get(&viewer.owner).map_or(&[], Vec::as_slice);
+        let first = parts.len();
+        parts.push(Part::default()); // its own part, which is written at the end
+        let mut forgets = 0;
+        for i in 0..viewer.seen.len() {
+            let seen = viewer.seen[i];
+            let has = viewer.has(seen.sent_in);
+            if seen.is_over {
+                // Told again until it is known to have arrived.
+                forgets += 1;
+                viewer.seen[i].sent_in = tick;
+                continue;
+            }
+            let block = blocks.get_mut(seen.block);
+            if has && block.changed_at != tick {
+                continue;
+            }
+            let table = &tables[block.table as usize];
+            let mut others = block.others;
+            if has {
+                push(parts, block.delta);
+            } else {
+                if block.whole_at != tick {
+                    block.whole = encode::whole(bytes, seen.block, block, table);
+                    block.whole_others = match table.to_others {
+                        0 => Part::default(),
+                        _ => encode::others(bytes, seen.block, block, table, 0, true),
+                    };
+                    block.whole_at = tick;
+                }
+                push(parts, block.whole);
+                others = block.whole_others;
+            }
+            let is_in = |(number, handle): &(u32, Handle)| {
+                *number == block.table
+                    && slots[*number as usize]
+                        .row(*handle)
+                        .is_some_and(|row| table.places[row].block == seen.block)
+            };
+            if others.len > 0 && viewer.owner != 0 && owned.iter().any(is_in) {
+                others = encode::others(bytes, seen.block, block, table, viewer.owner, !has);
+            }
+            push(parts, others);
+            viewer.seen[i].sent_in = tick;
+        }
+
+        let changes = {
+            let from = self.own_changes.partition_point(|(owner, ..)| *owner < viewer.owner);
+            let count = self.own_changes[from..].partition_point(|(owner, ..)| *owner == viewer.owner);
+            &self.own_changes[from..from + count]
+        };
+        let owns_others = self.owners_now.binary_search(&viewer.owner).is_ok();
+        let has_own = viewer.has(viewer.own_sent_in) && !owns_others;
+        let is_own_due = viewer.owner != 0 && (!has_own || !changes.is_empty());
+        // Who never had anything, and has nothing now, need not be told.
+        let is_own_due = is_own_due && (has_own || owns_others || !owned.is_empty() || !viewer.is_new);
+        if parts.len() == first + 1 && forgets == 0 && !is_own_due && !viewer.is_new {
+            parts.truncate(first);
+            return false;
+        }
+        let start = bytes.len();
+        crate::varint::write(bytes, u64::from(tick) << 1 | u64::from(viewer.is_new));
+        for seen in viewer.seen.iter().filter(|seen| seen.is_over) {
+            encode::head(bytes, encode::FORGET, encode::SPECIAL);
+            crate::varint::write(bytes, seen.block.into());
+        }
+        let is_own_first = is_own_due;
+        if is_own_first {
+            if has_own {
+                encode::head(bytes, encode::OWN_CHANGES, encode::SPECIAL);
+                crate::varint::write(bytes, changes.len() as u64);
+                for &(_, table, row) in changes {
+                    encode::own_change(bytes, table, &tables[table as usize], row as usize);
+                }
+            } else {
+                let rows = owned.iter().filter_map(|&(number, handle)| {
+                    let table = &tables[number as usize];
+                    Some((number, handle, slots[number as usize].row(handle)?, table))
+                });
+                encode::own_all(bytes, owned.len(), rows);
+            }
+            viewer.own_sent_in = tick;
+        }
+        parts[first] = Part { start: start as u32, len: (bytes.len() - start) as u32 };
+        viewer.outstanding.push(tick);
+        true
+    }
+
+    /// What this tick's snapshots are parts of.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn viewer(viewers: &mut [(u32, Option<Viewer>)], key: ViewerKey) -> Option<&mut Viewer> {
+    let (generation, viewer) = viewers.get_mut(key.slot as usize)?;
+    viewer.as_mut().filter(|_| *generation == key.generation)
+}
+
+fn push(parts: &mut Vec<Part>, part: Part) {
+    if part.len == 0 {
+        return;
+    }
+    match parts.last_mut() {
+        Some(last) if last.len > 0 && last.start + last.len == part.start => last.len += part.len,
+        _ => parts.push(part),
+    }
+}
+
+fn leave(table: &mut Table, blocks: &mut Blocks, row: usize) {
+    let place: Place = std::mem::replace(&mut table.places[row], NOWHERE);
+    if place.block == NOWHERE.block {
+        return;
+    }
+    if let Some(moved) = blocks.leave(place) {
+        table.places[moved as usize] = place;
+    }
+}
