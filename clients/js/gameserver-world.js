@@ -231,7 +231,7 @@ export class World {
     this.#dropBlock(number);
     const block = new Block(table);
     const count = reader.count();
-    for (let i = 0; i < count; i += 1) block.members.push(this.#takeEntity(reader, block, tick));
+    for (let i = 0; i < count; i += 1) block.members.push(this.#takeEntity(reader, block, tick).index);
     this.#blocks.set(number, block);
     return table.name;
   }
@@ -274,12 +274,12 @@ export class World {
       for (let left = reader.count(); left > 0; left -= 1) {
         const at = reader.small();
         if (at >= members.length) throw reader.error('a member leaves that there is not');
-        const row = members[at];
-        const last = /** @type {Row} */ (members.pop());
+        const index = members[at];
+        const last = /** @type {number} */ (members.pop());
         if (at < members.length) members[at] = last;
-        this.#dropFrom(row, block);
+        this.#dropFrom(index, block);
       }
-      for (let left = reader.count(); left > 0; left -= 1) members.push(this.#takeEntity(reader, block, tick));
+      for (let left = reader.count(); left > 0; left -= 1) members.push(this.#takeEntity(reader, block, tick).index);
     }
     this.#takeRows(reader, block, table.toAll, true, tick);
     return table.name;
@@ -294,15 +294,15 @@ export class World {
   }
 
   /** @param {Reader} reader @param {Block} block @param {Column[]} group @param {boolean} isBuilt On the last values. @param {number} tick */
-  #takeRows(reader, { table, members }, group, isBuilt, tick) {
+  #takeRows(reader, block, group, isBuilt, tick) {
+    const { table, members } = block;
     let next = 0;
     for (let left = reader.count(); left > 0; left -= 1) {
       const at = next + reader.rowHead(group.length);
       if (at >= members.length) throw reader.error("a row beyond the block's last");
       next = at + 1;
-      // Another block may have told of it since, in another place; or another entity has its index.
-      const row = table.rows.get(members[at].index);
-      if (!row || (isBuilt && (row !== members[at] || row.block?.members !== members))) throw reader.error('a member that another block has');
+      const row = table.rows.get(members[at]);
+      if (!row || (isBuilt && row.block !== block)) throw reader.error('a member that another block has');
       this.#touch(keyOf(table, row.index), row);
       for (let bit = 0; bit < group.length; bit += 1) {
         if (reader.isInMask(bit)) row.set(group[bit], group[bit].read(reader, isBuilt ? row.raw[group[bit].place] : group[bit].blank));
@@ -336,6 +336,7 @@ export class World {
   #disown() {
     for (const [key, own] of this.#own) {
       this.#touch(key, own.table.rows.get(own.index));
+      this.#former.get(key)?.yieldTo(own);
       this.#former.set(key, own);
     }
     this.#own = new Map();
@@ -374,13 +375,14 @@ export class World {
     const block = this.#blocks.get(number); // which may never have arrived
     if (!block) return;
     this.#blocks.delete(number);
-    for (const row of block.members) this.#dropFrom(row, block);
+    for (const index of block.members) this.#dropFrom(index, block);
   }
 
-  /** A block has an entity no more; another may have told of it since. @param {Row} row @param {Block} block */
-  #dropFrom(row, block) {
-    if (row.block !== block || row.table.rows.get(row.index) !== row) return;
-    this.#touch(keyOf(row.table, row.index), row);
+  /** A block has an entity no more; another may have told of it since. @param {number} index @param {Block} block */
+  #dropFrom(index, block) {
+    const row = block.table.rows.get(index);
+    if (row?.block !== block) return;
+    this.#touch(keyOf(row.table, index), row);
     this.#dropRow(row);
   }
 
@@ -406,9 +408,7 @@ export class World {
   #settle() {
     /** @type {[Map<string, Set<Listener>>, Table, Entity][]} */
     const told = [];
-    for (const [key, { table, entity }] of this.#former) {
-      if (this.#own.get(key)?.entity !== entity) for (const { name } of table.toOwner) entity[name] = null;
-    }
+    for (const [key, own] of this.#former) own.yieldTo(this.#own.get(key));
     this.#former.clear();
     for (const [key, before] of this.#touched) {
       const table = before?.table ?? this.#tables[Math.floor(key / 2 ** 32)];
@@ -528,7 +528,7 @@ export class Timeline {
 
 /** The entities of one table in one cell, in the server's order. */
 class Block {
-  /** @type {Row[]} */
+  /** Their indices. @type {number[]} */
   members = [];
 
   /** @param {Table} table */
@@ -666,6 +666,11 @@ class Own {
   /** @param {Column} column @param {any} raw */
   set(column, raw) {
     this.entity[column.name] = column.show(raw);
+  }
+
+  /** Unless that is the same entity, this one is not ours any more. @param {Own | undefined} next */
+  yieldTo(next) {
+    if (next?.entity !== this.entity) for (const { name } of this.table.toOwner) this.entity[name] = null;
   }
 }
 
