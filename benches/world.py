@@ -28,7 +28,7 @@ from gameserver import Entity, World, f32, sync  # noqa: E402
 ROUNDS = 9
 MUST_TICK = 2.0
 LOADS = {"A": (100, 1_000, 1), "B": (200, 5_000, 10), "C": (500, 10_000, 10), "D": (1_000, 10_000, 1)}
-"""Clients, entities, one in so many moves: as rust/world/benches/motion.rs has them."""
+"""Clients, entities, one in so many moves: as rust/world/benches/common/motion.rs has them."""
 MUST_WHOLE = {"A": 1.35, "B": 1.2, "C": 1.1, "D": 1.1}
 WHOLE_ROUNDS, TICKS = 3, 100
 MUST_BYTES = {"A": 10_020, "B": 1_199, "C": 1_137, "D": 10_840}  # what Colyseus sends
@@ -65,7 +65,8 @@ Figure = tuple[str, str, str, bool | None]
 
 def loads() -> list[Figure]:
     """Of `cargo bench -p world`."""
-    done = subprocess.run(["cargo", "bench", "-q", "-p", "world", "--bench", "loads"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["cargo", "bench", "-q", "-p", "world", "--bench", "loads"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     rows: list[Figure] = []
     for line in done.stdout.splitlines():
         name, *figures = line.split()

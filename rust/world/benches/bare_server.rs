@@ -1,15 +1,14 @@
 //! The reference with sockets: simulate, grid, encode, one send per client and tick. `bare_server LOAD`: says its port, waits for all clients' handshakes,
 //! runs, and says CPU nanoseconds per tick and bytes sent. benches/world.py runs it.
 
-mod bare;
-mod motion;
+mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use bare::Bare;
-use motion::{LOADS, Load, RATE};
+use common::bare::Bare;
+use common::motion::{LOADS, Load, RATE};
 
 const ANSWER: &str = r#"{"code":200,"sys":{"heartbeat":60,"gs":{}}}"#;
 const WARMUP: usize = 20;

@@ -1,13 +1,12 @@
 //! What the world costs in a tick, without the game's handlers and without sending: 20 Hz, about 50 entities seen by each client in 3 x 3
-//! cells. `cargo bench -p world`. Beside it a bare program: bare.rs.
+//! cells. `cargo bench -p world`. Beside it a bare program: common/bare.rs.
 
 use std::time::Instant;
 
-mod bare;
-mod motion;
+mod common;
 
-use bare::Bare;
-use motion::{LOADS, Load, Motion, RATE, SIDE, STEPS};
+use common::bare::Bare;
+use common::motion::{LOADS, Load, Motion, RATE, SIDE, STEPS};
 use world::{ColumnShape, Kind, Number, Part, TableShape, View, World};
 
 const TICKS: usize = 200;

@@ -1,6 +1,6 @@
 //! The reference: the same work with arrays that it knows: two columns, one table, no entity that comes or goes, and nobody who loses anything.
 
-use crate::motion::{Load, Motion, SIDE, STEPS};
+use super::motion::{Load, Motion, SIDE, STEPS};
 
 pub struct Bare {
     pub motion: Motion,
