@@ -11,6 +11,7 @@ use world::{ColumnShape, Kind, Number, Part, TableShape, View, World};
 
 const TICKS: usize = 200;
 const ROUNDS: usize = 5;
+const CHURN: usize = 5;
 
 fn main() {
     println!(
@@ -19,7 +20,7 @@ fn main() {
     for load in LOADS {
         let mut rounds: Vec<(f64, f64, f64, f64, f64)> = (0..ROUNDS)
             .map(|_| {
-                let (ours, bytes, seen) = ours(&load);
+                let (ours, bytes, seen) = ours(&load, 0);
                 let (bare, bare_bytes) = bare(load);
                 (ours, bare, bytes, bare_bytes, seen)
             })
@@ -32,9 +33,20 @@ fn main() {
             ours / bare
         );
     }
+    let [_, _, _, load] = LOADS;
+    let churned = (0..ROUNDS).map(|_| (ours(&load, CHURN), ours(&load, 0)));
+    let mut rounds: Vec<_> =
+        churned.map(|((with, bytes, _), (without, _, _))| (with, without, bytes)).collect();
+    rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+    let (with, without, bytes) = rounds[ROUNDS / 2];
+    println!(
+        "D with {CHURN} % despawned and spawned in each tick: {with:.1} us, {:.2} times; {bytes:.0} bytes",
+        with / without
+    );
 }
 
-fn ours(load: &Load) -> (f64, f64, f64) {
+/// `churn` percent of those that nobody follows are despawned in each tick, and others spawned in their places.
+fn ours(load: &Load, churn: usize) -> (f64, f64, f64) {
     let mut world = World::new(f64::from(SIDE));
     let column = |name| ColumnShape::new(name, Kind::Number(Number::F32)).quantize(f64::from(1.0 / STEPS));
     let table = TableShape::spatial("Mover", &["x", "y"]).column(column("x")).column(column("y"));
@@ -54,12 +66,25 @@ fn ours(load: &Load) -> (f64, f64, f64) {
             world.add_viewer(0, View::Entity { table: 0, handle, radius: f64::from(SIDE) })
         })
         .collect();
+    let mut handles: Vec<_> = (0..load.entities).filter_map(|row| world.handle(0, row)).collect();
+    let is_followed = |i: usize| i % (load.entities / load.clients) == 0;
     let mut parts: Vec<Part> = Vec::new();
     let mut out = Vec::new();
     let (mut nanos, mut sent) = (0, 0);
     for tick in 0..TICKS + 20 {
-        motion.step(tick, load.moving, |row, at| put(&mut world, row, at));
+        motion.step(tick, load.moving, |i, at| {
+            let row = world.row(0, handles[i]).expect("live");
+            put(&mut world, row, at);
+        });
         let start = Instant::now();
+        for i in (0..load.entities * churn / 100).map(|i| (i * 20 + tick) % load.entities) {
+            if !is_followed(i) {
+                world.despawn(0, handles[i]);
+                let row = world.spawn(0, 1, 0).expect("room");
+                handles[i] = world.handle(0, row).expect("live");
+                put(&mut world, row, motion.at[i]);
+            }
+        }
         world.end_tick();
         for viewer in &viewers {
             parts.clear();
