@@ -3,7 +3,9 @@
 
 use std::time::Instant;
 
+#[path = "../common/mod.rs"]
 mod common;
+mod interest;
 
 use common::bare::Bare;
 use common::motion::{LOADS, Load, Motion, RATE, SIDE, STEPS};
@@ -43,6 +45,7 @@ fn main() {
         "D with {CHURN} % despawned and spawned in each tick: {with:.1} us, {:.2} times; {bytes:.0} bytes",
         with / without
     );
+    interest::run();
 }
 
 /// `churn` percent of those that nobody follows are despawned in each tick, and others spawned in their places.

@@ -1,12 +1,10 @@
 //! Who sees whom, alone: 10,000 watchers that all move, with 72 neighbours each. Whole cells of a grid, with what is to be sent of them encoded and
 //! listed, beside a cross-linked list as MMO engines have it (KBEngine's range list): three nodes a watcher in a sorted list per axis, and a
-//! test of the pair whenever a node passes another. `cargo bench -p world --bench interest`.
+//! test of the pair whenever a node passes another.
 
 use std::time::Instant;
 
-mod common;
-
-use common::motion::{Load, Motion};
+use crate::common::motion::{Load, Motion};
 use world::{ColumnShape, Kind, Number, Part, TableShape, View, World};
 
 const WATCHERS: usize = 10_000;
@@ -16,7 +14,8 @@ const RANGE: f32 = 1.5 * CELL;
 const TICKS: usize = 60;
 const ROUNDS: usize = 5;
 
-fn main() {
+/// Prints one line.
+pub fn run() {
     let mut rounds: Vec<_> = (0..ROUNDS).map(|_| (grid(), list())).collect();
     rounds.sort_by(|(a, b), (c, d)| (b.0 / a.0).total_cmp(&(d.0 / c.0)));
     let ((ours, listed), (theirs, events)) = rounds[ROUNDS / 2];
