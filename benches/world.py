@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +32,9 @@ LOADS = {"A": (100, 1_000, 1), "B": (200, 5_000, 10), "C": (500, 10_000, 10), "D
 """Clients, entities, one in so many moves: as rust/world/benches/common/motion.rs has them."""
 MUST_WHOLE = {"A": 1.35, "B": 1.2, "C": 1.1, "D": 1.1}
 WHOLE_ROUNDS, TICKS = 3, 100
+COLYSEUS = ROOT / "benches/reference/colyseus"
+COLYSEUS_TICKS = 20
+MUST_COLYSEUS = {"B": 3.0, "C": 15.0, "D": 15.0}
 MUST_BYTES = {"A": 10_020, "B": 1_199, "C": 1_137, "D": 10_840}  # what Colyseus sends
 MUST_ATTRIBUTE = 4.0
 MUST_INTEREST = "30 times faster"
@@ -55,7 +58,7 @@ class Plain:
 
 def main() -> int:
     """Prints one table."""
-    rows = [*whole(), *loads(), attribute(), *snapshots(), memory(), *browser()]
+    rows = [*whole(), *colyseus(), *loads(), attribute(), *snapshots(), memory(), *browser()]
     print("| measure | must | measured | reached |\n|---|---|---|---|")
     for measure, must, figure, is_reached in rows:
         print(f"| {measure} | {must} | {figure} | {'' if is_reached is None else 'yes' if is_reached else 'NO'} |")
@@ -110,16 +113,45 @@ def whole() -> list[Figure]:
     return rows
 
 
-def served(command: list[str], clients: int) -> float:
+def colyseus() -> list[Figure]:
+    """CPU of a tick of Colyseus with a StateView for each client, beside ours."""
+    if not shutil.which("npm"):
+        return [("Colyseus", "stated", "not measured: no npm", None)]
+    install = ["npm", "ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    subprocess.run(install, cwd=COLYSEUS, check=True)
+    rows: list[Figure] = []
+    for name, must in MUST_COLYSEUS.items():
+        clients, entities, moving = LOADS[name]
+        load = list(map(str, (clients, entities, moving, COLYSEUS_TICKS)))
+        theirs = served(["node", str(COLYSEUS / "server.mjs"), *load], clients, ["node", str(COLYSEUS / "clients.mjs")])
+        ours = served([PYTHON, "-m", "benches.servers.world", *load], clients)
+        text = f"**{theirs / ours:.1f}** times less ({ours / 1e6:.2f} / {theirs / 1e6:.2f} ms a tick)"
+        rows.append(
+            (
+                f"load {name}: CPU of a tick / Colyseus 0.18 with StateView",
+                f"{must:g} times less",
+                text,
+                theirs / ours >= must,
+            )
+        )
+    return rows
+
+
+LOAD = [PYTHON, "benches/load/world.py"]
+
+
+def served(command: list[str], clients: int, load: Sequence[str] = LOAD) -> float:
     """CPU nanoseconds of a tick."""
     pinned = ["taskset", "-c", str(processes.SERVER_CORE), *command]
     with subprocess.Popen(pinned, cwd=ROOT, env=processes.environment(), stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         port = server.stdout.readline().strip()
-        load = ["taskset", "-c", str(processes.LOAD_CORE), PYTHON, "benches/load/world.py", port, str(clients)]
-        with subprocess.Popen(load, cwd=ROOT, stdout=subprocess.DEVNULL):
+        pinned = ["taskset", "-c", str(processes.LOAD_CORE), *load, port, str(clients)]
+        with subprocess.Popen(pinned, cwd=ROOT, stdout=subprocess.DEVNULL) as bots:
             told = json.loads(server.stdout.readline())
             server.terminate()
+            server.wait()
+            bots.terminate()
     return float(told["cpu_ns"])
 
 
