@@ -12,7 +12,7 @@
 // Read top-down: World (what a game uses), Timeline (the server's clock, and how far behind it one draws), Table and Row (what is known of an
 // entity), Reader and the codecs of columns (docs/wire.md, "A snapshot").
 
-import { ProtocolError } from './gameserver.js';
+import { ProtocolError, guarded } from './gameserver.js';
 
 /**
  * @typedef {{ name: string, type: string, of?: string, length?: number, values?: number[], names?: string[], quantize?: number, to?: string, interpolate?: boolean, every?: number }} ColumnShape
@@ -983,16 +983,6 @@ function isName(value) {
 /** @param {unknown} value @returns {value is number} */
 function isPositive(value) {
   return typeof value === 'number' && value > 0 && Number.isFinite(value);
-}
-
-/** Runs the game's code: its exception is shown, and harms nobody else. @param {() => void} call */
-function guarded(call) {
-  try {
-    call();
-  } catch (error) {
-    if (typeof globalThis.reportError === 'function') globalThis.reportError(error);
-    else console.error(error);
-  }
 }
 
 const Kind = Object.freeze({ changes: 0, moves: 1, whole: 2, special: 3 });

@@ -1022,8 +1022,8 @@ class Signal {
   }
 }
 
-/** Runs the game's code: its exception is shown, and harms neither the connection nor the other listeners. @param {() => void} call */
-function guarded(call) {
+/** @internal Runs the game's code: its exception is shown, and harms neither the connection nor the other listeners. @param {() => void} call */
+export function guarded(call) {
   try {
     call();
   } catch (error) {
