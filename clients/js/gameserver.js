@@ -1401,7 +1401,7 @@ function errorFromJson(body) {
 
 /**
  * @param {object} user
- * @param {{ serializer: string, schema?: string }} gs `schema`: the digest of the one that is kept; '' for none.
+ * @param {{ serializer: string, schema?: string, world?: boolean, resume?: unknown }} gs `schema`: the digest of the one that is kept; '' for none.
  * @returns {Uint8Array}
  */
 export function encodeHandshake(user, gs) {
