@@ -72,8 +72,12 @@ def test_it_is_what_was_and_nothing_changes_it() -> None:
     with pytest.raises(ValueError, match="read-only"):
         rows["hp"] = 5
     assert (snapshot.count(Score), snapshot.tick) == (1, 0)
+
+    class Other(Entity):
+        x: u8
+
     with pytest.raises(KeyError, match="has no Other"):
-        snapshot.count(type("Other", (Entity,), {"__annotations__": {"x": u8}}))
+        snapshot.count(Other)
 
 
 def test_saved_loaded_and_restored_it_is_the_same(tmp_path: Path) -> None:
