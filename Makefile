@@ -68,6 +68,8 @@ fmt: $(VENV)/.tools ## Format everything
 bench: $(CORE) ## Measure against references in the same run (ARGS=--quick: a few minutes)
 	@$(BIN)/python -m pip install --quiet -r benches/requirements.lock
 	@$(BIN)/python benches/bench.py $(ARGS)
+	@echo "== the replicated world"
+	@$(BIN)/python benches/world.py
 
 fuzz: ## Fuzz each target FUZZ_SECONDS (30) seconds; needs a nightly toolchain and cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked

@@ -10,10 +10,9 @@ import numpy as np
 
 from gameserver import NOBODY, App, Entity, MaxLen, Message, Range, Refuse, Session, World, f32, sync, u8, u16, u32
 
-TICK_RATE, SIDE, BOTS, FOOD = 30, 6000, 500, 4500
+TICK_RATE, SIDE, BOTS, FOOD, SECTORS, LEADERS, NAME_MAX = 30, 6000, 500, 4500, 16, 8, 16
 START, GREATEST, BIGGER = 18, 220, 1.12  # radius of a newcomer, the greatest; times one's own: who can eat one
 SPEED, DASH_SPEED, DASH_LASTS, DASH_COSTS = 230, 2.2, 0.35, 0.05  # units a second; times; s; of the area
-SECTORS, LEADERS, NAME_MAX = 16, 8, 16
 BOT_NAMES = ["Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Hedy", "Joan", "Katherine", "Linus"]
 
 
@@ -55,10 +54,6 @@ class Steer(Message):
     y: Annotated[f32, Range(-1, 1)]
 
 
-class Dash(Message):
-    pass
-
-
 class Eaten(Message):
     by: str
     score: u32
@@ -85,7 +80,8 @@ def newcomers(count: int) -> dict[str, Any]:
 
 @app.on_join
 def join(session: Session) -> None:
-    world.follow(session, world.at(Blob, [int(np.argmax(world.columns(Blob).r))])[0])
+    for blob in biggest(1):
+        world.follow(session, blob)
 
 
 @app.on
@@ -105,9 +101,8 @@ def steer(me: Blob, msg: Steer) -> None:
     me.dx, me.dy = msg.x / length, msg.y / length
 
 
-@app.on
-def dash(me: Blob, msg: Dash) -> None:
-    """A jump ahead, paid for by the body."""
+@app.on("dash")
+def dash(me: Blob) -> None:
     if me.dash <= 0 and me.r > START:
         me.dash, me.r = DASH_LASTS, me.r * (1 - DASH_COSTS) ** 0.5
 
@@ -185,10 +180,15 @@ def head_for(who: Any, what: Any, there: Any, sign: int) -> None:
 @app.every(0.5)
 def rank() -> None:
     blobs = world.columns(Blob)
-    for leader, blob in zip(world.each(Leader), world.at(Blob, np.argsort(-blobs.r)[:LEADERS]), strict=False):
+    for leader, blob in zip(world.each(Leader), biggest(LEADERS), strict=False):
         leader.name, leader.score = blob.name, score(blob.r)
     counts, *_ = np.histogram2d(blobs.y, blobs.x, SECTORS, ((0, SIDE), (0, SIDE)))
     world.columns(Sector).blobs = np.minimum(counts.ravel(), 255)
+
+
+def biggest(count: int) -> list[Blob]:
+    rows = world.query(Blob)  # of those that are not about to go
+    return world.at(Blob, rows[np.argsort(-world.columns(Blob).r[rows])[:count]])
 
 
 def score(radius: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 
 import pytest
 from wire_client import KICK, Client, connected
@@ -26,11 +27,16 @@ def epolls() -> set[int]:
 def test_a_server_whose_io_thread_has_ended_stops_in_order_and_says_so() -> None:
     app = App("half alive")
     before: set[int] = set()
+    joined = threading.Semaphore(0)
     story: list[str] = []
 
     @app.on_start
     def start() -> None:
         before.update(epolls())  # the threads start after this
+
+    @app.on_join
+    def join() -> None:
+        joined.release()
 
     @app.on_leave
     def leave(session: Session, why: Left) -> None:
@@ -43,6 +49,8 @@ def test_a_server_whose_io_thread_has_ended_stops_in_order_and_says_so() -> None
     def until_it_ends() -> None:
         with running(app, io_threads=2, drain_timeout=2.0) as server:
             clients = [connected(server.port) for _ in range(8)]
+            # Whose acknowledgement its thread has not read would never leave.
+            assert all(joined.acquire(timeout=10) for _ in clients)
             # Its next wait is for a file that is no epoll: the kernel refuses it.
             epoll = min(epolls() - before)
             null = os.open(os.devnull, os.O_RDONLY)

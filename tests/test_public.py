@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import gameserver
-from gameserver import _core, errors, testing, wire
+from gameserver import _core, client, errors, testing, wire
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [gameserver, testing, wire, errors]
+PUBLIC = [gameserver, testing, wire, errors, client]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -1022,8 +1022,8 @@ class Signal {
   }
 }
 
-/** Runs the game's code: its exception is shown, and harms neither the connection nor the other listeners. @param {() => void} call */
-function guarded(call) {
+/** @internal Runs the game's code: its exception is shown, and harms neither the connection nor the other listeners. @param {() => void} call */
+export function guarded(call) {
   try {
     call();
   } catch (error) {
@@ -1401,7 +1401,7 @@ function errorFromJson(body) {
 
 /**
  * @param {object} user
- * @param {{ serializer: string, schema?: string }} gs `schema`: the digest of the one that is kept; '' for none.
+ * @param {{ serializer: string, schema?: string, world?: boolean, resume?: unknown }} gs `schema`: the digest of the one that is kept; '' for none.
  * @returns {Uint8Array}
  */
 export function encodeHandshake(user, gs) {

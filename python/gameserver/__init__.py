@@ -47,7 +47,9 @@ from gameserver._scalars import (
 from gameserver._signature import Handler
 from gameserver._timer import Timer
 from gameserver._types import Left
-from gameserver._world import Columns, World
+from gameserver._world import World
+from gameserver._world_columns import Columns
+from gameserver._world_snapshot import WorldSnapshot
 from gameserver.errors import (
     ConfigError,
     EntityGone,
@@ -94,6 +96,7 @@ __all__ = [
     "Timer",
     "User",
     "World",
+    "WorldSnapshot",
     "dvec2",
     "dvec3",
     "every",

@@ -43,7 +43,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("gameserver.http")
 
-MODULES = ("gameserver.js", "gameserver-world.js", "gameserver-netgraph.js")  # of the browser's client
+# Of the browser's client.
+MODULES = ("gameserver.js", "gameserver-world.js", "gameserver-columns.js", "gameserver-netgraph.js")
 HIGH_WATER_BYTES = 65536  # above this an app that streams waits: uvicorn's own mark for requests
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 4  # asyncio's ratio
 

@@ -6,6 +6,7 @@
 
 mod baseline;
 mod blocks;
+mod copy;
 mod document;
 mod encode;
 mod handle;
@@ -20,6 +21,7 @@ mod view;
 mod world;
 
 pub use blocks::{Cell, Part};
+pub use copy::{CopyError, TableCopy, WorldCopy};
 pub use handle::Handle;
 pub use memory::{Memory, RawColumn};
 pub use replica::{Change, Replica, ReplicaError};

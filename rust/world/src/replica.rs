@@ -337,7 +337,8 @@ impl Replica {
             self.own_order.push(key);
             self.touch(key);
             // What others see of it is not for its owner.
-            if let Some(entity) = self.entities.get_mut(&key) {
+            let seen = self.entities.get_mut(&key).filter(|entity| entity.generation == generation);
+            if let Some(entity) = seen {
                 for &column in &self.plans[table as usize].to_others {
                     entity.items[column] = Item::None;
                 }

@@ -71,6 +71,22 @@ impl Slots {
         (slot.generation == handle.generation && slot.row != NO_ROW).then_some(slot.row as usize)
     }
 
+    /// How often each slot was used before.
+    pub fn generations(&self) -> Vec<u32> {
+        self.slots.iter().map(|slot| slot.generation).collect()
+    }
+
+    /// As they were: those that no row has are free, the first ones to be used first.
+    fn restore(&mut self, generations: &[u32], handles: &[Handle]) {
+        let slot = |generation: &u32| Slot { generation: *generation, row: NO_ROW };
+        self.slots = generations.iter().map(slot).collect();
+        for (row, handle) in handles.iter().enumerate() {
+            self.slots[handle.index as usize].row = row as u32;
+        }
+        let free = |index: &u32| self.slots[*index as usize].row == NO_ROW;
+        self.free = (0..generations.len() as u32).rev().filter(free).collect();
+    }
+
     fn take(&mut self, row: usize) -> Handle {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, row: NO_ROW });
@@ -163,6 +179,16 @@ impl Table {
         self.places.resize(first + count, NOWHERE);
         self.changed.resize(first + count, 0);
         Ok(first)
+    }
+
+    /// Rows with these handles, of nobody, in a table that never had one.
+    pub fn spawn_as(&mut self, slots: &mut Slots, generations: &[u32], handles: &[Handle]) -> io::Result<()> {
+        if !handles.is_empty() {
+            self.spawn(slots, handles.len(), 0)?;
+            self.handles.copy_from_slice(handles);
+        }
+        slots.restore(generations, handles);
+        Ok(())
     }
 
     /// The handle is stale from now on; the row goes at the tick's end. False if it was stale already.

@@ -126,6 +126,16 @@ impl World {
         &self.shape
     }
 
+    /// All rows of a column.
+    pub(crate) fn column_bytes(&self, table: usize, column: usize) -> &[u8] {
+        self.tables[table].bytes(column, 0, self.rows(table))
+    }
+
+    pub(crate) fn column_bytes_mut(&mut self, table: usize, column: usize) -> &mut [u8] {
+        let rows = self.rows(table);
+        self.tables[table].bytes_mut(column, 0, rows)
+    }
+
     /// The side of a cell.
     pub fn cell(&self) -> f64 {
         self.blocks.side()
@@ -170,6 +180,24 @@ impl World {
             self.owners_soon.push(owner);
         }
         Ok(first)
+    }
+
+    /// How often each slot of a table was used before; none: nothing was ever spawned.
+    pub(crate) fn generations(&self, table: usize) -> Vec<u32> {
+        self.slots[table].generations()
+    }
+
+    pub(crate) fn spawn_as(
+        &mut self,
+        table: usize,
+        generations: &[u32],
+        handles: &[Handle],
+    ) -> io::Result<()> {
+        self.tables[table].spawn_as(&mut self.slots[table], generations, handles)
+    }
+
+    pub(crate) fn set_tick(&mut self, tick: u32) {
+        self.tick = tick;
     }
 
     /// Ends an entity: its handle is stale at once, its row goes at the tick's end. False if it was stale.

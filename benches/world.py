@@ -1,0 +1,246 @@
+"""What the replicated world costs: its own work in a tick beside a bare program, attributes, snapshots, and the browser's decoder.
+
+Each figure is a ratio to a reference in the same run, the median of alternating rounds; where there is none, it is the figure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from benches.harness import processes  # noqa: E402
+from benches.harness.measures import PYTHON  # noqa: E402
+
+from gameserver import Entity, World, f32, sync  # noqa: E402
+
+ROUNDS = 9
+MUST_TICK = 2.0
+LOADS = {"A": (100, 1_000, 1), "B": (200, 5_000, 10), "C": (500, 10_000, 10), "D": (1_000, 10_000, 1)}
+"""Clients, entities, one in so many moves: as rust/world/benches/common/motion.rs has them."""
+MUST_WHOLE = {"A": 1.35, "B": 1.2, "C": 1.1, "D": 1.1}
+WHOLE_ROUNDS, TICKS = 3, 100
+COLYSEUS = ROOT / "benches/reference/colyseus"
+COLYSEUS_TICKS = 20
+MUST_COLYSEUS = {"B": 3.0, "C": 15.0, "D": 15.0}
+MUST_BYTES = {"A": 10_020, "B": 1_199, "C": 1_137, "D": 10_840}  # what Colyseus sends
+MUST_ATTRIBUTE = 4.0
+MUST_INTEREST = "30 times faster"
+
+
+class Dot(Entity):
+    x: f32 = sync(0, quantize=0.01)
+    y: f32 = sync(0, quantize=0.01)
+    dx: f32 = 0.0
+    dy: f32 = 0.0
+
+
+class Plain:
+    """An object with slots."""
+
+    __slots__ = ("dx", "dy", "x", "y")
+
+    def __init__(self) -> None:
+        self.x = self.y = self.dx = self.dy = 0.0
+
+
+def main() -> int:
+    """Prints one table."""
+    rows = [*whole(), *colyseus(), *loads(), attribute(), *snapshots(), memory(), *browser()]
+    print("| measure | must | measured | reached |\n|---|---|---|---|")
+    for measure, must, figure, is_reached in rows:
+        print(f"| {measure} | {must} | {figure} | {'' if is_reached is None else 'yes' if is_reached else 'NO'} |")
+    return 0
+
+
+Figure = tuple[str, str, str, bool | None]
+
+
+def loads() -> list[Figure]:
+    """Of `cargo bench -p world`."""
+    command = ["cargo", "bench", "-q", "-p", "world", "--bench", "loads"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows: list[Figure] = []
+    for line in done.stdout.splitlines():
+        name, *figures = line.split()
+        if line.startswith(("D with", "interest")):
+            measure, text = line.split(": ", 1)
+            found = re.search(r"([\d.]+) times faster", text)
+            rows.append((measure, MUST_INTEREST if found else "stated", text, float(found[1]) >= 30 if found else None))
+            continue
+        if name not in MUST_BYTES:
+            continue
+        ours, bare, ratio, bytes_ = (float(figure) for figure in figures[:4])
+        text = f"**{ratio:.2f}** ({ours:.0f} / {bare:.0f} us a tick)"
+        rows.append(
+            (f"load {name}: diff, grid, encode, lists / a bare program", f"{MUST_TICK:g}", text, ratio <= MUST_TICK)
+        )
+        text = f"{bytes_:.0f} B"
+        rows.append((f"load {name}: a client and second", f"{MUST_BYTES[name]} B", text, bytes_ <= MUST_BYTES[name]))
+    return rows
+
+
+def whole() -> list[Figure]:
+    """CPU of the server in a tick, sockets and a NumPy handler included, beside a bare program with one send per client."""
+    rows: list[Figure] = []
+    for name, (clients, entities, moving) in LOADS.items():
+        ours = [PYTHON, "-m", "benches.servers.world", *map(str, (clients, entities, moving, TICKS))]
+        bare = ["cargo", "bench", "-q", "-p", "world", "--bench", "bare_server", "--", name, str(TICKS)]
+        pairs = [(served(ours, clients), served(bare, clients)) for _ in range(WHOLE_ROUNDS)]
+        ratio = median(one / other for one, other in pairs)
+        one, other = (median(side) / 1e6 for side in zip(*pairs, strict=True))
+        text = f"**{ratio:.2f}** ({one:.2f} / {other:.2f} ms a tick)"
+        rows.append(
+            (
+                f"load {name}: CPU of a tick, all in / a bare program",
+                f"{MUST_WHOLE[name]:g}",
+                text,
+                ratio <= MUST_WHOLE[name],
+            )
+        )
+    return rows
+
+
+def colyseus() -> list[Figure]:
+    """CPU of a tick of Colyseus with a StateView for each client, beside ours."""
+    if not shutil.which("npm"):
+        return [("Colyseus", "stated", "not measured: no npm", None)]
+    install = ["npm", "ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    subprocess.run(install, cwd=COLYSEUS, check=True)
+    rows: list[Figure] = []
+    for name, must in MUST_COLYSEUS.items():
+        clients, entities, moving = LOADS[name]
+        load = list(map(str, (clients, entities, moving, COLYSEUS_TICKS)))
+        theirs = served(["node", str(COLYSEUS / "server.mjs"), *load], clients, ["node", str(COLYSEUS / "clients.mjs")])
+        ours = served([PYTHON, "-m", "benches.servers.world", *load], clients)
+        text = f"**{theirs / ours:.1f}** times less ({ours / 1e6:.2f} / {theirs / 1e6:.2f} ms a tick)"
+        rows.append(
+            (
+                f"load {name}: CPU of a tick / Colyseus 0.18 with StateView",
+                f"{must:g} times less",
+                text,
+                theirs / ours >= must,
+            )
+        )
+    return rows
+
+
+LOAD = [PYTHON, "benches/load/world.py"]
+
+
+def served(command: list[str], clients: int, load: Sequence[str] = LOAD) -> float:
+    """CPU nanoseconds of a tick."""
+    pinned = ["taskset", "-c", str(processes.SERVER_CORE), *command]
+    with subprocess.Popen(pinned, cwd=ROOT, env=processes.environment(), stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        port = server.stdout.readline().strip()
+        pinned = ["taskset", "-c", str(processes.LOAD_CORE), *load, port, str(clients)]
+        with subprocess.Popen(pinned, cwd=ROOT, stdout=subprocess.DEVNULL) as bots:
+            told = json.loads(server.stdout.readline())
+            server.terminate()
+            server.wait()
+            bots.terminate()
+    return float(told["cpu_ns"])
+
+
+def attribute() -> Figure:
+    """`e.x += 1.0`, on an entity and on a plain object."""
+    world = World()
+    ratio, ours, theirs = beside(adding(world.spawn(Dot)), adding(Plain()))
+    text = f"**{ratio:.2f}** ({ours * 1e9:.0f} / {theirs * 1e9:.0f} ns)"
+    return "`e.x += 1.0` / on an object with slots", f"{MUST_ATTRIBUTE:g}", text, ratio <= MUST_ATTRIBUTE
+
+
+def adding(target: Any, count: int = 100_000) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            target.x += 1.0
+        return (time.perf_counter() - began) / count
+
+    return run
+
+
+def snapshots(count: int = 100_000) -> list[Figure]:
+    """`world.snapshot()` beside NumPy's copies of the same arrays, and what follows from one."""
+    world = World()
+    world.spawn_many(Dot, count, x=np.arange(count))
+    arrays = [np.zeros(count, "f4") for _ in range(4)] + [np.zeros(count, "u4"), np.zeros(count, "u8")]
+    ratio, ours, theirs = beside(timed(world.snapshot), timed(lambda: [array.copy() for array in arrays]))
+    snapshot = world.snapshot()
+    data = timed(snapshot.to_bytes)
+    name = f"`world.snapshot()` of {count:,} entities of 4 columns"
+    return [
+        (
+            f"{name} / NumPy's copies of as many bytes",
+            "stated",
+            f"{ratio:.1f} ({ours * 1e3:.2f} / {theirs * 1e3:.2f} ms)",
+            None,
+        ),
+        ("its bytes for a file, with the checksum", "stated", f"{median(data() for _ in range(5)) * 1e3:.1f} ms", None),
+    ]
+
+
+def timed(call: Callable[[], object]) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+
+    return run
+
+
+def memory(count: int = 100_000) -> Figure:
+    """Resident, of everything that an entity takes."""
+    before = resident()
+    world = World()
+    world.spawn_many(Dot, count)
+    world.columns(Dot).x[:] = 1
+    text = f"{(resident() - before) / count:.0f} B"
+    return "memory per entity of 4 columns, resident", "stated; aim 64 B", text, None
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def browser() -> list[Figure]:
+    """In node."""
+    if not shutil.which("node"):
+        return [("the browser's decoder", "stated", "not measured: no node", None)]
+    done = subprocess.run(["node", ROOT / "benches/js/world.mjs"], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    text = f"{told['apply_us']:.1f} us ({told['bytes']} bytes)"
+    return [
+        ("browser: a snapshot of 50 moved entities", "stated; aim 100 us", text, None),
+        ("browser: that, and three frames of `world.sample()`", "stated", f"{told['drawn_us']:.1f} us", None),
+    ]
+
+
+def beside(ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float, float]:
+    """The median ratio of alternating rounds, and both medians."""
+    rounds = []
+    for number in range(ROUNDS):
+        pair = [ours(), theirs()] if number % 2 == 0 else [theirs(), ours()][::-1]
+        rounds.append(pair)
+    return (
+        median(one / other for one, other in rounds),
+        median(one for one, _ in rounds),
+        median(other for _, other in rounds),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

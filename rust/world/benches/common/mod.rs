@@ -1,0 +1,4 @@
+//! What both programs share.
+
+pub mod bare;
+pub mod motion;
