@@ -293,7 +293,9 @@ class App(Registry):
 
     def _schema_document(self) -> dict[str, Any]:
         self.world._core.add(classes_of(self._handlers, self.world))
-        found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document(self._world_document())
+        found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document(
+            self._world_document()
+        )
         document: dict[str, Any] = json.loads(found[1]) if found else {}
         return document
 

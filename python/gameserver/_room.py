@@ -7,7 +7,6 @@ import contextlib
 import functools
 import inspect
 import random
-
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 

@@ -92,7 +92,9 @@ mod tests {
         assert_eq!(table.resolve(b"Say@4294967295"), Some((say, u32::MAX)));
         assert_eq!(table.resolve(b"odd@3"), Some((odd, 0)));
         assert_eq!(table.resolve(b"odd@3@4"), Some((odd, 4)));
-        for wrong in ["Say@", "Say@0", "Say@017", "Say@+7", "Say@4294967296", "Say@1@2", "Shout@1", "@1", "Say@1 "] {
+        for wrong in
+            ["Say@", "Say@0", "Say@017", "Say@+7", "Say@4294967296", "Say@1@2", "Shout@1", "@1", "Say@1 "]
+        {
             assert_eq!(table.resolve(wrong.as_bytes()), None, "{wrong}");
         }
     }

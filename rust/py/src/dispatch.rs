@@ -272,7 +272,8 @@ fn run_in_room(
             return Ok(());
         }
         Place::Ambiguous => {
-            let text = "you are in several rooms that handle this; write the room's number behind the route: Say@17";
+            let text =
+                "you are in several rooms that handle this; write the room's number behind the route: Say@17";
             state.respond_error(asker, "GS-404", text, &[]);
             return Ok(());
         }

@@ -385,6 +385,7 @@ impl Server {
             Event::Left { .. } => "left",
             Event::Gone { .. } => "gone",
             Event::Timer { .. } => "timer",
+            Event::RoomTick { .. } => "room tick",
         };
         self.events.iter().map(name).collect::<Vec<_>>().join(" ")
     }
