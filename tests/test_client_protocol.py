@@ -117,8 +117,8 @@ def test_a_request_times_out_and_its_late_answer_is_ignored() -> None:
 def test_pushes_reach_their_listeners_by_name_and_by_code() -> None:
     peer = Peer().connected()
     got: list[Any] = []
-    peer.protocol.on("said", got.append)
-    peer.protocol.on("$error", lambda error: got.append(error.code))
+    peer.protocol.on(0.0, "said", got.append)
+    peer.protocol.on(0.0, "$error", lambda error: got.append(error.code))
     peer.feed(push("said", b'"a"') + packet(DATA, bytes([PUSH << 1 | 1, 0, 7]) + b'"b"') + push("$~said", b'"c"'))
     peer.feed(push("$error", b'{"code":"GS-404","msg":""}') + push("other", b"{"))
     assert got == ["a", "b", "c", "GS-404"]
@@ -275,7 +275,7 @@ def test_the_stream_may_be_cut_anywhere(cuts: list[int], host: str | None) -> No
             server.send_binary(one)
         stream = head + server.bytes_to_send()
     got: list[Any] = []
-    peer.protocol.on("said", got.append)
+    peer.protocol.on(0.0, "said", got.append)
     places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     for start, end in pairwise(places):
         peer.feed(stream[start:end])

@@ -158,7 +158,7 @@ def test_a_message_is_the_rooms_that_it_names_or_of_the_only_one_that_handles_it
     assert refused(ann, "say") == "GS-404"  # of which one?
     assert ann.request(f"say@{second}", b"z").body == f"ann in {second}: z".encode()
     assert refused(bob, f"say@{second}") == refused(bob, "say@999") == refused(bob, f"nobody@{room}") == "GS-404"
-    assert refused(ann, "$leave_room", b'{"room": 999}') == "no-room"
+    assert refused(ann, "$leave_room", b'{"room": 999}') == "no-seat"
     ask(ann, "$leave_room", room=room)
     assert ann.request("say", b"").body == f"ann in {second}: ".encode()
     assert refused(ann, f"say@{room}") == "GS-404"

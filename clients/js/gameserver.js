@@ -15,6 +15,8 @@
 //
 // `connect(url, { world: true })` shows the replicated world as `client.world`: see gameserver-world.js, which lies beside this file, and is loaded then.
 //
+// Rooms: `await client.joinOrCreate('cards', { ... })` gives a `Room`: see gameserver-rooms.js, which lies there too.
+//
 // Read top-down: connect, Client (what a game uses), Resumption, Link (one WebSocket), the codecs of the wire (docs/wire.md), the schema.
 
 export const VERSION = '0.1.0';
@@ -54,6 +56,9 @@ export const VERSION = '0.1.0';
  * @typedef {{ error: GameServerError, retryIn: number | null }} Disconnect `retryIn`: ms; null if it is over for good.
  * @typedef {() => void} Unsubscribe
  * @typedef {import('./gameserver-world.js').World} World
+ * @typedef {import('./gameserver-rooms.js').Room} Room
+ * @typedef {import('./gameserver-rooms.js').Rooms} Rooms
+ * @typedef {import('./gameserver-rooms.js').Listing} Listing
  * @typedef {{ bytesIn: number, bytesOut: number, messagesIn: number, messagesOut: number }} Traffic
  */
 
@@ -140,6 +145,8 @@ export class Client {
   #isResumed = false;
   /** @type {World | null} */
   #world = null;
+  /** Once there was a call for them. @type {Rooms | null} */
+  #rooms = null;
   /** Of connections that were. @type {Traffic} */
   #traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 };
   /** Inputs of which the next waits for its tick. @type {Map<string, Input>} */
@@ -305,6 +312,7 @@ export class Client {
   on(route, listener, options = {}) {
     const listeners = this.#listeners.get(route) ?? [];
     this.#listeners.set(route, [...listeners, { call: listener, raw: options.raw ?? false }]);
+    this.#rooms?.listened(route);
     return () => this.off(route, listener);
   }
 
@@ -318,6 +326,43 @@ export class Client {
     const rest = (this.#listeners.get(route) ?? []).filter((one) => listener && one.call !== listener);
     if (rest.length) this.#listeners.set(route, rest);
     else this.#listeners.delete(route);
+  }
+
+  /**
+   * Takes a seat in an open room of this name, or in a new one. Of the options, the room's class says which people meet by, and gets them all.
+   *
+   * @param {string} name
+   * @param {object} [options]
+   * @returns {Promise<Room>}
+   * @throws {GameServerError} (as a rejection) as `request`; `no-room`, `room-full`, `room-locked`, `rooms-full`, or what the room says.
+   */
+  async joinOrCreate(name, options = {}) {
+    return (await this.#loadRooms()).join('$join_or_create', { name, options });
+  }
+
+  /** Takes a seat in a new room. @param {string} name @param {object} [options] @returns {Promise<Room>} @throws {GameServerError} As `joinOrCreate`. */
+  async create(name, options = {}) {
+    return (await this.#loadRooms()).join('$create', { name, options });
+  }
+
+  /** Takes a seat in an open room of this name. @param {string} name @param {object} [options] @returns {Promise<Room>} @throws {GameServerError} As `joinOrCreate`. */
+  async join(name, options = {}) {
+    return (await this.#loadRooms()).join('$join', { name, options });
+  }
+
+  /** Takes a seat in this room, or finds the one that the session has there. @param {number} number @param {object} [options] @returns {Promise<Room>} @throws {GameServerError} As `joinOrCreate`. */
+  async joinById(number, options = {}) {
+    return (await this.#loadRooms()).join('$join_by_id', { room: number, options });
+  }
+
+  /**
+   * The rooms that can be joined, oldest first; at most 100.
+   *
+   * @param {{ name?: string, filter?: Record<string, unknown> }} [query] Only those of this name, and with these values in their metadata.
+   * @returns {Promise<Listing[]>}
+   */
+  rooms(query = {}) {
+    return this.request('$rooms', query);
   }
 
   /** Calls `listener` with the reason when the server kicks us. @param {(reason: string) => void} listener @returns {Unsubscribe} */
@@ -382,6 +427,19 @@ export class Client {
     globalThis.addEventListener?.('pageshow', (event) => {
       if (/** @type {PageTransitionEvent} */ (event).persisted) takeKept(this.#url); // the page itself is back
     });
+  }
+
+  async #loadRooms() {
+    if (this.#rooms) return this.#rooms;
+    const { Rooms } = await import('./gameserver-rooms.js');
+    const World = this.#world && (await import('./gameserver-world.js')).World;
+    const shapeOf = (/** @type {string} */ name) => this.#handshake && roomWorldOf(this.#handshake, this.#lastLink, name);
+    return (this.#rooms ??= new Rooms({ client: this, shapeOf }, World));
+  }
+
+  /** @internal @param {number} number */
+  _roomEnded(number) {
+    this.#rooms?.ended(number);
   }
 
   /** @internal The first connection; its failure is the caller's. */
@@ -475,7 +533,8 @@ export class Client {
     }
     this.#lastLink = link;
     this.#handshake = handshake;
-    this.#world?._begin(worldOf(handshake, link), offer?.seen !== undefined);
+    this.#world?._begin(documentOf(handshake, link).world, offer?.seen !== undefined);
+    this.#rooms?.begin(offer?.seen !== undefined);
   }
 
   /** The session does not go on. @param {GameServerError} error For what was asked in it. */
@@ -541,6 +600,7 @@ export class Client {
     this.#traffic = this.traffic;
     this.#link = this.#lastLink = null;
     this.#giveUp(error);
+    this.#rooms?.close();
     this.#disconnects.emit({ error, retryIn: null });
   }
 
@@ -593,8 +653,10 @@ export class Client {
   #handlePush(link, { route, body }) {
     const text = String(route);
     if (text === WORLD_ROUTE) return void this.#world?._apply(body, performance.now());
+    if (text.startsWith(ROOM_WORLD_PREFIX)) return this.#rooms?.snapshot(text, body, () => this.#handlePush(link, { route, body }));
     const name = text.startsWith(UNCOUNTED_PREFIX) ? text.slice(UNCOUNTED_PREFIX.length) : text;
     const listeners = this.#listeners.get(name) ?? [];
+    if (listeners.length === 0) this.#rooms?.early(name, () => this.#handlePush(link, { route, body }));
     if (name === ERROR_ROUTE && listeners.length === 0) console.warn(`gameserver: a notify was refused: ${decodeError(body).message}`);
     /** @type {{ value: unknown } | null} */
     let decoded = null;
@@ -1174,6 +1236,7 @@ const ERROR_ROUTE = '$error';
 const SEEN_ROUTE = '$seen';
 /** A push to it is a snapshot of the world. */
 const WORLD_ROUTE = '$w';
+const ROOM_WORLD_PREFIX = '$w@';
 /** Inputs per second to a server that does not tell its ticks. */
 const INPUT_RATE = 30;
 /** Before the route of a push that is not counted, because it may be dropped on its way. */
@@ -1184,10 +1247,16 @@ function isCount(value) {
   return Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
 }
 
-/** The shape of the server's world. @param {ServerHandshake} handshake @param {Link} link @returns {unknown} */
-function worldOf({ sys }, link) {
-  const document = link.schema?.document ?? sys.gs.schema;
-  return isObject(document) ? document.world : undefined;
+/** What the server tells of its messages and worlds. @param {ServerHandshake} handshake @param {Link | null} link @returns {Record<string, any>} */
+function documentOf({ sys }, link) {
+  const document = link?.schema?.document ?? sys.gs.schema;
+  return isObject(document) ? document : {};
+}
+
+/** The shape of the worlds of rooms of this name. @param {ServerHandshake} handshake @param {Link | null} link @param {string} name @returns {unknown} */
+function roomWorldOf(handshake, link, name) {
+  const { rooms } = documentOf(handshake, link);
+  return isObject(rooms) && Object.hasOwn(rooms, name) ? rooms[name] : undefined;
 }
 
 /** How to go on with the session, if the server lets us. @param {ServerHandshake} handshake @returns {{ token: string, seen: number | undefined } | null} */

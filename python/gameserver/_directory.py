@@ -45,15 +45,18 @@ class Directory(Protocol):
 
     def take(self, name: str, match: tuple[Scalar, ...], sort: str | None) -> Listing | None:
         """Takes a place in the first open room of this class and these values; None if there is none."""
+        ...
 
     def take_in(self, number: int) -> Listing | None:
         """Takes a place in this room, private or not; None if it is full, locked or gone."""
+        ...
 
     def give_back(self, number: int) -> None:
         """Frees a place."""
 
     def find(self, name: str | None, fields: Mapping[str, Any], limit: int) -> Sequence[Listing]:
         """Rooms that are open and whose metadata has these values, oldest first."""
+        ...
 
 
 class LocalDirectory:

@@ -44,7 +44,13 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("gameserver.http")
 
 # Of the browser's client.
-MODULES = ("gameserver.js", "gameserver-world.js", "gameserver-columns.js", "gameserver-netgraph.js")
+MODULES = (
+    "gameserver.js",
+    "gameserver-rooms.js",
+    "gameserver-world.js",
+    "gameserver-columns.js",
+    "gameserver-netgraph.js",
+)
 HIGH_WATER_BYTES = 65536  # above this an app that streams waits: uvicorn's own mark for requests
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 4  # asyncio's ratio
 

@@ -269,9 +269,8 @@ class Room(Generic[M]):
         if session is not None:
             self._core_rooms().exit(self._number, session)
             self._app._rooms.unseated(session, self)
-            if why in (Left.KICKED, Left.DISPOSED):
-                with contextlib.suppress(GameServerError):
-                    session.push("$left", {"room": self._number, "why": str(why)})
+            with contextlib.suppress(GameServerError):  # the session may be over
+                session.push("$left", {"room": self._number, "why": str(why)})
         for _, waits_for, future in self._waits:
             if waits_for is seat and not future.done():
                 future.set_exception(GameServerError(f"{seat!r} has left"))

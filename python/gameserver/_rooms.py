@@ -174,6 +174,7 @@ class Rooms:
             "$create": self._create,
             "$join": self._join,
             "$join_by_id": self._join_by_id,
+            "$rejoin": self._rejoin,
             "$rooms": self._list,
             "$leave_room": self._leave,
         }
@@ -325,8 +326,7 @@ class Rooms:
         return await self._enter(session, listing.number, options)
 
     async def _join_by_id(self, session: Session, body: dict[str, Any]) -> dict[str, Any]:
-        number, options = body.get("room"), body.get("options") or {}
-        room = self._open.get(number) if isinstance(number, int) else None
+        room, options = self._room_of(body), body.get("options") or {}
         if room is None or not isinstance(options, dict):
             raise Refuse("no-room", "there is no such room")
         seat = room._seat_of(session)
@@ -338,6 +338,13 @@ class Rooms:
             raise Refuse("room-locked" if room.is_locked else "room-full", "nobody can join this room now")
         return await self._enter(session, room.number, options)
 
+    def _rejoin(self, session: Session, body: dict[str, Any]) -> dict[str, Any]:
+        room = self._room_of(body)
+        seat = room._seat_of(session) if room is not None else None
+        if room is None or seat is None:
+            raise Refuse("no-seat", "you have no seat in this room any more")
+        return _answer(room, seat)
+
     async def _list(self, session: Session, body: dict[str, Any]) -> list[dict[str, Any]]:
         name, fields = body.get("name"), body.get("filter") or {}
         if not (name is None or isinstance(name, str)) or not isinstance(fields, dict):
@@ -345,12 +352,15 @@ class Rooms:
         return [_describe(listing) for listing in self.directory.find(name, fields, LIST_MAX)]
 
     def _leave(self, session: Session, body: dict[str, Any]) -> None:
-        number = body.get("room")
-        room = self._open.get(number) if isinstance(number, int) else None
+        room = self._room_of(body)
         seat = room._seat_of(session) if room is not None else None
         if room is None or seat is None:
-            raise Refuse("no-room", "you are not in this room")
+            raise Refuse("no-seat", "you are not in this room")
         room._leave(seat, Left.LEFT)
+
+    def _room_of(self, body: dict[str, Any]) -> Room[Any] | None:
+        number = body.get("room")
+        return self._open.get(number) if isinstance(number, int) else None
 
     def _asked(self, body: dict[str, Any]) -> tuple[RoomType, dict[str, Any]]:
         name, options = body.get("name"), body.get("options") or {}
@@ -405,6 +415,7 @@ class Rooms:
                 room._failed(f"{type(room).__qualname__}.on_join", error)
                 raise Refuse("GS-500", "the room failed; the server's log says more") from error
             raise
+        assert seat is not None
         return _answer(room, seat)
 
 
@@ -454,13 +465,12 @@ def _waiting(message: type, where: str) -> Handler:
 
 
 def _options_of(cls: type[Room[Any]]) -> type | None:
-    hints = inspect.get_annotations(cls.on_create)
+    hints: dict[str, Any] = inspect.get_annotations(cls.on_create)
     for name, annotation in hints.items():
         if isinstance(annotation, str):
             annotation = getattr(sys.modules.get(cls.__module__), annotation, None)
-        if name != "return" and is_message(annotation):
-            message: type = annotation
-            return message
+        if name != "return" and isinstance(annotation, type) and is_message(annotation):
+            return annotation
     return None
 
 

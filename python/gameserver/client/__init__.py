@@ -9,7 +9,7 @@ from __future__ import annotations
 import random as _random
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -18,12 +18,13 @@ from gameserver.client._address import Address
 from gameserver.client._asyncio import AsyncioDriver
 from gameserver.client._bodies import Route
 from gameserver.client._errors import ClientError
-from gameserver.client._protocol import Options, Protocol, State
+from gameserver.client._protocol import Done, Options, Protocol, State
 from gameserver.client._pump import PumpDriver
+from gameserver.client._rooms import RemoteRoom
 from gameserver.client._world import Entities, RemoteEntity, RemoteWorld
 from gameserver.wire import Serializer
 
-__all__ = ["Client", "ClientError", "Entities", "RemoteEntity", "RemoteWorld"]
+__all__ = ["Client", "ClientError", "Entities", "RemoteEntity", "RemoteRoom", "RemoteWorld"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -136,22 +137,8 @@ class Client:
             ClientError: by the future: the server's error answer, or `timeout`, `disconnected`, `outbox-full`,
                 `closed`, `kicked`, `bad-body`. TypeError, ValueError: the body is nothing that the route takes.
         """
-        future = self._driver.future()
-
-        def done(answer: Any, error: ClientError | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(answer)
-            else:
-                future.set_exception(error)
-
-        try:
-            self._protocol.request(self._driver.now(), route, body, timeout, raw or isinstance(body, bytes), done)
-        except ClientError as error:
-            future.set_exception(error)
-        self._driver.settle()
-        return future
+        raw = raw or isinstance(body, bytes)
+        return self._future(lambda done: self._protocol.request(self._driver.now(), route, body, timeout, raw, done))
 
     def notify(self, route: Route, body: Any = None) -> bool:
         """Tells, without an answer. False: while disconnected, if there is no session to go on, or no more is kept.
@@ -177,10 +164,47 @@ class Client:
         """
 
         def add(function: F) -> F:
-            self._protocol.on(route, function)
+            self._protocol.on(self._driver.now(), route, function)
+            self._driver.settle()
             return function
 
         return add if listener is None else add(listener)
+
+    def join_or_create(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Takes a seat in an open room of this name, or in a new one. Of the options, the room's class says which people meet
+        by; it gets them all.
+
+        Returns:
+            A future of the `RemoteRoom`.
+
+        Raises:
+            ClientError: by the future: as `request`; `no-room`, `room-full`, `room-locked`, `rooms-full`, or what the room says.
+        """
+        return self._join("$join_or_create", {"name": name, "options": dict(options or {})})
+
+    def create(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Takes a seat in a new room; else as `join_or_create`."""
+        return self._join("$create", {"name": name, "options": dict(options or {})})
+
+    def join(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Takes a seat in an open room of this name; else as `join_or_create`."""
+        return self._join("$join", {"name": name, "options": dict(options or {})})
+
+    def join_by_id(self, number: int, options: Mapping[str, Any] | None = None) -> Any:
+        """Takes a seat in this room, or finds the one that the session has there; else as `join_or_create`."""
+        return self._join("$join_by_id", {"room": number, "options": dict(options or {})})
+
+    def rooms(self, name: str | None = None, filter: Mapping[str, Any] | None = None) -> Any:
+        """The rooms that can be joined, oldest first; at most 100.
+
+        Args:
+            name: only those of this name.
+            filter: only those with these values in their metadata.
+
+        Returns:
+            A future of a list: `room`, `name`, `members`, `max_members` and `metadata` of each.
+        """
+        return self.request("$rooms", {"name": name, "filter": dict(filter or {})})
 
     def on_kick(self, listener: F) -> F:
         """Calls a function with the reason when the server kicks us."""
@@ -238,6 +262,27 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _join(self, route: str, body: Mapping[str, Any]) -> Any:
+        return self._future(lambda done: self._protocol.join(self._driver.now(), self, route, body, done))
+
+    def _future(self, ask: Callable[[Done], None]) -> Any:
+        future = self._driver.future()
+
+        def done(answer: Any, error: ClientError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error)
+
+        try:
+            ask(done)
+        except ClientError as error:
+            future.set_exception(error)
+        self._driver.settle()
+        return future
 
     def _on(self, event: str, listener: F) -> F:
         self._protocol.on_event(event, listener)

@@ -43,7 +43,7 @@ class Bodies:
         if isinstance(body, Message):
             return body.encode() if self.serializer == "protobuf" else body.to_json().encode()
         text = json.dumps({} if body is None else body, allow_nan=False)
-        cls = self._class(self._routes.get(route, {}).get("request"), route) if self.serializer == "protobuf" else None
+        cls = self._class(self._route(route).get("request"), route) if self.serializer == "protobuf" else None
         return cls.from_json(text).encode() if cls is not None else text.encode()
 
     def answer(self, route: str, body: bytes) -> Any:
@@ -52,11 +52,12 @@ class Bodies:
         Raises:
             ClientError: `bad-body`.
         """
-        return self._decoded(self._routes.get(route, {}).get("response"), route, body)
+        return self._decoded(self._route(route).get("response"), route, body)
 
     def push(self, route: str, body: bytes) -> Any:
         """What was pushed. Raises `bad-body`, as `answer`."""
-        return self._decoded(self._pushes.get(route), route, body)
+        message = self._pushes.get(route) or self._pushes.get(route.rpartition("@")[0])
+        return self._decoded(message, route, body)
 
     def error(self, body: bytes) -> ClientError:
         """An error answer."""
@@ -65,6 +66,10 @@ class Bodies:
         except ValueError:
             return ClientError("GS-500", "an error that can't be read")
         return ClientError(error.code, error.msg, error.metadata)
+
+    def _route(self, route: str) -> Any:
+        # A room's route ends in `@` and the room's number.
+        return self._routes.get(route) or self._routes.get(route.rpartition("@")[0]) or {}
 
     def _decoded(self, message: str | None, route: str, body: bytes) -> Any:
         try:

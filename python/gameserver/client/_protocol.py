@@ -21,12 +21,14 @@ from gameserver.client._bodies import Bodies, Route, name_of
 from gameserver.client._errors import ClientError
 from gameserver.client._link import Ended, Heartbeat, Kicked, Link, LinkEvent, Received, Shaken
 from gameserver.client._resumption import ERROR_ROUTE, Resumption
+from gameserver.client._rooms import Caller, RemoteRoom, Rooms, room_of, shape_of
 from gameserver.client._world import RemoteWorld
 from gameserver.errors import ProtocolError
 
 __all__ = ["Options", "Protocol", "State"]
 
 SEEN_ROUTE, WORLD_ROUTE, LEAVE_ROUTE, UNCOUNTED_PREFIX = "$seen", "$w", "$leave", "$~"
+ROOM_WORLD_PREFIX, LEFT_ROUTE, REJOIN_ROUTE = "$w@", "$left", "$rejoin"
 State = Literal["connecting", "open", "waiting", "closed"]
 Done = Callable[[Any, ClientError | None], object]
 
@@ -58,6 +60,8 @@ class _Pending:
     due: float
     raw: bool
     done: Done
+    at_once: bool
+    """It is ours: called before anything else that comes."""
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class Protocol:
         self.options = options
         self.state: State = "connecting"
         self.world = RemoteWorld() if options.world else None
+        self.rooms = Rooms()
         self.session: str | None = None
         self.schema: Mapping[str, Any] = {}
         self.is_resumed = False
@@ -157,7 +162,7 @@ class Protocol:
             self._take(now, self._link.handle_timeouts(now))
         for id in [id for id, pending in self._pending.items() if pending.due <= now]:
             late = self._pending.pop(id)
-            self._call(late.done, None, ClientError("timeout", f"no answer to {late.route} in time"))
+            self._answer(late, None, ClientError("timeout", f"no answer to {late.route} in time"))
         for route in [route for route, given in self._inputs.items() if given.free_at <= now]:
             self._send_input(now, route)
         if now >= self._retry_at:
@@ -173,15 +178,19 @@ class Protocol:
             ClientError: `closed`, `disconnected` or `outbox-full`: it was not sent.
             TypeError, ValueError: the body is nothing that the route takes.
         """
-        name = self._learn(route)
+        self._ask(now, self._learn(route), route if isinstance(route, Message) else body, timeout, raw, done)
+
+    def _ask(
+        self, now: float, name: str, body: Any, timeout: float | None, raw: bool, done: Done, *, at_once: bool = False
+    ) -> None:
         if not self._can_write():
             raise ClientError("closed" if self.state == "closed" else "disconnected", "not connected")
         id = self._next_id()
-        message = self._message(wire.MessageKind.REQUEST, name, route if isinstance(route, Message) else body, id)
+        message = self._message(wire.MessageKind.REQUEST, name, body, id)
         if not self._has_room(message):
             raise ClientError("outbox-full", "the connection is lost, and no more is kept for when it is back")
         due = now + (self.options.request_timeout if timeout is None else timeout)
-        self._pending[id] = _Pending(name, due, raw, done)
+        self._pending[id] = _Pending(name, due, raw, done, at_once)
         self._post(now, message)
 
     def notify(self, now: float, route: Route, body: Any) -> bool:
@@ -205,9 +214,37 @@ class Protocol:
         else:
             given.body, given.waits = body, True
 
-    def on(self, route: Route, listener: Callable[..., object]) -> None:
+    def on(self, now: float, route: Route, listener: Callable[..., object]) -> None:
         """Calls `listener(body)` for each push to a route."""
-        self._listeners.pushes.setdefault(self._learn(route), []).append(listener)
+        name = self._learn(route)
+        self._listeners.pushes.setdefault(name, []).append(listener)
+        for message in self.rooms.take_early(now, name):
+            self._push(now, message)
+
+    def join(self, now: float, client: Caller, route: str, body: Mapping[str, Any], done: Done) -> None:
+        """Asks for a seat in a room; `done(room, None)` or `done(None, error)` follows.
+
+        Raises:
+            ClientError: as `request`.
+        """
+
+        def answered(place: Any, error: ClientError | None) -> None:
+            self.rooms.joining -= 1
+            room = None
+            if error is None:
+                try:
+                    room = self._seated(client, place)
+                except (LookupError, TypeError, ValueError, ProtocolError) as wrong:
+                    error = ClientError("bad-body", f"{route} was answered with no seat: {wrong!r}")
+            self.rooms.forget_strangers()
+            done(room, error)
+
+        self.rooms.joining += 1
+        try:
+            self._ask(now, route, body, None, False, answered, at_once=True)
+        except BaseException:
+            self.rooms.joining -= 1
+            raise
 
     def on_event(self, event: str, listener: Callable[..., object]) -> None:
         """Of `kick`, `disconnect`, `drop`, `resume`, `reconnect`."""
@@ -284,6 +321,9 @@ class Protocol:
         self.state, self._attempt, self.is_resumed = "open", 0, goes_on
         if self.world is not None:
             self._tell(self.world._begin(self.schema.get("world"), goes_on))
+        self._tell(self.rooms.begin(self.schema.get("rooms"), goes_on))
+        if was_open and not goes_on:
+            self._rejoin(now)
         if was_open:
             self._emit("resume" if goes_on else "reconnect")
         elif not goes_on:
@@ -298,30 +338,41 @@ class Protocol:
         if message.kind is wire.MessageKind.RESPONSE:
             self._response(message)
         elif message.kind is wire.MessageKind.PUSH:
-            self._push(message)
+            self._push(now, message)
 
     def _response(self, message: wire.Message) -> None:
         pending = self._pending.pop(message.id, None)
         if pending is None:
             return  # answered after its timeout
         if message.error:
-            self._call(pending.done, None, self._bodies.error(message.body))
+            self._answer(pending, None, self._bodies.error(message.body))
             return
         try:
             answer = message.body if pending.raw else self._bodies.answer(pending.route, message.body)
         except ClientError as error:
-            self._call(pending.done, None, error)
+            self._answer(pending, None, error)
         else:
-            self._call(pending.done, answer, None)
+            self._answer(pending, answer, None)
 
-    def _push(self, message: wire.Message) -> None:
+    def _push(self, now: float, message: wire.Message) -> None:
         if message.route == WORLD_ROUTE:
             if self.world is not None:
                 self._tell(self.world._apply(message.body))
             return
         name = str(message.route).removeprefix(UNCOUNTED_PREFIX)
+        if name.startswith(ROOM_WORLD_PREFIX):
+            room = self.rooms.joined.get(room_of(name))
+            if room is None:
+                self.rooms.keep_early(now, name, message)
+            elif room.world is not None:
+                self._tell(room.world._apply(message.body))
+            return
+        if name == LEFT_ROUTE:
+            self._left(message.body)
+            return
         listeners = self._listeners.pushes.get(name, ())
         if not listeners:
+            self.rooms.keep_early(now, name, message)
             return
         try:
             body = self._bodies.error(message.body) if name == ERROR_ROUTE else self._bodies.push(name, message.body)
@@ -330,6 +381,39 @@ class Protocol:
             return
         for listener in listeners:
             self._call(listener, body)
+
+    def _seated(self, client: Caller, place: Mapping[str, Any]) -> RemoteRoom:
+        known = self.rooms.joined.get(place["room"])
+        if known is not None:
+            return known  # the seat was there already
+        world = RemoteWorld() if self.options.world else None
+        room = RemoteRoom(client, place, world)
+        if world is not None:
+            world._begin(shape_of(self.schema.get("rooms"), room.name), False)
+        self.rooms.joined[room.number] = room
+        for message in self.rooms.take_early(-math.inf, f"{ROOM_WORLD_PREFIX}{room.number}"):
+            self._push(0.0, message)
+        return room
+
+    def _left(self, body: bytes) -> None:
+        try:
+            told = json.loads(body)
+            number, why = int(told["room"]), str(told["why"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ProtocolError(f"that a seat is given up, but not which: {error!r}") from None
+        self._tell(self.rooms.end(number, why))
+
+    def _rejoin(self, now: float) -> None:
+        """There is a new session: the server has kept the seats of somebody whom it knows."""
+        for room in list(self.rooms.joined.values()):
+
+            def answered(place: Any, error: ClientError | None, room: RemoteRoom = room) -> None:
+                is_back = isinstance(place, dict) and place.get("seat") == room.seat
+                # Cut again: the next connection asks again.
+                if not is_back and (error is None or error.code != "disconnected"):
+                    self._tell(self.rooms.end(room.number, "lost"))
+
+            self._ask(now, REJOIN_ROUTE, {"room": room.number}, None, False, answered, at_once=True)
 
     def _seen(self, body: bytes) -> None:
         seen = int(body) if body.isdigit() and len(body) < 20 else -1
@@ -365,6 +449,8 @@ class Protocol:
             self._drop_link()
         self._inputs.clear()
         self._give_up(error)
+        for number in list(self.rooms.joined):
+            self._tell(self.rooms.end(number, "lost"))
         self._emit("disconnect", error, None)
 
     def _drop_link(self) -> None:
@@ -377,7 +463,7 @@ class Protocol:
         self._resumption = None
         pending, self._pending = self._pending, {}
         for one in pending.values():
-            self._call(one.done, None, error)
+            self._answer(one, None, error)
 
     # -- what goes -----------------------------------------------------------------------------------------------------
 
@@ -428,6 +514,12 @@ class Protocol:
 
     def _tell(self, calls: list[tuple[Callable[[Any], object], Any]]) -> None:
         self.calls.extend((call, (entity,)) for call, entity in calls)
+
+    def _answer(self, pending: _Pending, answer: Any, error: ClientError | None) -> None:
+        if pending.at_once:
+            pending.done(answer, error)
+        else:
+            self._call(pending.done, answer, error)
 
     def _call(self, function: Callable[..., object], *arguments: Any) -> None:
         self.calls.append((function, arguments))
