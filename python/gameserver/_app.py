@@ -202,6 +202,9 @@ class App(Registry):
         waits: Sequence[type] = (),
         dispose_on_error: bool = False,
         clients_create: bool = True,
+        entities: Sequence[type[Entity]] = (),
+        cell: float = 100,
+        view: float = 300,
     ) -> Callable[[R], R]:
         """Registers a class of rooms; see docs/rooms.md.
 
@@ -218,6 +221,8 @@ class App(Registry):
             waits: messages that `Room.wait_for` takes.
             dispose_on_error: an exception in a room's code ends the room.
             clients_create: clients may have rooms made.
+            entities: classes that live in the rooms' worlds; those that handlers take need not be named.
+            cell, view: as of `World`.
 
         Raises:
             ConfigError: the class is no `Room`, the name is taken, or a handler's signature is wrong.
@@ -241,6 +246,9 @@ class App(Registry):
                 waits=waits,
                 dispose_on_error=dispose_on_error,
                 clients_create=clients_create,
+                entities=entities,
+                cell=cell,
+                view=view,
             )
             return cls
 

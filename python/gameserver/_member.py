@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, overload
 
 from gameserver._core import Session
+from gameserver._synced import find_synced
 from gameserver._types import Left, Pushable
 
 if TYPE_CHECKING:
+    from gameserver._entity import Entity
     from gameserver._room import Room
     from gameserver._timer import Timer
 
@@ -22,7 +25,19 @@ class Member:
     >>> class Seat(Member):
     ...     def __init__(self) -> None:
     ...         self.hand: list[int] = []
+
+    Fields with `sync` are seen by clients that show worlds: by all members, or with ``to=OWNER`` by this one alone.
+
+    >>> from typing import Annotated
+    >>> from gameserver import OWNER, MaxLen, sync, u8
+    >>> class Player(Member):
+    ...     hand: Annotated[list[u8], MaxLen(5)] = sync([], to=OWNER)
+    ...     points: u8 = sync(0)
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        find_synced(cls, sys._getframe(1))
 
     _room: Room[Any]
     _session: Session | None
@@ -30,6 +45,9 @@ class Member:
     _number: int
     _is_dropped: bool
     _grace: Timer | None
+    _row: Entity | None
+    _last: dict[str, Any]
+    _owned: list[Entity]
 
     @property
     def room(self) -> Room[Any]:
@@ -48,7 +66,7 @@ class Member:
 
     @property
     def number(self) -> int:
-        """1 for the room's first member, 2 for the next: never given twice in a room."""
+        """Counted by the room: 1 for its first member, 2 for the next; never given twice."""
         return self._number
 
     @property

@@ -7,20 +7,24 @@ import contextlib
 import functools
 import inspect
 import random
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 from gameserver._answer import route_of
 from gameserver._core import CoreRooms, Session
 from gameserver._directory import Listing
+from gameserver._entity import Entity
 from gameserver._member import Member
+from gameserver._synced import find_synced
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Left, Pushable
-from gameserver.errors import GameServerError, Refuse
+from gameserver.errors import ConfigError, GameServerError, Refuse
 
 if TYPE_CHECKING:
     from gameserver._app import App
     from gameserver._rooms import RoomType
+    from gameserver._world import World
 
 M = TypeVar("M", bound=Member)
 T = TypeVar("T")
@@ -54,16 +58,27 @@ class Room(Generic[M]):
     ...     @on("say")
     ...     def say(self, seat: Seat, body: bytes) -> None:
     ...         self.push("said", body, skip=seat)
+
+    Fields with `sync` are seen by all members whose clients show worlds, ``turn: u32 = sync(0)``; `entities=` of `App.room` says
+    what else lives in the room's `world`.
     """
 
     _type: ClassVar[RoomType]
     _app: App
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        find_synced(cls, sys._getframe(1))
+
     def _open(self, app: App, options: Mapping[str, Any], match: tuple[Any, ...], first_tick: float | None) -> None:
         """Gives it its number; what was set before `on_create` is set here."""
         kind = self._type
         self._app = app
-        self._number = self._core_rooms().open(self, kind.index, kind.tick_rate if kind.has_tick else 0, first_tick)
+        self._world = kind.world._like() if kind.world is not None else None
+        core = self._world._core if self._world is not None else None
+        self._number = self._core_rooms().open(self, kind.index, kind.tick_rate if kind.has_tick else 0, core, first_tick)
+        self._row = self.world.spawn(kind.room_row) if kind.room_row is not None else None
+        self._last: dict[str, Any] = {}
         self.random = random.Random(app.random.getrandbits(128))
         self.clock = RoomClock(app, app.clock.now())
         self.options = options
@@ -91,6 +106,22 @@ class Room(Generic[M]):
     def name(self) -> str:
         """The name of its class, as clients ask for it."""
         return self._type.name
+
+    @property
+    def world(self) -> World:
+        """What is replicated to this room's members, and to nobody else; the words are those of `App.world`.
+
+        In a room without ticks, what is written is sent at the end of the turn; an array that was kept from before is not
+        watched: ask for its columns again.
+
+        Raises:
+            ConfigError: it has none: neither `sync` fields nor `entities=`.
+        """
+        if self._world is None:
+            raise ConfigError(
+                f"rooms of {self.name!r} have no world: say what lives there, @app.room({self.name!r}, entities=(Player,))"
+            )
+        return self._world
 
     @property
     def members(self) -> Sequence[M]:
@@ -228,10 +259,18 @@ class Room(Generic[M]):
         seat = cast(M, self._type.seat.__new__(self._type.seat))
         self._last_seat += 1
         seat._room, seat._session, seat._uid, seat._number = self, session, session.uid, self._last_seat
-        seat._is_dropped, seat._grace = False, None
-        seat.__init__()  # type: ignore[misc]
+        seat._is_dropped, seat._grace, seat._row, seat._last, seat._owned = False, None, None, {}, []
         if not self._core_rooms().enter(self._number, session, seat):
             raise Refuse("GS-409", "you are in this room already, or one of you is gone")
+        try:
+            if self._type.seat_row is not None:
+                row = self.world._core.spawn(self._type.seat_row, {"number": seat._number, "owner": session, "keep": True})
+                seat._row = cast(Entity, row)
+            seat.__init__()  # type: ignore[misc]
+        except BaseException:
+            self._give_up_row(seat)
+            self._core_rooms().exit(self._number, session)
+            raise
         self._seats[seat._number] = seat
         self._app._rooms.seated(session, self)
         self._stop_idle()
@@ -244,6 +283,10 @@ class Room(Generic[M]):
             seat._grace = None
         seat._session, seat._is_dropped = session, False
         self._core_rooms().enter(self._number, session, seat)
+        for entity in seat._owned:
+            if entity in self.world:
+                entity.owner = session
+        seat._owned = []
         self._app._rooms.seated(session, self)
         self._spawn(self.on_resume, seat)
 
@@ -251,6 +294,8 @@ class Room(Generic[M]):
         """The session has ended; the seat is kept for a while."""
         session, seat._session = seat._session, None
         if session is not None:
+            if self._world is not None:
+                seat._owned = cast("list[Entity]", self._world._core.release(session))
             self._core_rooms().exit(self._number, session)
         if not seat._is_dropped:
             seat._is_dropped = True
@@ -274,11 +319,23 @@ class Room(Generic[M]):
         for _, waits_for, future in self._waits:
             if waits_for is seat and not future.done():
                 future.set_exception(GameServerError(f"{seat!r} has left"))
+        for entity in seat._owned:
+            if entity in self.world and not entity.keep:
+                entity.despawn()
+        seat._owned = []
         self._spawn(self.on_leave, seat, why)
+        self._give_up_row(seat)
         seat._session = None
         if not self._is_disposed:
             self._app._rooms.directory.give_back(self._number)
             self._start_idle()
+
+    def _give_up_row(self, owner: Any) -> None:
+        """What a member or this room has to show is over; its last values can be read."""
+        row, owner._row = owner._row, None
+        if row is not None:
+            owner._last = {name: getattr(row, name) for name in row.__columns__}
+            row.despawn()
 
     def _reservation_over(self, uid: str) -> None:
         if self._reserved.pop(uid, None) is not None:
@@ -334,6 +391,7 @@ class Room(Generic[M]):
             current = asyncio.current_task()
         for task in [task for task in self._tasks if task is not current]:
             task.cancel()
+        self._give_up_row(self)
         self._core_rooms().close(self._number)
         self._spawn(self.on_dispose)
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from gameserver._answer import is_message, is_own_message
 from gameserver._core import CoreRooms, Session
 from gameserver._directory import Directory, Listing, LocalDirectory
+from gameserver._entity import Entity
 from gameserver._member import Member
 from gameserver._room import Room
 from gameserver._signature import Handler, Kind, here, make_handler
+from gameserver._synced import SEAT_COLUMNS, row_class
 from gameserver._types import Left
+from gameserver._world import World
 from gameserver.errors import ConfigError, GameServerError, Refuse
 
 if TYPE_CHECKING:
@@ -52,12 +55,41 @@ class RoomType:
     every: dict[str, Handler]
     options: type | None
     """The message that `on_create` takes, if it is one."""
+    entities: tuple[type[Entity], ...]
+    cell: float
+    view: float
     count: int = 0
+    world: World | None = None
+    """Of which each room gets one more; None: they have none."""
+    room_row: type[Entity] | None = None
+    seat_row: type[Entity] | None = None
 
     @property
     def has_tick(self) -> bool:
         """Whether its rooms do anything at a tick."""
-        return any(handler.kind is Kind.TICK for handler in self.handlers)
+        return self.world is not None or any(handler.kind is Kind.TICK for handler in self.handlers)
+
+    def make_world(self) -> None:
+        """Reads what lives in its rooms, once all classes are there."""
+        self.room_row = row_class(self.cls, Room)
+        self.seat_row = row_class(self.seat, Member, **SEAT_COLUMNS)
+        taken = [handler.entity_class for handler in self.handlers if handler.entity_class is not None]
+        classes = [row for row in (self.room_row, self.seat_row) if row is not None]
+        classes += dict.fromkeys([*self.entities, *taken])
+        if classes and self.world is None:
+            self.world = World(self.cell, self.view)
+            self.world.declare(*classes)
+
+    def world_document(self) -> dict[str, Any] | None:
+        """What clients are told of its rooms' worlds: docs/wire.md, "Rooms"."""
+        if self.world is None:
+            return None
+        document: dict[str, Any] = {"cell": self.world.cell, "tick_rate": self.tick_rate, "tables": self.world._document()}
+        if self.room_row is not None:
+            document["room"] = self.room_row.__name__
+        if self.seat_row is not None:
+            document["member"] = self.seat_row.__name__
+        return document
 
 
 @dataclass(frozen=True)
@@ -145,6 +177,10 @@ class Rooms:
             if not is_own_message(message):
                 raise ConfigError(f"{where}@app.room(waits=...): {message!r} is no subclass of Message")
         handlers, timed = _handlers_of(cls, seat, where, options["waits"])
+        options["entities"] = tuple(options["entities"])
+        for entity in options["entities"]:
+            if not (isinstance(entity, type) and issubclass(entity, Entity)):
+                raise ConfigError(f"{where}@app.room(entities=...): {entity!r} is no subclass of Entity")
         options["waits"], options["match"] = tuple(options["waits"]), tuple(options["match"])
         cls._type = self.types[name] = RoomType(
             name=name,
@@ -164,6 +200,16 @@ class Rooms:
     def all_handlers(self) -> list[Handler]:
         """Those of all classes that take messages."""
         return [handler for kind in self.types.values() for handler in kind.handlers if handler.kind is Kind.ROUTE]
+
+    def make_worlds(self) -> None:
+        """Before the app starts."""
+        for kind in self.types.values():
+            kind.make_world()
+
+    def world_documents(self) -> dict[str, Any]:
+        """What clients are told of the worlds of rooms, by the names of their classes."""
+        documents = {name: kind.world_document() for name, kind in self.types.items()}
+        return {name: document for name, document in documents.items() if document is not None}
 
     def calls(self) -> list[Handler]:
         """What the app handles on behalf of rooms, if there are any."""

@@ -218,8 +218,6 @@ def make_handler(
             message = _batched(annotation, where, parameter.name)
         elif letter in "ju":
             decode = _decoder(annotation, where, parameter.name)
-    if "e" in letters and method_of is not None:
-        raise ConfigError(f"{where}: a room hands its members over: take your Member, and keep the entity there")
     if "n" in letters and method_of is not None:
         raise ConfigError(f"{where}: batches are handed to the app's tick; in a room take the message itself")
     answer = _answer.of(hints.get("return"), where) if kind is Kind.ROUTE else None

@@ -65,6 +65,12 @@ class World:
                 raise ConfigError(f"{here(1)}World({name}={value!r}): a length above 0, in the unit of positions")
         self._core = _core.World(float(cell), float(view))
 
+    def _like(self) -> World:
+        """One more without entities, of the same classes."""
+        made = World.__new__(World)
+        made._core = self._core.like()
+        return made
+
     @property
     def cell(self) -> float:
         """The side of a cell of the grid."""
@@ -440,8 +446,13 @@ def classes_of(handlers: Sequence[Handler], world: World) -> list[type[Entity]]:
     named = [handler.entity_class for handler in handlers if handler.entity_class is not None]
     named = [*dict.fromkeys([*world._core.classes(), *named])]
     modules = {cls.__module__ for cls in named} | {getattr(handler.call, "__module__", None) for handler in handlers}
-    beside = [cls for cls in _subclasses(Entity) if cls.__module__ in modules and "<locals>" not in cls.__qualname__]
+    beside = [cls for cls in _subclasses(Entity) if cls.__module__ in modules and is_found(cls)]
     return [*dict.fromkeys([*named, *beside])]
+
+
+def is_found(cls: type[Entity]) -> bool:
+    """Whether an app finds it by itself: it stands at the top of a module, and holds no fields of a room."""
+    return "<locals>" not in cls.__qualname__ and "_is_row" not in vars(cls)
 
 
 def report_fault(cls: type[Entity], column: str, entity_id: int) -> None:

@@ -240,7 +240,7 @@ pub enum Up {
     Meter { link: LinkId, bytes_in: u64, bytes_out: u64, rtt_us: u32, quiet: Nanos },
     /// Bytes charged at a `Down` have left, or were dropped.
     Sent { link: LinkId, bytes: u32 },
-    /// The first byte of the [`Down::Snapshot`] of this number has left: it reaches the client, or the link is lost.
+    /// The first bytes of the [`Down::Snapshot`] of this number and of all before it have left: they reach the client, or the link is lost.
     SnapshotLeft { link: LinkId, number: u16 },
     /// The end; nothing follows from this link.
     Closed { link: LinkId, why: Close },
@@ -285,7 +285,7 @@ pub enum Down {
     Broadcast { targets: Span, class: Class, key: u32, route: Span, body: Span },
     /// A push that replaces the last of its kind, if no byte of that has left. Its body is in pieces, which others share:
     /// `parts` are 8 bytes each, a [`Span`]'s start and length, little-endian.
-    Snapshot { link: LinkId, number: u16, route: Span, parts: Span },
+    Snapshot { link: LinkId, number: u16, room: u32, route: Span, parts: Span },
     /// A Kick packet with this JSON body, then close once it has left.
     Kick { link: LinkId, why: Close, body: Span },
     /// Close once what is queued has left.

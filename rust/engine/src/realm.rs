@@ -28,7 +28,7 @@ use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
 pub use crate::group::GroupKey;
-pub use crate::room::RoomNumber;
+pub use crate::room::{ROOM_NUMBER_MAX, RoomNumber};
 pub use crate::session::SessionKey;
 pub use crate::timer::TimerKey;
 
@@ -335,10 +335,9 @@ impl Realm {
             }
             Up::SnapshotLeft { link, number } => {
                 if let Some((_, entry)) = self.of(link)
-                    && let Some(last) = &mut entry.rare_mut().snapshots
-                    && last.number == number
+                    && let Some(snapshots) = &mut entry.rare_mut().snapshots
                 {
-                    last.waits = false;
+                    snapshots.left(number);
                 }
             }
             Up::Closed { link, why } => self.link_closed(now, link, why),

@@ -157,7 +157,7 @@ events!(Down {
     11 Request { link, id, route, body }
     12 Notify { link, route, body }
     13 Again { link, packets, count }
-    14 Snapshot { link, number, route, parts }
+    14 Snapshot { link, number, room, route, parts }
 });
 
 macro_rules! numbers {

@@ -9,6 +9,9 @@ use crate::timer::TimerKey;
 /// A room of a [`crate::realm::Realm`]: the number that clients write behind a route's `@`. Never 0, never used again.
 pub type RoomNumber = u32;
 
+/// Numbers of rooms end there: they are part of what snapshots are known by.
+pub const ROOM_NUMBER_MAX: RoomNumber = (1 << 31) - 1;
+
 /// All rooms.
 #[derive(Default)]
 pub(crate) struct Rooms {
@@ -34,7 +37,7 @@ pub(crate) struct Tick {
 impl Rooms {
     /// The number that the next room gets; `None` when all are used up.
     pub fn number(&mut self) -> Option<RoomNumber> {
-        self.last = self.last.checked_add(1)?;
+        self.last = Some(self.last + 1).filter(|&number| number <= ROOM_NUMBER_MAX)?;
         Some(self.last)
     }
 

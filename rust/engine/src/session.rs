@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::event::{LinkId, Nanos, Transport};
 use crate::group::GroupKey;
 use crate::resume::{Tokens, Told, Unseen};
+use crate::room::RoomNumber;
 use crate::timer::TimerKey;
 
 /// A session of a [`crate::realm::Realm`]; of no meaning once it is closed, and never another's.
@@ -129,14 +130,41 @@ pub(crate) struct Resume {
     pub told: Told,
 }
 
-/// Which snapshot was sent last.
-#[derive(Clone, Copy, Debug, Default)]
+/// Which snapshots were sent.
+#[derive(Debug, Default)]
 pub(crate) struct Snapshots {
-    /// Its number; they wrap.
-    pub number: u16,
-    /// No byte of it has left, as far as is known.
-    pub waits: bool,
+    /// The number of the last one; they wrap.
+    last: u16,
+    /// Of which no byte has left, as far as is known: one for each room, by its number; the app's is room 0.
+    waiting: Vec<(RoomNumber, u16)>,
 }
+
+impl Snapshots {
+    /// Whether the last one of this room waits.
+    pub fn waits(&self, room: RoomNumber) -> bool {
+        self.waiting.iter().any(|&(of, _)| of == room)
+    }
+
+    /// The number of the next one, which waits in the place of the room's last; `None`: those of too many rooms do.
+    pub fn next(&mut self, room: RoomNumber) -> Option<u16> {
+        let next = self.last.wrapping_add(1);
+        match self.waiting.iter().position(|&(of, _)| of == room) {
+            Some(at) => self.waiting[at].1 = next,
+            None if self.waiting.len() < ROOMS_WAITING_MAX => self.waiting.push((room, next)),
+            None => return None,
+        }
+        self.last = next;
+        Some(next)
+    }
+
+    /// This one and all before it have left.
+    pub fn left(&mut self, number: u16) {
+        self.waiting.retain(|&(_, other)| number.wrapping_sub(other) >= 1 << 15);
+    }
+}
+
+/// Who joins and leaves rooms without reading is sent no more worlds.
+const ROOMS_WAITING_MAX: usize = 32;
 
 /// What few sessions have at a time.
 #[derive(Debug, Default)]

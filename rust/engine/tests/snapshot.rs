@@ -12,7 +12,7 @@ const WATCHER: &str = r#"{"sys":{"type":"test","gs":{"world":true}},"user":{}}"#
 fn push(server: &mut Server, session: SessionKey, head: &[u8], body: &[u8]) -> bool {
     let log = server.realm.downs(0);
     let parts = [log.store(head), log.store(body)];
-    server.realm.push_snapshot(session, "$w", parts)
+    server.realm.push_snapshot(session, 0, "$w", parts)
 }
 
 fn watcher(websocket: bool) -> Pair {
@@ -28,7 +28,7 @@ fn only_who_asked_gets_snapshots() {
     let mut pair = Pair::connected();
     let session = pair.session();
     assert!(!push(&mut pair.server, session, b"a", b"b"));
-    assert_eq!(pair.server.realm.snapshot_link(session), None);
+    assert_eq!(pair.server.realm.snapshot_link(session, 0), None);
     let mut pair = watcher(false);
     let session = pair.session();
     assert!(pair.server.realm.session(session).unwrap().wants_world());
@@ -54,7 +54,7 @@ fn a_snapshot_is_one_push_of_its_parts() {
 fn it_waits_until_its_first_byte_has_left_and_no_other_ones() {
     let mut pair = watcher(false);
     let (link, session) = (pair.link, pair.session());
-    let waits = |pair: &Pair| pair.server.realm.snapshot_link(session).unwrap().1;
+    let waits = |pair: &Pair| pair.server.realm.snapshot_link(session, 0).unwrap().1;
     assert!(!waits(&pair));
     push(&mut pair.server, session, b"1", b"");
     assert!(waits(&pair));
@@ -75,6 +75,32 @@ fn it_waits_until_its_first_byte_has_left_and_no_other_ones() {
 }
 
 #[test]
+fn each_rooms_last_snapshot_waits_by_itself() {
+    let mut pair = watcher(false);
+    let (link, session) = (pair.link, pair.session());
+    let send = |pair: &mut Pair, room: u32, body: &[u8]| {
+        let part = pair.server.realm.downs(0).store(body);
+        pair.server.realm.push_snapshot(session, room, &format!("$w@{room}"), [part])
+    };
+    let waits = |pair: &Pair, room| pair.server.realm.snapshot_link(session, room).unwrap().1;
+    assert!(send(&mut pair, 1, b"a") && send(&mut pair, 2, b"b"));
+    pair.server.settle();
+    // Either replaces its own room's alone.
+    let keys: Vec<_> = pair.server.end(link).queue.packets.iter().map(|packet| packet.key).collect();
+    assert_eq!(keys.len(), 2);
+    assert_ne!(keys[0], keys[1]);
+    assert!(send(&mut pair, 1, b"c"));
+    left(&mut pair.server, link, 2);
+    assert!(waits(&pair, 1) && !waits(&pair, 2) && !waits(&pair, 0));
+    left(&mut pair.server, link, 3);
+    assert!(!waits(&pair, 1));
+    // Who joins and leaves rooms without reading gets so many, and no more.
+    let taken = (1..=100).filter(|&room| send(&mut pair, room, b"d")).count();
+    assert_eq!(taken, 32);
+    assert!(send(&mut pair, 1, b"e"));
+}
+
+#[test]
 fn a_client_that_comes_back_owes_nothing_of_its_old_link() {
     let mut setup = Setup { handshake: WATCHER.to_owned(), ..Setup::default() };
     setup.realm.resume_grace = 10 * SECOND;
@@ -83,7 +109,7 @@ fn a_client_that_comes_back_owes_nothing_of_its_old_link() {
     push(&mut pair.server, session, b"1", b"");
     pair.cut_off();
     pair.server.settle();
-    assert_eq!(pair.server.realm.snapshot_link(session), None);
+    assert_eq!(pair.server.realm.snapshot_link(session, 0), None);
     assert!(!push(&mut pair.server, session, b"2", b""));
 }
 
@@ -105,11 +131,11 @@ fn what_no_packet_holds_is_not_sent_and_said() {
     let mut pair = watcher(false);
     let session = pair.session();
     let part = pair.server.realm.downs(0).store(&vec![0; 1 << 20]);
-    assert!(pair.server.realm.push_snapshot(session, "$w", [part; 15]));
-    assert!(!pair.server.realm.push_snapshot(session, "$w", [part; 16]));
+    assert!(pair.server.realm.push_snapshot(session, 0, "$w", [part; 15]));
+    assert!(!pair.server.realm.push_snapshot(session, 0, "$w", [part; 16]));
     assert_eq!(pair.server.realm.stats().dropped, 1);
     // The one before is still the last.
     let link = pair.link;
     left(&mut pair.server, link, 1);
-    assert!(!pair.server.realm.snapshot_link(session).unwrap().1);
+    assert!(!pair.server.realm.snapshot_link(session, 0).unwrap().1);
 }

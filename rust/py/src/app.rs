@@ -33,6 +33,7 @@ use crate::session::Session;
 use crate::state::{Hooks, State};
 use crate::stats;
 use crate::world::face::World;
+use crate::world::turn;
 
 /// The state of one server, shared by `Core` and its sessions.
 pub struct Shared {
@@ -307,12 +308,16 @@ impl Core {
         let (is_recording, is_replaying) = (state.server.is_recording(), state.server.replaying().is_some());
         let now = if is_recording || is_replaying { state.now() } else { net::sys::monotonic_now() };
         let guest = state.hooks.guest.clone();
+        let is_touched = !state.rooms.touched.is_empty();
         drop(state);
         let until = match timeout {
             None => None,
             Some(_) if is_busy => Some(0),
             Some(seconds) => Some(now + (seconds.min(1e9) * 1e9) as Nanos),
         };
+        if is_touched {
+            turn::end_touched(py, &Scope::open(py, &self.shared)?)?; // by tasks, since the last turn
+        }
         if is_replaying {
             replay::select(py, &self.shared, until)?;
             return Ok(PyList::empty(py));
@@ -396,16 +401,18 @@ impl Core {
     fn set_world(&self, py: Python<'_>, world: &Bound<'_, World>) -> PyResult<()> {
         let world = world.get().shared.clone();
         let tick_rate = self.enter()?.server.tick_rate();
-        world.attach(py, &self.shared, tick_rate)?;
+        world.attach(py, &self.shared, tick_rate, 0)?;
         self.enter()?.world = Some(world);
         Ok(())
     }
 
     /// Drops everything: sockets, threads, sessions.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(world) = self.enter()?.world.take() {
-            world.detach()?;
-        }
+        let mut state = self.enter()?;
+        let mut worlds = state.rooms.take_worlds();
+        worlds.extend(state.world.take());
+        drop(state);
+        worlds.iter().try_for_each(|world| world.detach())?;
         let mut state = self.enter()?;
         let objects = state.take_objects();
         let server = &mut state.server;

@@ -7,7 +7,7 @@ use engine::realm::{Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat};
+use pyo3::types::{PyBytes, PyFloat, PyType};
 use wire::handshake::Serializer;
 
 use crate::batch;
@@ -22,6 +22,7 @@ use crate::state::Turn;
 use crate::task::{self, After};
 use crate::typed::Answer;
 use crate::value::Body;
+use crate::world::entity::EntityBase;
 use crate::world::turn;
 
 /// Who asked what, and how to answer: a session, on its link; `request` is the id, `None` for a notify.
@@ -93,7 +94,7 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             None => Ok(()),
         },
         Event::Joined { session: key } => {
-            turn::joined(core, key)?;
+            turn::joined(core.shared(), 0, key)?;
             let Some(session) = core.enter()?.session(py, key) else { return Ok(()) };
             for handler in &table.join {
                 lifecycle(py, core, handler, key, &session, None, After::Joined { key })?;
@@ -119,13 +120,15 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             }
             if matches!(event, Event::Left { .. }) {
                 core.enter()?.forget(key);
-                turn::left(core, key)?;
+                turn::left(core.shared(), 0, key)?;
+                core.settle()?;
             }
             Ok(())
         }
         Event::Gone { session: key } => {
             core.enter()?.forget(key);
-            turn::left(core, key)
+            turn::left(core.shared(), 0, key)?;
+            core.settle()
         }
         Event::RoomTick { room } => room_tick(py, core, &table, room),
         Event::Timer { key } => {
@@ -142,9 +145,10 @@ pub fn due(py: Python<'_>, core: &Scope<'_, '_>) -> PyResult<()> {
     core.enter()?.server.handle_timeouts();
     events(py, core)?;
     loop {
-        let Some(dt) = core.enter()?.server.next_tick() else { return Ok(()) };
+        let Some(dt) = core.enter()?.server.next_tick() else { break };
         tick(py, core, dt)?;
     }
+    turn::end_touched(py, core)
 }
 
 /// A step of the game: what came in batches, then each tick handler with the fixed `dt` in seconds, then what the world
@@ -160,7 +164,7 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
             failed(py, core, &handler.place, error)?;
         }
     }
-    turn::end_tick(py, core)
+    turn::end_tick(py, core, 0)
 }
 
 #[inline(always)] // once per message, and from one place only
@@ -224,13 +228,9 @@ fn run_in_app(
     };
     let entity = match &handler.entity {
         None => None,
-        Some(class) => match turn::entity_of(py, core, asker.key, class)? {
+        Some(class) => match entity_of(py, core, asker, class)? {
             Some(entity) => Some(entity),
-            None => {
-                let text = format!("this route takes your {}, and you have none", class.bind(py).qualname()?);
-                core.enter()?.respond_error(asker, "GS-409", &text, &[]);
-                return Ok(());
-            }
+            None => return Ok(()),
         },
     };
     let called = handler.call_message(py, session, entity.as_ref(), asker.serializer, body);
@@ -248,6 +248,21 @@ fn run_in_app(
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
         Err(Failure::Batch(_)) => Ok(()), // above
     }
+}
+
+/// The sender's entity of a class that the handler takes; a sender that has none is told so.
+fn entity_of(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    asker: Asker,
+    class: &Py<PyType>,
+) -> PyResult<Option<Py<EntityBase>>> {
+    let found = turn::entity_of(py, core, asker.room, asker.key, class)?;
+    if found.is_none() {
+        let text = format!("this route takes your {}, and you have none", class.bind(py).qualname()?);
+        core.enter()?.respond_error(asker, "GS-409", &text, &[]);
+    }
+    Ok(found)
 }
 
 /// A message that a room may handle.
@@ -284,7 +299,14 @@ fn run_in_room(
     };
     drop(state);
     asker.room = number;
-    let called = handler.call_in_room(py, (&room, &seat), asker.serializer, body);
+    let entity = match &handler.entity {
+        None => None,
+        Some(class) => match entity_of(py, core, asker, class)? {
+            Some(entity) => Some(entity),
+            None => return Ok(()),
+        },
+    };
+    let called = handler.call_in_room(py, (&room, &seat), entity.as_ref(), asker.serializer, body);
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {
@@ -304,13 +326,14 @@ fn room_tick(py: Python<'_>, core: &Scope<'_, '_>, table: &Table, number: RoomNu
     let Some((room, class)) = state.rooms.room(py, number) else { return Ok(()) };
     let Some(dt) = state.realm().room_clock(number).map(|clock| clock.dt()) else { return Ok(()) };
     drop(state);
-    let Some(handler) = table.rooms.get(class).and_then(|class| class.tick.as_ref()) else { return Ok(()) };
-    let called = handler.call_tick_of(py, &room, PyFloat::new(py, dt).into_any());
-    core.settle()?;
-    match called {
-        Ok(_) => Ok(()),
-        Err(error) => failed_in(py, core, number, &handler.place, error),
+    if let Some(handler) = table.rooms.get(class).and_then(|class| class.tick.as_ref()) {
+        let called = handler.call_tick_of(py, &room, PyFloat::new(py, dt).into_any());
+        core.settle()?;
+        if let Err(error) = called {
+            failed_in(py, core, number, &handler.place, error)?;
+        }
     }
+    turn::end_tick(py, core, number)
 }
 
 /// Messages of a session that had to wait: run as many as may now.

@@ -230,7 +230,10 @@ impl Handler {
     ) -> Result<Bound<'py, PyAny>, Failure> {
         let item = self.item(py, serializer, body)?;
         match self.shape {
-            Shape::WithEntity(letters) => Ok(self.call_with_entity(py, letters, session, entity, item)?),
+            Shape::WithEntity(letters) => {
+                let session = session.bind(py).as_any();
+                Ok(self.call_with_entity(py, letters, None, session, entity, item)?)
+            }
             _ => Ok(self.call_with(py, session, item)?),
         }
     }
@@ -263,6 +266,7 @@ impl Handler {
         &self,
         py: Python<'py>,
         (room, seat): (&Py<PyAny>, &Py<PyAny>),
+        entity: Option<&Py<EntityBase>>,
         serializer: Serializer,
         body: &[u8],
     ) -> Result<Bound<'py, PyAny>, Failure> {
@@ -272,32 +276,41 @@ impl Handler {
             (Shape::ItemSession, Some(item)) => call.call1((room, item, seat)),
             (Shape::Item, Some(item)) => call.call1((room, item)),
             (Shape::Nothing, _) => call.call1((room,)),
+            (Shape::WithEntity(letters), item) => {
+                self.call_with_entity(py, letters, Some(room), seat.bind(py), entity, item)
+            }
             (_, _) => call.call1((room, seat)),
         };
         Ok(called?)
     }
 
-    /// The sender's entity is one of its arguments.
+    /// The sender's entity is one of its arguments; the first one is a method's room.
     fn call_with_entity<'py>(
         &self,
         py: Python<'py>,
         letters: [u8; 3],
-        session: &Py<Session>,
+        room: Option<&Py<PyAny>>,
+        sender: &Bound<'py, PyAny>,
         entity: Option<&Py<EntityBase>>,
         item: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let argument = |letter: u8| match letter {
-            b's' => session.bind(py).as_any().clone(),
+            b's' => sender.clone(),
             b'e' => {
                 entity.map_or_else(|| py.None().into_bound(py), |entity| entity.bind(py).as_any().clone())
             }
             _ => item.clone().unwrap_or_else(|| py.None().into_bound(py)),
         };
         let call = self.call.bind(py);
-        match letters {
-            [one, 0, _] => call.call1((argument(one),)),
-            [one, two, 0] => call.call1((argument(one), argument(two))),
-            [one, two, three] => call.call1((argument(one), argument(two), argument(three))),
+        match (letters, room) {
+            ([one, 0, _], None) => call.call1((argument(one),)),
+            ([one, two, 0], None) => call.call1((argument(one), argument(two))),
+            ([one, two, three], None) => call.call1((argument(one), argument(two), argument(three))),
+            ([one, 0, _], Some(room)) => call.call1((room, argument(one))),
+            ([one, two, 0], Some(room)) => call.call1((room, argument(one), argument(two))),
+            ([one, two, three], Some(room)) => {
+                call.call1((room, argument(one), argument(two), argument(three)))
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use crate::handler::Table;
 use crate::push::Push;
 use crate::session::Session;
 use crate::state::State;
+use crate::world::face::World;
+use crate::world::state as world_state;
+use crate::world::turn;
 use wire::message::ROUTE_BYTES_MAX;
 
 /// All rooms that are open.
@@ -23,11 +26,14 @@ pub struct Rooms {
     rooms: FxHashMap<RoomNumber, Room>,
     /// The rooms that a session has a seat in, in the order in which it came.
     joined: FxHashMap<SessionKey, Vec<RoomNumber>>,
+    /// Those without ticks of whose worlds something was written in this turn.
+    pub touched: Vec<RoomNumber>,
 }
 
 struct Room {
     object: Py<PyAny>,
     class: usize,
+    world: Option<Arc<world_state::Shared>>,
     seats: FxHashMap<SessionKey, Py<PyAny>>,
 }
 
@@ -69,6 +75,17 @@ impl Rooms {
     pub fn room(&self, py: Python<'_>, number: RoomNumber) -> Option<(Py<PyAny>, usize)> {
         let room = self.rooms.get(&number)?;
         Some((room.object.clone_ref(py), room.class))
+    }
+
+    /// A room's world.
+    #[inline]
+    pub fn world(&self, number: RoomNumber) -> Option<Arc<world_state::Shared>> {
+        self.rooms.get(&number)?.world.clone()
+    }
+
+    /// All worlds, which are no room's any more.
+    pub fn take_worlds(&mut self) -> Vec<Arc<world_state::Shared>> {
+        self.rooms.values_mut().filter_map(|room| room.world.take()).collect()
     }
 
     fn seat(&self, py: Python<'_>, number: RoomNumber, session: SessionKey) -> Option<Place> {
@@ -117,19 +134,27 @@ impl CoreRooms {
 #[pymethods]
 impl CoreRooms {
     /// Opens a room of this class; says its number.
-    #[pyo3(signature = (object, class, tick_rate, first = None))]
+    #[pyo3(signature = (object, class_, tick_rate, world, first = None))]
     fn open(
         &self,
+        py: Python<'_>,
         object: Py<PyAny>,
-        class: usize,
+        class_: usize,
         tick_rate: u32,
+        world: Option<&Bound<'_, World>>,
         first: Option<f64>,
     ) -> PyResult<RoomNumber> {
         let mut state = self.shared.enter()?;
         let first = first.map(|seconds| (seconds * 1e9) as Nanos);
         let number = state.server.room_open(tick_rate, first);
         let number = number.ok_or_else(|| PyRuntimeError::new_err("all numbers of rooms are used up"))?;
-        state.rooms.rooms.insert(number, Room { object, class, seats: FxHashMap::default() });
+        drop(state);
+        let world = world.map(|world| world.get().shared.clone());
+        if let Some(world) = &world {
+            world.attach(py, &self.shared, tick_rate, number)?;
+        }
+        let room = Room { object, class: class_, world, seats: FxHashMap::default() };
+        self.shared.enter()?.rooms.rooms.insert(number, room);
         Ok(number)
     }
 
@@ -145,6 +170,9 @@ impl CoreRooms {
         let seats: Vec<_> = sitting.into_iter().map(|session| rooms.exit(number, session)).collect();
         let room = rooms.rooms.remove(&number);
         drop(state);
+        if let Some(world) = room.as_ref().and_then(|room| room.world.as_ref()) {
+            world.detach()?;
+        }
         drop((room, seats)); // may run Python
         Ok(true)
     }
@@ -167,6 +195,8 @@ impl CoreRooms {
             room.seats.insert(key, seat);
             rooms.joined.entry(key).or_default().push(number);
         }
+        drop(state);
+        turn::joined(&self.shared, number, key)?;
         Ok(true)
     }
 
@@ -178,6 +208,7 @@ impl CoreRooms {
         let seat = state.rooms.exit(number, key);
         drop(state);
         drop(seat); // may run Python
+        turn::left(&self.shared, number, key)?;
         Ok(())
     }
 

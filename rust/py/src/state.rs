@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
-use engine::realm::{Admitted, Event, PushError, Realm};
+use engine::realm::{Admitted, Event, PushError, Realm, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::prelude::*;
 use server::turn::Server;
@@ -211,6 +211,12 @@ impl State {
         let tasks = (std::mem::take(&mut self.tasks), carriers);
         let messages = (std::mem::take(&mut self.batches), std::mem::take(&mut self.known));
         (hooks, callbacks, seats, tasks, messages, std::mem::take(&mut self.table), self.contexts.take())
+    }
+
+    /// The world of a room or, for 0, of the app.
+    #[inline]
+    pub fn world_of(&self, room: RoomNumber) -> Option<Arc<world_state::Shared>> {
+        if room == 0 { self.world.clone() } else { self.rooms.world(room) }
     }
 
     // -- seats -------------------------------------------------------------------------------------------------------

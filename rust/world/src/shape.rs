@@ -135,6 +135,10 @@ impl WorldShape {
         &self.tables
     }
 
+    pub(crate) fn table_mut(&mut self, table: usize) -> &mut TableShape {
+        &mut self.tables[table]
+    }
+
     /// The index of the table of this name.
     pub fn table(&self, name: &str) -> Option<usize> {
         self.tables.iter().position(|table| table.name == name)

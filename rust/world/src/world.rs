@@ -126,6 +126,12 @@ impl World {
         &self.shape
     }
 
+    /// A column's changes are looked for in every so many ticks from now on.
+    pub fn set_every(&mut self, table: usize, column: usize, every: u32) {
+        self.shape.table_mut(table).columns[column].every = every;
+        self.tables[table].shape.columns[column].every = every;
+    }
+
     /// All rows of a column.
     pub(crate) fn column_bytes(&self, table: usize, column: usize) -> &[u8] {
         self.tables[table].bytes(column, 0, self.rows(table))

@@ -9,6 +9,7 @@ use wire::websocket::frame::{
 use super::{Ending, Fault, Full, Link, Outbox, Phase, SharedPush};
 use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge, charge_answers};
 use crate::outbox::{push_head, uncounted_prefix};
+use crate::room::{ROOM_NUMBER_MAX, RoomNumber};
 
 impl Link {
     /// Answers to requests: whole packets, one behind the other.
@@ -100,8 +101,8 @@ impl Link {
                     self.send(Class::Reliable, 0, PacketKind::Data, [&packet[HEADER_BYTES..]], out)?;
                 }
             }
-            Down::Snapshot { number, route, parts, .. } if self.is_up() => {
-                self.send_snapshot(log.bytes(route), log.parts(parts), out)?;
+            Down::Snapshot { number, room, route, parts, .. } if self.is_up() => {
+                self.send_snapshot(room, log.bytes(route), log.parts(parts), out)?;
                 (self.snapshot_waits, self.snapshot) = (true, number);
             }
             Down::Accept { body, codes, counts, .. } if self.phase == Phase::Waiting => {
@@ -213,6 +214,7 @@ impl Link {
     /// A push whose body is in pieces. It is never compressed: it is small numbers already, and many share the pieces.
     fn send_snapshot<'a>(
         &mut self,
+        room: RoomNumber,
         route: &[u8],
         parts: impl Iterator<Item = &'a [u8]> + Clone,
         out: &mut impl Outbox,
@@ -227,7 +229,7 @@ impl Link {
             (self.websocket.is_some()).then(|| frame_header(OpCode::Binary, HEADER_BYTES + body_bytes));
         let frame = frame.as_ref().map_or(&[][..], |frame| frame.as_slice());
         self.bytes_out += (frame.len() + HEADER_BYTES + body_bytes) as u64;
-        out.packet(Class::Latest, SNAPSHOT_KEY, |bytes| {
+        out.packet(Class::Latest, SNAPSHOT_KEY | room, |bytes| {
             bytes.reserve(frame.len() + HEADER_BYTES + body_bytes);
             for part in [frame, &header, &head, route] {
                 bytes.extend_from_slice(part);
@@ -330,5 +332,5 @@ impl Link {
     }
 }
 
-/// Of the one snapshot that waits: pushes of a game have other keys.
-const SNAPSHOT_KEY: u32 = u32::MAX;
+/// With a room's number, of its one snapshot that waits: pushes of a game have other keys.
+const SNAPSHOT_KEY: u32 = ROOM_NUMBER_MAX + 1;

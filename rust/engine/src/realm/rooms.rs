@@ -7,7 +7,7 @@ use crate::group::GroupKey;
 use crate::room::{Room, RoomNumber, Tick};
 
 impl Realm {
-    /// A new room, with a tick if it is given a clock. `None`: there have been 2^32 - 1 rooms.
+    /// A new room, with a tick if it is given a clock. `None`: there have been 2^31 - 1 rooms.
     pub fn room_open(&mut self, clock: Option<TickClock>) -> Option<RoomNumber> {
         let number = self.rooms.number()?;
         let members = self.groups.open_unnamed();

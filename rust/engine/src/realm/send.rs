@@ -11,7 +11,8 @@ use super::{GroupKey, PushError, Realm, SessionKey};
 use crate::event::{Class, Down, DownLog, LinkId, Span, charge, charge_answers};
 use crate::outbox::push_head;
 use crate::resume::{self, ERROR_ROUTE, UNCOUNTED_PREFIX};
-use crate::session::{Knows, Session, Snapshots, State};
+use crate::room::RoomNumber;
+use crate::session::{Knows, Session, State};
 
 impl Realm {
     /// Answers a request of `link`. If that link is gone, nothing happens, unless the client can come back: then it gets the
@@ -146,18 +147,19 @@ impl Realm {
         Ok(())
     }
 
-    /// Pushes a snapshot of the replicated world, in pieces that stand in the log of [`Realm::downs`] already: it replaces the
-    /// last one, if no byte of that has left. It is charged to nobody: there is never more than one. False: nobody is there
-    /// to take it, or it is longer than a packet can be.
+    /// Pushes a snapshot of a room's world (0: the app's), in pieces that stand in the log of [`Realm::downs`] already: it
+    /// replaces the last one of that world, if no byte of it has left. It is charged to nobody: there is never more than one.
+    /// False: nobody is there to take it, it is longer than a packet can be, or those of too many rooms wait.
     pub fn push_snapshot(
         &mut self,
         key: SessionKey,
+        room: RoomNumber,
         route: &str,
         parts: impl IntoIterator<Item = Span>,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(link) = session.reachable() else { return false };
-        let Some(last) = &mut session.rare_mut().snapshots else { return false };
+        let Some(snapshots) = &mut session.rare_mut().snapshots else { return false };
         let downs = &mut self.downs[usize::from(link.reactor())];
         let (name, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
         let body_bytes = downs.parts(parts).map(<[u8]>::len).sum::<usize>();
@@ -165,20 +167,19 @@ impl Realm {
             self.stats.dropped += 1;
             return false;
         }
-        *last = Snapshots { number: last.number.wrapping_add(1), waits: true };
-        let (number, route) = (last.number, name);
+        let Some(number) = snapshots.next(room) else { return false };
         session.messages_out += 1;
         session.bytes_out += body_bytes as u64;
         self.stats.messages_out += 1;
-        downs.push(Down::Snapshot { link, number, route, parts });
+        downs.push(Down::Snapshot { link, number, room, route: name, parts });
         true
     }
 
-    /// Where a snapshot for this session goes; `None`: its client shows no world, or none is there. Whether the last one waits
-    /// still: then its client has none of it, as far as is known.
-    pub fn snapshot_link(&self, key: SessionKey) -> Option<(LinkId, bool)> {
+    /// Where a snapshot of a room's world (0: the app's) goes; `None`: the session's client shows no world, or none is there.
+    /// Whether the last one waits still: then its client has none of it, as far as is known.
+    pub fn snapshot_link(&self, key: SessionKey, room: RoomNumber) -> Option<(LinkId, bool)> {
         let session = self.sessions.get(key).filter(|session| session.joined)?;
-        Some((session.reachable()?, session.rare()?.snapshots?.waits))
+        Some((session.reachable()?, session.rare()?.snapshots.as_ref()?.waits(room)))
     }
 
     /// A notify was refused: told by a push to `$error`, if the client knows of such.

@@ -25,13 +25,14 @@ pub fn column(source: &Bound<'_, PyAny>, index: usize) -> PyResult<Column> {
         row_bytes: kind.row_bytes(),
         kind,
         per_unit: quantize.map(|step| 1.0 / step),
+        rate: source.getattr(intern!(py, "rate"))?.extract()?,
         members,
         of,
     })
 }
 
-/// A table; `source` is a `gameserver._entity.TableShape`. `tick_rate` says how many ticks the rate of a column is.
-pub fn table(source: &Bound<'_, PyAny>, tick_rate: u32) -> PyResult<TableShape> {
+/// A table; `source` is a `gameserver._entity.TableShape`. How many ticks a column's rate is, is known once it has a server.
+pub fn table(source: &Bound<'_, PyAny>) -> PyResult<TableShape> {
     let py = source.py();
     let name: String = source.getattr(intern!(py, "name"))?.extract()?;
     let position: Vec<String> = source.getattr(intern!(py, "position"))?.extract()?;
@@ -40,7 +41,7 @@ pub fn table(source: &Bound<'_, PyAny>, tick_rate: u32) -> PyResult<TableShape> 
         table.placement = Placement::Spatial(position);
     }
     for column in source.getattr(intern!(py, "columns"))?.try_iter()? {
-        table.columns.push(shape(&column?, tick_rate)?);
+        table.columns.push(shape(&column?)?);
     }
     Ok(table)
 }
@@ -50,13 +51,12 @@ pub fn every(rate: Option<f64>, tick_rate: u32) -> u32 {
     rate.map_or(1, |rate| (f64::from(tick_rate) / rate).round().max(1.0) as u32)
 }
 
-fn shape(source: &Bound<'_, PyAny>, tick_rate: u32) -> PyResult<ColumnShape> {
+fn shape(source: &Bound<'_, PyAny>) -> PyResult<ColumnShape> {
     let py = source.py();
     let kind = kind(source)?;
     let name: String = source.getattr(intern!(py, "name"))?.extract()?;
     let default = value(&kind, &source.getattr(intern!(py, "default"))?)?;
     let to: String = source.getattr(intern!(py, "to"))?.extract()?;
-    let rate: Option<f64> = source.getattr(intern!(py, "rate"))?.extract()?;
     Ok(ColumnShape {
         default,
         quantize: source.getattr(intern!(py, "quantize"))?.extract()?,
@@ -66,7 +66,6 @@ fn shape(source: &Bound<'_, PyAny>, tick_rate: u32) -> PyResult<ColumnShape> {
             "nobody" => Audience::Nobody,
             _ => Audience::All,
         },
-        every: every(rate, tick_rate),
         interpolate: source.getattr(intern!(py, "interpolate"))?.extract()?,
         ..ColumnShape::new(&name, kind)
     })

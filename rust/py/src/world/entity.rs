@@ -195,7 +195,8 @@ fn write(entity: &Bound<'_, EntityBase>, column: &Column, value: Option<&Bound<'
         return Err(gone(entity));
     };
     state.cell_mut(place.table, column.index, row).copy_from_slice(cell.bytes());
-    Ok(())
+    drop(state);
+    place.world.touch()
 }
 
 /// A value as a row's bytes; `named` says where it was to go.
@@ -277,7 +278,8 @@ impl EntityBase {
             let row = state.row(place.table, place.handle);
             row.map(|_| state.set_owner(slf, place.table, place.handle, owner))
         };
-        old.map(drop).ok_or_else(|| gone(slf))
+        old.map(drop).ok_or_else(|| gone(slf))?;
+        place.world.touch()
     }
 
     #[getter]
@@ -312,7 +314,7 @@ impl EntityBase {
     fn despawn(slf: &Bound<'_, Self>) -> PyResult<()> {
         let place = slf.get().placed()?;
         let is_gone = place.world.enter()?.despawn(place.table, place.handle).is_none();
-        if is_gone { Err(gone(slf)) } else { Ok(()) }
+        if is_gone { Err(gone(slf)) } else { place.world.touch() }
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

@@ -29,6 +29,11 @@ impl World {
         Self { shared: Arc::new(Shared::new(world::World::new(cell), view)) }
     }
 
+    /// One more without entities, of the same classes.
+    fn like(&self, py: Python<'_>) -> PyResult<Self> {
+        Ok(Self { shared: Arc::new(self.shared.like(py)?) })
+    }
+
     #[getter]
     fn cell(&self) -> PyResult<f64> {
         Ok(self.shared.enter()?.world.cell())
@@ -112,13 +117,16 @@ impl World {
             drop(state);
             drop(old);
         }
+        self.shared.touch()?;
         Ok(made)
     }
 
     /// New rows at the end, with defaults: the first one.
     fn spawn_rows(&self, cls: &Bound<'_, PyType>, count: usize) -> PyResult<usize> {
         let table = self.shared.table_of(cls)?;
-        spawn_rows(&mut *self.shared.enter()?, table, count)
+        let first = spawn_rows(&mut *self.shared.enter()?, table, count)?;
+        self.shared.touch()?;
+        Ok(first)
     }
 
     /// Despawns rows, 4 bytes each. How many were there.
@@ -137,6 +145,7 @@ impl World {
             gone += 1;
         }
         drop(state);
+        self.shared.touch()?;
         Ok(gone)
     }
 
@@ -207,7 +216,10 @@ impl World {
         if column >= columns {
             return Err(PyIndexError::new_err(format!("column {column} of {columns}")));
         }
-        Ok(ColumnBuffer::new(state.world.column(table as usize, column), rows))
+        let memory = state.world.column(table as usize, column);
+        drop(state);
+        self.shared.touch()?;
+        Ok(ColumnBuffer::new(memory, rows))
     }
 
     fn owned(
@@ -218,6 +230,18 @@ impl World {
         let py = cls.py();
         let key = self.shared.owner_of(session)?.key;
         Ok(self.shared.enter()?.owned(py, key, &cls.clone().unbind()))
+    }
+
+    /// The entities of a session, which are nobody's from now on.
+    fn release(&self, session: &Bound<'_, Session>) -> PyResult<Vec<Py<EntityBase>>> {
+        let py = session.py();
+        let key = session.get().placed_key(py)?;
+        let mut state = self.shared.enter()?;
+        let (released, held) = state.release(py, key);
+        drop(state);
+        drop(held); // may run Python
+        self.shared.touch()?;
+        Ok(released)
     }
 
     /// The tables as clients are told of them, JSON.
@@ -316,7 +340,10 @@ impl World {
         let key = self.shared.owner_of(session)?.key;
         let mut state = self.shared.enter()?;
         let State { world, viewers, .. } = &mut *state;
-        Ok(viewers.look(world, key, look))
+        let is_taken = viewers.look(world, key, look);
+        drop(state);
+        self.shared.touch()?;
+        Ok(is_taken)
     }
 
     fn place<'a>(&self, entity: &'a Bound<'_, EntityBase>) -> PyResult<&'a entity::Place> {

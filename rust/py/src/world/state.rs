@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
+use engine::realm::RoomNumber;
 use engine::session::SessionKey;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -39,7 +40,8 @@ pub struct State {
     /// Columns, by table and number, of which it was logged that something bad was found in them.
     pub faulty: BTreeSet<(usize, usize)>,
     server: Weak<app::Shared>,
-    tick_rate: u32,
+    /// Of a world without ticks: a room's number, and whether that was told that the world may be another one.
+    untold: Option<RoomNumber>,
 }
 
 /// An entity class.
@@ -80,7 +82,7 @@ impl Shared {
             viewers: Viewers::new(radius),
             faulty: BTreeSet::new(),
             server: Weak::new(),
-            tick_rate: 0,
+            untold: None,
         };
         let cell = LogicCell::new(state);
         cell.release();
@@ -93,18 +95,52 @@ impl Shared {
         self.cell.enter()
     }
 
-    /// A server on this thread shows the world: from now on it belongs to the thread.
+    /// One more without entities, of the same classes.
+    pub fn like(&self, py: Python<'_>) -> PyResult<Self> {
+        let state = self.enter()?;
+        let mut world = World::new(state.world.cell());
+        if let Err(error) = world.add_tables(state.world.shape().tables().to_vec()) {
+            return Err(CONFIG_ERROR.err(py, error.to_string())); // it was checked with the first
+        }
+        let made = Self::new(world, state.viewers.radius);
+        let mut other = made.enter()?;
+        other.tables.extend(state.tables.iter().map(|Table { class, columns, required }| Table {
+            class: class.clone_ref(py),
+            columns: columns.clone(),
+            required: required.clone(),
+        }));
+        other.indices = state.indices.clone();
+        drop((state, other));
+        Ok(made)
+    }
+
+    /// A server on this thread shows the world, in a room or, for 0, to all: from now on it belongs to the thread.
     ///
     /// # Errors
     /// ConfigError: another one does already.
-    pub fn attach(&self, py: Python<'_>, server: &Arc<app::Shared>, tick_rate: u32) -> PyResult<()> {
+    pub fn attach(
+        &self,
+        py: Python<'_>,
+        server: &Arc<app::Shared>,
+        tick_rate: u32,
+        room: RoomNumber,
+    ) -> PyResult<()> {
         let mut state = self.enter()?;
         if state.server.strong_count() > 0 {
             drop(state);
             return Err(CONFIG_ERROR.err(py, "this world is shown by another server: a world has one app"));
         }
         state.server = Arc::downgrade(server);
-        state.tick_rate = tick_rate;
+        let State { world, tables, .. } = &mut *state;
+        for (index, table) in tables.iter().enumerate() {
+            for column in &*table.columns {
+                world.set_every(index, column.index, declare::every(column.rate, tick_rate));
+            }
+        }
+        if room != 0 {
+            state.viewers.belong_to(room);
+            state.untold = (tick_rate == 0).then_some(room);
+        }
         drop(state);
         self.cell.claim();
         Ok(())
@@ -113,7 +149,7 @@ impl Shared {
     /// The server has ended: its sessions are gone, the world is whoever's it is.
     pub fn detach(&self) -> PyResult<()> {
         let mut state = self.enter()?;
-        state.server = Weak::new();
+        (state.server, state.untold) = (Weak::new(), None);
         let owners = std::mem::take(&mut state.owners);
         state.kept.clear();
         let State { viewers, world, .. } = &mut *state;
@@ -121,6 +157,29 @@ impl Shared {
         drop(state);
         drop(owners); // may run Python
         self.cell.release();
+        Ok(())
+    }
+
+    /// Something was written, or is about to be: a world without ticks is shown at the end of the turn.
+    #[inline]
+    pub fn touch(&self) -> PyResult<()> {
+        if self.enter()?.untold.is_some() { self.tell_touched() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn tell_touched(&self) -> PyResult<()> {
+        let mut state = self.enter()?;
+        let (room, server) = (state.untold.take(), state.server.upgrade());
+        drop(state);
+        if let (Some(room), Some(server)) = (room, server) {
+            server.enter()?.rooms.touched.push(room);
+        }
+        Ok(())
+    }
+
+    /// What was touched is shown.
+    pub fn told(&self, room: RoomNumber) -> PyResult<()> {
+        self.enter()?.untold = Some(room);
         Ok(())
     }
 
@@ -151,7 +210,7 @@ impl Shared {
     fn add(&self, class: &Bound<'_, PyType>) -> PyResult<u32> {
         let py = class.py();
         let state = self.enter()?;
-        let (tick_rate, is_shown) = (state.tick_rate, state.server.strong_count() > 0);
+        let is_shown = state.server.strong_count() > 0;
         drop(state);
         if is_shown {
             let name = where_of(class);
@@ -185,7 +244,7 @@ impl Shared {
                     required.push(index);
                 }
             }
-            let table = declare::table(&shape, tick_rate)?;
+            let table = declare::table(&shape)?;
             self.check_name(&class, &table.name, &found)?;
             let class = class.unbind();
             found.push((Table { class, columns: columns.into(), required: required.into() }, table));
@@ -352,6 +411,20 @@ impl State {
         } else {
             self.kept.remove(&(table, handle));
         }
+    }
+
+    /// A session's entities, which are nobody's from now on.
+    pub fn release(&mut self, py: Python<'_>, key: SessionKey) -> (Vec<Py<EntityBase>>, impl Sized + use<>) {
+        let place = self.owners.get_mut(key.slot as usize);
+        let owned = place.and_then(|place| place.take_if(|owned| owned.generation == key.generation));
+        let entities = owned.iter().flat_map(|owned| &owned.entities);
+        let released = entities
+            .map(|(table, handle, entity)| {
+                self.world.set_owner(*table as usize, *handle, 0);
+                entity.clone_ref(py)
+            })
+            .collect();
+        (released, owned)
     }
 
     /// A session has left: what is its own despawns, but for what is kept. What was held for it, to be dropped when the

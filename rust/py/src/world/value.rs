@@ -25,6 +25,8 @@ pub struct Column {
     pub row_bytes: usize,
     /// Steps in 1, of a float that is rounded.
     pub per_unit: Option<f64>,
+    /// Times a second that it is sent at most.
+    pub rate: Option<f64>,
     /// The members of an enum by their number.
     pub members: Vec<(i32, Py<PyAny>)>,
     /// The class of an enum or entity.

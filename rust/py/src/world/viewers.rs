@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use engine::event::{LinkId, Span};
-use engine::realm::Realm;
+use engine::realm::{Realm, RoomNumber};
 use engine::session::SessionKey;
 use world::{Handle, Part, Placement, View, ViewerKey, World};
 
-/// Snapshots are pushed to this route. docs/wire.md has their bytes.
-pub const ROUTE: &str = "$w";
+/// Snapshots of the app's world are pushed to this route, those of room 17's to `$w@17`. docs/wire.md has their bytes.
+const ROUTE: &str = "$w";
 
 /// Who looks at a world.
 pub struct Viewers {
     /// How far a session sees that was not told otherwise.
     pub radius: f64,
+    /// Whose world it is; 0: the app's.
+    room: RoomNumber,
+    route: String,
     by_session: BTreeMap<u64, Watcher>,
     parts: Vec<Part>,
     due: Vec<(SessionKey, LinkId, usize, usize)>,
@@ -41,7 +44,13 @@ pub enum Look {
 impl Viewers {
     /// Nobody.
     pub fn new(radius: f64) -> Self {
-        Self { radius, by_session: BTreeMap::new(), parts: Vec::new(), due: Vec::new() }
+        let (by_session, parts, due) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { radius, room: 0, route: ROUTE.to_owned(), by_session, parts, due }
+    }
+
+    /// The world is this room's.
+    pub fn belong_to(&mut self, room: RoomNumber) {
+        (self.room, self.route) = (room, format!("{ROUTE}@{room}"));
     }
 
     /// A session has joined whose client shows the world.
@@ -80,12 +89,12 @@ impl Viewers {
 
     /// At a tick's end: what each is to be sent goes to the realm.
     pub fn send(&mut self, world: &mut World, realm: &mut Realm) {
-        let Self { by_session, parts, due, .. } = self;
+        let Self { room, route, by_session, parts, due, .. } = self;
         parts.clear();
         due.clear();
         for (&bits, watcher) in by_session.iter_mut() {
             let session = SessionKey::from_bits(bits);
-            let Some((link, waits)) = realm.snapshot_link(session) else { continue };
+            let Some((link, waits)) = realm.snapshot_link(session, *room) else { continue };
             watcher.settle(world, link, waits);
             watcher.follow(world, bits);
             let first = parts.len();
@@ -105,7 +114,7 @@ impl Viewers {
                 .get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
             let spans =
                 parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
-            let is_taken = realm.push_snapshot(session, ROUTE, spans);
+            let is_taken = realm.push_snapshot(session, *room, route, spans);
             if !is_taken && let Some(watcher) = by_session.get_mut(&session.to_bits()) {
                 world.lost(watcher.key, watcher.last);
                 watcher.last = 0;
