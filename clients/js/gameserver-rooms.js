@@ -34,6 +34,8 @@ export class Room {
   /** What is seen of the room's world; null unless worlds were asked for: `connect(url, { world: true })`. @type {World | null} */
   world = null;
   #left = '';
+  /** What the schema says of its world. @type {any} */
+  #shape = {};
   /** @type {Set<(why: string) => void>} */
   #leaves = new Set();
   /** @type {Client} */
@@ -48,6 +50,16 @@ export class Room {
   /** Why the seat was given up: `left`, `kicked`, `disposed`, `shutdown`, or `lost` with its session; '' while it is held. */
   get left() {
     return this.#left;
+  }
+
+  /** The room's own fields, as of the newest snapshot; null: it has none, or they are not here yet. @returns {any} */
+  get state() {
+    return this.#rows('room')[0] ?? null;
+  }
+
+  /** The members' fields, and their `number`: that of this client's own is `seat`. @returns {any[]} */
+  get members() {
+    return this.#rows('member');
   }
 
   /** Asks the room; see `Client.request`. @param {string} route @param {unknown} [body] @param {{ timeout?: number, raw?: boolean }} [options] */
@@ -87,6 +99,17 @@ export class Room {
   async leave() {
     if (this.#left) return;
     await this.#client.request('$leave_room', { room: this.number });
+  }
+
+  /** @internal A connection is there, whose schema says this of the room's world. @param {any} shape @param {boolean} goesOn */
+  _begin(shape, goesOn) {
+    this.#shape = shape ?? {};
+    this.world?._begin(shape ?? undefined, goesOn);
+  }
+
+  /** @param {'room' | 'member'} key @returns {any[]} */
+  #rows(key) {
+    return [...(this.world?.entities[this.#shape[key]]?.values() ?? [])];
   }
 
   /** @internal @param {string} why */
@@ -132,10 +155,8 @@ export class Rooms {
       const known = this.#rooms.get(place.room);
       if (known) return known; // the seat was there already
       const room = new Room(client, place);
-      if (this.#World) {
-        room.world = new this.#World();
-        room.world._begin(this.#host.shapeOf(room.name), false);
-      }
+      room.world = this.#World && new this.#World();
+      room._begin(this.#host.shapeOf(room.name), false);
       this.#rooms.set(room.number, room);
       this.#listened(room.number, ({ route }) => route.startsWith('$w@'));
       return room;
@@ -169,7 +190,7 @@ export class Rooms {
 
   /** A connection is there. @param {boolean} goesOn */
   begin(goesOn) {
-    for (const room of this.#rooms.values()) room.world?._begin(this.#host.shapeOf(room.name), goesOn);
+    for (const room of this.#rooms.values()) room._begin(this.#host.shapeOf(room.name), goesOn);
   }
 
   /** @param {number} number */

@@ -25,6 +25,7 @@ from gameserver import _banner, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
 from gameserver._ending import Ending
+from gameserver._entity import Entity
 from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
@@ -300,9 +301,10 @@ class App(Registry):
         return self.handlers
 
     def _schema_document(self) -> dict[str, Any]:
+        self._rooms.make_worlds()
         self.world._core.add(classes_of(self._handlers, self.world))
         found = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed).document(
-            self._world_document()
+            *self._world_documents()
         )
         document: dict[str, Any] = json.loads(found[1]) if found else {}
         return document
@@ -453,7 +455,7 @@ class App(Registry):
         options = self._core_options(resolved.settings)
         core = Core(options, self._session_class, self._failed, self._fire)
         self._show_world(core)
-        core.set_schema(self._messages.document(self._world_document()))
+        core.set_schema(self._messages.document(*self._world_documents()))
         core.set_learn(self._learn)
         make_loop: Callable[[CoreSelector, Core], GameLoop] = GameLoop
         if record is not None:
@@ -531,7 +533,7 @@ class App(Registry):
         self._check_ticks(self._handlers)
         self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
         self._show_world(core)
-        core.set_schema(self._messages.document(self._world_document()))
+        core.set_schema(self._messages.document(*self._world_documents()))
         core.set_learn(self._learn)
         outside: list[str] = []
         core.replay(path, self._replayed)
@@ -616,7 +618,7 @@ class App(Registry):
         check_sessions(other._handlers, self._session_class)
         self._check_ticks(other._handlers)
         messages = _schema.Messages([*other._rooms.all_handlers(), *other._handlers], other._pushed)
-        schema = messages.document(self._world_document())
+        schema = messages.document(*self._world_documents())
         core = self._core_running()
         core.bind([*self._rooms.calls(), *other._handlers], False, other._rooms.tables())
         core.set_schema(schema)
@@ -638,7 +640,7 @@ class App(Registry):
         """A class is pushed for the first time; its route."""
         if cls not in self._messages:
             self._messages.add(cls)
-            self._core_running().set_schema(self._messages.document(self._world_document()))
+            self._core_running().set_schema(self._messages.document(*self._world_documents()))
             log.warning(
                 "%s is pushed, but named nowhere: clients that are connected can't read it; write app.messages(%s)",
                 cls.__qualname__,
@@ -655,12 +657,14 @@ class App(Registry):
             if handler.entity_class is not None and not self._tick_rate:
                 raise ConfigError(f"{handler.where}: the world goes on at each tick, and there is none; set tick_rate")
 
-    def _world_document(self) -> dict[str, Any] | None:
-        """What clients are told of the world; None if it has no tables."""
+    def _world_documents(self) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """What clients are told of the world, None if it has no tables; and of the worlds of rooms."""
         tables = self.world._document()
-        return {"cell": self.world.cell, "tick_rate": self._tick_rate, "tables": tables} if tables else None
+        world = {"cell": self.world.cell, "tick_rate": self._tick_rate, "tables": tables} if tables else None
+        return world, self._rooms.world_documents()
 
     def _show_world(self, core: Core) -> None:
+        self._rooms.make_worlds()
         self.world._core.add(classes_of(self._handlers, self.world))
         core.set_world(self.world._core)
 

@@ -76,7 +76,9 @@ class Room(Generic[M]):
         self._app = app
         self._world = kind.world._like() if kind.world is not None else None
         core = self._world._core if self._world is not None else None
-        self._number = self._core_rooms().open(self, kind.index, kind.tick_rate if kind.has_tick else 0, core, first_tick)
+        self._number = self._core_rooms().open(
+            self, kind.index, kind.tick_rate if kind.has_tick else 0, core, first_tick
+        )
         self._row = self.world.spawn(kind.room_row) if kind.room_row is not None else None
         self._last: dict[str, Any] = {}
         self.random = random.Random(app.random.getrandbits(128))
@@ -264,7 +266,9 @@ class Room(Generic[M]):
             raise Refuse("GS-409", "you are in this room already, or one of you is gone")
         try:
             if self._type.seat_row is not None:
-                row = self.world._core.spawn(self._type.seat_row, {"number": seat._number, "owner": session, "keep": True})
+                row = self.world._core.spawn(
+                    self._type.seat_row, {"number": seat._number, "owner": session, "keep": True}
+                )
                 seat._row = cast(Entity, row)
             seat.__init__()  # type: ignore[misc]
         except BaseException:

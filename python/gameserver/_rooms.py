@@ -84,7 +84,11 @@ class RoomType:
         """What clients are told of its rooms' worlds: docs/wire.md, "Rooms"."""
         if self.world is None:
             return None
-        document: dict[str, Any] = {"cell": self.world.cell, "tick_rate": self.tick_rate, "tables": self.world._document()}
+        document: dict[str, Any] = {
+            "cell": self.world.cell,
+            "tick_rate": self.tick_rate,
+            "tables": self.world._document(),
+        }
         if self.room_row is not None:
             document["room"] = self.room_row.__name__
         if self.seat_row is not None:

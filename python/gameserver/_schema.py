@@ -70,11 +70,14 @@ class Messages:
     def __contains__(self, cls: type) -> bool:
         return self.pushes.get(route_of(cls)) is cls
 
-    def document(self, world: Mapping[str, Any] | None = None) -> tuple[str, str] | None:
+    def document(
+        self, world: Mapping[str, Any] | None = None, rooms: Mapping[str, Any] | None = None
+    ) -> tuple[str, str] | None:
         """The digest and the document as JSON; None if there is nothing to tell.
 
         Args:
             world: what clients are told of the replicated world, if it has tables.
+            rooms: what they are told of the worlds of rooms, by the names of their classes.
 
         Raises:
             ConfigError: two messages have one name, or it is too long.
@@ -83,7 +86,7 @@ class Messages:
         classes = list(
             dict.fromkeys([*(cls for about in self.routes.values() for cls in about.values()), *self.pushes.values()])
         )
-        if not classes and world is None:
+        if not classes and world is None and not rooms:
             return None
         described = describe(*(cast("type[Message]", cls) for cls in classes if is_own_message(cls)))
         messages = {shape.name: [_entry(field) for field in shape.fields] for shape in described.messages}
@@ -98,6 +101,8 @@ class Messages:
         }
         if world is not None:
             document["world"] = world
+        if rooms:
+            document["rooms"] = rooms
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         if len(text) > BYTES_MAX:
             raise ConfigError(

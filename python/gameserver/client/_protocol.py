@@ -21,7 +21,7 @@ from gameserver.client._bodies import Bodies, Route, name_of
 from gameserver.client._errors import ClientError
 from gameserver.client._link import Ended, Heartbeat, Kicked, Link, LinkEvent, Received, Shaken
 from gameserver.client._resumption import ERROR_ROUTE, Resumption
-from gameserver.client._rooms import Caller, RemoteRoom, Rooms, room_of, shape_of
+from gameserver.client._rooms import Caller, RemoteRoom, Rooms, room_of
 from gameserver.client._world import RemoteWorld
 from gameserver.errors import ProtocolError
 
@@ -388,8 +388,7 @@ class Protocol:
             return known  # the seat was there already
         world = RemoteWorld() if self.options.world else None
         room = RemoteRoom(client, place, world)
-        if world is not None:
-            world._begin(shape_of(self.schema.get("rooms"), room.name), False)
+        self._tell(room._begin(self.schema.get("rooms"), False))
         self.rooms.joined[room.number] = room
         for message in self.rooms.take_early(-math.inf, f"{ROOM_WORLD_PREFIX}{room.number}"):
             self._push(0.0, message)

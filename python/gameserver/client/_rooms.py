@@ -55,6 +55,22 @@ class RemoteRoom:
         self.seat = int(place["seat"])
         self.world = world
         self.left = ""
+        self._shape: Mapping[str, Any] = {}
+
+    @property
+    def state(self) -> Any:
+        """The room's own fields, as attributes; None: it has none, or they are not here yet."""
+        rows = self._rows("room")
+        return rows[0] if rows else None
+
+    @property
+    def members(self) -> list[Any]:
+        """The members' fields, and their `number`: that of this client's own is `seat`."""
+        return self._rows("member")
+
+    def _rows(self, key: str) -> list[Any]:
+        table = self._shape.get(key)
+        return list(self.world.entities[table].values()) if self.world is not None and table is not None else []
 
     def request(self, route: Route, body: Any = None, *, timeout: float | None = None, raw: bool = False) -> Any:
         """Asks the room; see `Client.request`."""
@@ -89,6 +105,12 @@ class RemoteRoom:
     def leave(self) -> Any:
         """Gives the seat up; a future that is done once the server has answered."""
         return self._client.request("$leave_room", {"room": self.number})
+
+    def _begin(self, shapes: Any, goes_on: bool) -> list[tuple[Callable[[Any], object], Any]]:
+        """A connection is there, whose schema says this of the rooms' worlds."""
+        shape = shapes.get(self.name) if isinstance(shapes, dict) else None
+        self._shape = shape if isinstance(shape, dict) else {}
+        return self.world._begin(shape, goes_on) if self.world is not None else [] 
 
     def _address(self, route: Route, body: Any) -> tuple[str, Any]:
         return f"{name_of(route)}@{self.number}", route if isinstance(route, Message) else body
@@ -134,8 +156,7 @@ class Rooms:
         """A connection is there, whose schema says this of the rooms' worlds: whom to tell of what."""
         told: list[tuple[Callable[[Any], object], Any]] = []
         for room in self.joined.values():
-            if room.world is not None:
-                told += room.world._begin(shape_of(shapes, room.name), goes_on)
+            told += room._begin(shapes, goes_on)
         return told
 
     def end(self, number: int, why: str) -> list[tuple[Callable[[Any], object], Any]]:
@@ -158,8 +179,3 @@ def room_of(route: str) -> int:
     """The number of the room whose route it is; 0: of none."""
     found = _ADDRESS.search(route)
     return int(found[1]) if found else 0
-
-
-def shape_of(shapes: Any, name: str) -> Any:
-    """Of the worlds of rooms of this name."""
-    return shapes.get(name) if isinstance(shapes, dict) else None
