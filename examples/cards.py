@@ -1,22 +1,18 @@
 """A game of cards at tables of two to four: hands that nobody else sees, turns with a deadline, people who come back.
 
-Run it with `gameserver run examples/cards.py`, and open the address that it prints. The higher card takes the trick; who has
-most tricks when the hands are empty has won.
+Run it with `python examples/cards.py`; tests/test_cards.py plays it with the Python client. The highest card takes the trick; who
+has most tricks when the hands are empty has won.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from gameserver import OWNER, App, Left, MaxLen, Member, Message, Refuse, Room, on, sync, u8, u32
-from starlette.applications import Starlette
-from starlette.responses import FileResponse
-from starlette.routing import Route
+from gameserver import OWNER, App, GameServerError, MaxLen, Member, Message, Refuse, Room, on, sync, u8, u32
 
 HAND, TURN_TIME, SEATS = 5, 20.0, 4
 
 app = App("cards", resume_grace=30)
-app.http = Starlette(routes=[Route("/", lambda request: FileResponse(__file__.replace(".py", "/index.html")))])
 
 
 class Play(Message):
@@ -45,6 +41,9 @@ class Seat(Member):
     tricks: u8 = sync(0)
 
 
+app.messages(Won)
+
+
 @app.authenticate
 def authenticate(user: dict[str, Any]) -> str:
     """A name is enough here: who says it again has their seat again."""
@@ -54,7 +53,7 @@ def authenticate(user: dict[str, Any]) -> str:
     return name
 
 
-@app.room("cards", max_members=SEATS, grace=60, match=("stake",))
+@app.room("cards", max_members=SEATS, grace=60, match=("stake",), waits=(Play,))
 class Table(Room[Seat]):
     """One game."""
 
@@ -63,10 +62,6 @@ class Table(Room[Seat]):
 
     def on_join(self, seat: Seat) -> None:
         seat.name = seat.uid or ""
-
-    def on_leave(self, seat: Seat, why: Left) -> None:
-        if self.turn == seat.number:
-            self.next_turn()
 
     @on
     def start(self, msg: Start) -> None:
@@ -82,28 +77,33 @@ class Table(Room[Seat]):
 
     async def game(self) -> None:
         """Tricks until the hands are empty."""
-        first = 0
+        order = list(self.members)
         for number in range(HAND):
             self.round = number + 1
-            for seat in (*self.members[first:], *self.members[:first]):
+            for seat in order:
                 self.turn = seat.number
-                try:
-                    play = await self.wait_for(Play, seat, timeout=TURN_TIME)
-                except TimeoutError:
-                    play = Play(seat.hand[0])  # who sleeps plays the lowest
-                if seat not in self.members:
-                    continue
-                seat.played = play.card if play.card in seat.hand else seat.hand[0]
-                seat.hand = [card for card in seat.hand if card != seat.played]
-                seat.cards = len(seat.hand)
-            best = max(self.members, key=lambda seat: seat.played)
+                card = await self.ask(seat)
+                if seat in self.members:
+                    seat.played, seat.hand = card, [other for other in seat.hand if other != card]
+                    seat.cards = len(seat.hand)
+            order = [seat for seat in order if seat in self.members]
+            best = max(order, key=lambda seat: seat.played)
             best.tricks += 1
-            first = self.members.index(best)
-            for seat in self.members:
+            order = order[order.index(best) :] + order[: order.index(best)]
+            for seat in order:
                 seat.played = 0
         self.turn = 0
         self.unlock()
-        self.push(Won(max(self.members, key=lambda seat: seat.tricks).number))
+        self.push(Won(max(order, key=lambda seat: seat.tricks).number))
+
+    async def ask(self, seat: Seat) -> int:
+        """The card that a member plays; who sleeps or goes plays the lowest."""
+        lowest = seat.hand[0]
+        try:
+            play = await self.wait_for(Play, seat, timeout=TURN_TIME)
+        except (TimeoutError, GameServerError):
+            return lowest
+        return play.card if play.card in seat.hand else lowest
 
 
 if __name__ == "__main__":

@@ -71,12 +71,14 @@ class RoomType:
 
     def make_world(self) -> None:
         """Reads what lives in its rooms, once all classes are there."""
+        if self.world is not None:
+            return  # of the app's run before this one
         self.room_row = row_class(self.cls, Room)
         self.seat_row = row_class(self.seat, Member, **SEAT_COLUMNS)
         taken = [handler.entity_class for handler in self.handlers if handler.entity_class is not None]
         classes = [row for row in (self.room_row, self.seat_row) if row is not None]
         classes += dict.fromkeys([*self.entities, *taken])
-        if classes and self.world is None:
+        if classes:
             self.world = World(self.cell, self.view)
             self.world.declare(*classes)
 

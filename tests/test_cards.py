@@ -1,0 +1,99 @@
+"""The game of cards, by clients in Python: hands that nobody else sees, turns, and somebody who comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from conftest import Serve
+from processes import EXAMPLES
+
+from gameserver.client import Client, RemoteRoom
+
+sys.path.insert(0, str(EXAMPLES))
+import cards
+
+DEADLINE = 20.0
+
+
+class Player:
+    """A client at a table, which knows when something there has changed."""
+
+    def __init__(self, client: Client, room: RemoteRoom) -> None:
+        assert room.world is not None
+        self.client, self.room = client, room
+        self.changed = asyncio.Event()
+        for name in (cards.Seat.__name__, cards.Table.__name__):
+            for listen in (room.world.on_add, room.world.on_change, room.world.on_remove):
+                listen(name, lambda _: self.changed.set())
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Until snapshots have made something true."""
+        async with asyncio.timeout(DEADLINE):
+            while not true():
+                self.changed.clear()
+                await self.changed.wait()
+
+    @property
+    def hand(self) -> list[int]:
+        (own,) = [seat for seat in self.room.members if seat.number == self.room.seat] or [None]
+        return list(own.hand or ()) if own is not None else []
+
+    def seat(self, number: int) -> Any:
+        (found,) = [seat for seat in self.room.members if seat.number == number]
+        return found
+
+
+async def connect(port: int, name: str) -> Client:
+    messages = [cards.Play, cards.Start, cards.Won]
+    return await Client.connect(f"ws://127.0.0.1:{port}/", user={"name": name}, world=True, messages=messages)
+
+
+async def play(port: int) -> None:
+    first, second = await connect(port, "ann"), await connect(port, "bob")
+    ann = Player(first, await first.join_or_create("cards", {"stake": 5}))
+    bob = Player(second, await second.join_or_create("cards", {"stake": 5}))
+    assert (ann.room.number, ann.room.seat, bob.room.seat) == (bob.room.number, 1, 2)
+    results: asyncio.Queue[cards.Won] = asyncio.Queue()
+    bob.room.on(cards.Won, results.put_nowait)
+    await ann.until(lambda: len(ann.room.members) == 2)
+    await bob.until(lambda: len(bob.room.members) == 2)
+    assert {seat.name for seat in bob.room.members} == {"ann", "bob"}
+    ann.room.notify(cards.Start())
+    await ann.until(lambda: ann.room.state.turn == 1 and len(ann.hand) == 5)
+    await bob.until(lambda: len(bob.hand) == 5)
+    # What the other has in hand is not told; how much, is.
+    assert (bob.seat(1).hand, bob.seat(1).cards) == (None, 5)
+    assert not {*ann.hand} & {*bob.hand}
+    # She comes back with another session, and seat, hand and turn are hers.
+    third = await connect(port, "ann")
+    again = Player(third, await third.join_by_id(ann.room.number))
+    assert again.room.seat == 1
+    await again.until(lambda: again.room.members and again.hand)
+    assert again.hand == ann.hand
+    for _ in range(2 * cards.HAND):
+        await bob.until(lambda: bob.room.state.turn in (1, 2))
+        player = again if bob.room.state.turn == 1 else bob
+        await player.until(lambda player=player: player.room.state.turn == player.room.seat)
+        left = len(player.hand)
+        await player.room.request(cards.Play(player.hand[-1]))
+        number = player.room.seat
+        await bob.until(lambda number=number, left=left: bob.seat(number).cards == left - 1)
+        await player.until(lambda player=player, left=left: len(player.hand) == left - 1)
+    async with asyncio.timeout(DEADLINE):
+        result = await results.get()
+    assert result.number in (1, 2)
+    await bob.until(lambda: sum(seat.tricks for seat in bob.room.members) == cards.HAND)
+    lost: list[str] = []
+    bob.room.on_leave(lost.append)
+    await bob.room.leave()
+    assert (lost, bob.room.left) == (["left"], "left")
+    for client in (first, second, third):
+        await client.aclose()
+
+
+def test_a_game_of_cards(serve: Serve) -> None:
+    with serve(cards.app) as server:
+        asyncio.run(play(server.port))
