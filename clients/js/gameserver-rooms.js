@@ -57,9 +57,9 @@ export class Room {
     return this.#rows('room')[0] ?? null;
   }
 
-  /** The members' fields, and their `number`: that of this client's own is `seat`. @returns {any[]} */
+  /** The members' fields, by their `number`: that of this client's own is `seat`. @returns {any[]} */
   get members() {
-    return this.#rows('member');
+    return this.#rows('member').sort((one, other) => one.number - other.number);
   }
 
   /** Asks the room; see `Client.request`. @param {string} route @param {unknown} [body] @param {{ timeout?: number, raw?: boolean }} [options] */

@@ -65,8 +65,8 @@ class RemoteRoom:
 
     @property
     def members(self) -> list[Any]:
-        """The members' fields, and their `number`: that of this client's own is `seat`."""
-        return self._rows("member")
+        """The members' fields, by their `number`: that of this client's own is `seat`."""
+        return sorted(self._rows("member"), key=lambda row: row.number)
 
     def _rows(self, key: str) -> list[Any]:
         table = self._shape.get(key)
