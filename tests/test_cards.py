@@ -13,7 +13,7 @@ from processes import EXAMPLES
 from gameserver.client import Client, RemoteRoom
 
 sys.path.insert(0, str(EXAMPLES))
-import cards
+cards: Any = importlib.import_module("cards")
 
 DEADLINE = 20.0
 
@@ -51,12 +51,21 @@ async def connect(port: int, name: str) -> Client:
     return await Client.connect(f"ws://127.0.0.1:{port}/", user={"name": name}, world=True, messages=messages)
 
 
+async def lay(player: Player, watcher: Player) -> None:
+    """Plays the highest card of a hand, once the player and somebody else have seen that it is their turn."""
+    room, left = player.room, len(player.hand)
+    await player.until(lambda: room.state.turn == room.seat)
+    await room.request(cards.Play(player.hand[-1]))
+    await watcher.until(lambda: watcher.seat(room.seat).cards == left - 1)
+    await player.until(lambda: len(player.hand) == left - 1)
+
+
 async def play(port: int) -> None:
     first, second = await connect(port, "ann"), await connect(port, "bob")
     ann = Player(first, await first.join_or_create("cards", {"stake": 5}))
     bob = Player(second, await second.join_or_create("cards", {"stake": 5}))
     assert (ann.room.number, ann.room.seat, bob.room.seat) == (bob.room.number, 1, 2)
-    results: asyncio.Queue[cards.Won] = asyncio.Queue()
+    results: asyncio.Queue[Any] = asyncio.Queue()
     bob.room.on(cards.Won, results.put_nowait)
     await ann.until(lambda: len(ann.room.members) == 2)
     await bob.until(lambda: len(bob.room.members) == 2)
@@ -75,13 +84,7 @@ async def play(port: int) -> None:
     assert again.hand == ann.hand
     for _ in range(2 * cards.HAND):
         await bob.until(lambda: bob.room.state.turn in (1, 2))
-        player = again if bob.room.state.turn == 1 else bob
-        await player.until(lambda player=player: player.room.state.turn == player.room.seat)
-        left = len(player.hand)
-        await player.room.request(cards.Play(player.hand[-1]))
-        number = player.room.seat
-        await bob.until(lambda number=number, left=left: bob.seat(number).cards == left - 1)
-        await player.until(lambda player=player, left=left: len(player.hand) == left - 1)
+        await lay(again if bob.room.state.turn == 1 else bob, bob)
     async with asyncio.timeout(DEADLINE):
         result = await results.get()
     assert result.number in (1, 2)

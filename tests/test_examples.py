@@ -42,7 +42,15 @@ def get(port: int, path: str) -> tuple[str, str]:
 
 def test_every_example_is_short_and_run_here() -> None:
     scripts = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
-    assert scripts.keys() == {"arena.py", "chat.py", "chat_client.py", "echo.py", "plaza.py", "spectate_10k.py"}
+    assert scripts.keys() == {
+        "arena.py",
+        "cards.py",
+        "chat.py",
+        "chat_client.py",
+        "echo.py",
+        "plaza.py",
+        "spectate_10k.py",
+    }
     for name, lines in scripts.items():
         assert lines <= LINES_MAX.get(name, 199), name
 

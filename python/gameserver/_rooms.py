@@ -81,6 +81,7 @@ class RoomType:
         if classes:
             self.world = World(self.cell, self.view)
             self.world.declare(*classes)
+            self.world._core.set_tick_rate(self.tick_rate)
 
     def world_document(self) -> dict[str, Any] | None:
         """What clients are told of its rooms' worlds: docs/wire.md, "Rooms"."""

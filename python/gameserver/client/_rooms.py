@@ -110,7 +110,7 @@ class RemoteRoom:
         """A connection is there, whose schema says this of the rooms' worlds."""
         shape = shapes.get(self.name) if isinstance(shapes, dict) else None
         self._shape = shape if isinstance(shape, dict) else {}
-        return self.world._begin(shape, goes_on) if self.world is not None else [] 
+        return self.world._begin(shape, goes_on) if self.world is not None else []
 
     def _address(self, route: Route, body: Any) -> tuple[str, Any]:
         return f"{name_of(route)}@{self.number}", route if isinstance(route, Message) else body

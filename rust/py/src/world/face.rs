@@ -34,6 +34,12 @@ impl World {
         Ok(Self { shared: Arc::new(self.shared.like(py)?) })
     }
 
+    /// How many ticks the rates of columns are; of a world that no server shows.
+    fn set_tick_rate(&self, tick_rate: u32) -> PyResult<()> {
+        self.shared.enter()?.set_tick_rate(tick_rate);
+        Ok(())
+    }
+
     #[getter]
     fn cell(&self) -> PyResult<f64> {
         Ok(self.shared.enter()?.world.cell())

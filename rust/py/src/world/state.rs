@@ -131,12 +131,7 @@ impl Shared {
             return Err(CONFIG_ERROR.err(py, "this world is shown by another server: a world has one app"));
         }
         state.server = Arc::downgrade(server);
-        let State { world, tables, .. } = &mut *state;
-        for (index, table) in tables.iter().enumerate() {
-            for column in &*table.columns {
-                world.set_every(index, column.index, declare::every(column.rate, tick_rate));
-            }
-        }
+        state.set_tick_rate(tick_rate);
         if room != 0 {
             state.viewers.belong_to(room);
             state.untold = (tick_rate == 0).then_some(room);
@@ -291,6 +286,15 @@ impl Shared {
 }
 
 impl State {
+    /// How many ticks the rates of columns are, is known from now on.
+    pub fn set_tick_rate(&mut self, tick_rate: u32) {
+        for (index, table) in self.tables.iter().enumerate() {
+            for column in &*table.columns {
+                self.world.set_every(index, column.index, declare::every(column.rate, tick_rate));
+            }
+        }
+    }
+
     /// The row of a live entity.
     #[inline]
     pub fn row(&self, table: u32, handle: Handle) -> Option<usize> {
