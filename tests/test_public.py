@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import gameserver
-from gameserver import _core, client, errors, testing, wire
+from gameserver import _core, client, errors, matchmaking, testing, wire
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [gameserver, testing, wire, errors, client]
+PUBLIC = [gameserver, testing, wire, errors, client, matchmaking]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
@@ -131,7 +131,7 @@ def test_every_name_of_the_words_is_there() -> None:
     for owner, names in words.items():
         known = {*dir(getattr(gameserver, owner)), *(vars(made[owner]) if owner in made else ())}
         assert not {*names.split()} - known, owner
-    assert [left.value for left in gameserver.Left] == ["left", "kicked", "lost", "replaced", "shutdown"]
+    assert [left.value for left in gameserver.Left] == ["left", "kicked", "lost", "replaced", "disposed", "shutdown"]
 
 
 def test_an_import_starts_no_thread_and_wants_no_browser() -> None:

@@ -318,6 +318,58 @@ def test_people_meet_by_matched_options_and_in_the_order_asked_for(start: Start)
     assert len(ask(clients[5], "$rooms")) == 2  # the duel is full
 
 
+def test_ranked_matches_are_rooms_with_teams(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gameserver._ranked.ROUND_INTERVAL", 0.01)
+    app = App("ranked")
+
+    @app.authenticate
+    def who(user: dict[str, Any]) -> str:
+        return str(user["name"])
+
+    @app.room("duel", max_members=4, clients_create=False)
+    class Duel(Room[Member]):
+        @on("team")
+        def team(self, seat: Member) -> list[Any]:
+            return [seat.team, sorted(other.uid or "" for other in self.members if other.team == seat.team)]
+
+    duels = app.ranked(
+        "duels", Duel, rating=lambda session: float((session.uid or "0").strip("abc")), team_size=2, widen=0
+    )
+    with pytest.raises(ConfigError, match="do not fit"):
+        app.ranked("x", Duel, rating=lambda _: 0.0, team_size=3)
+    with pytest.raises(ConfigError, match="of this name"):
+        app.ranked("duels", Duel, rating=lambda _: 0.0)
+    server = start(app)
+    people = {name: login(server, name) for name in ("a100", "b120", "c150", "a500", "b550", "c130", "a140")}
+    assert refused(people["a100"], "$queue", b'{"name": "x"}') == "no-queue"
+    for name, client in people.items():
+        if name != "b120":
+            ask(client, "$queue", name="duels")
+    assert refused(people["a500"], "$queue", b'{"name": "duels"}') == "in-queue"
+    places = {}
+    for name in ("a100", "c150", "c130", "a140"):
+        places[name] = json.loads(people[name].push("$matched").body)
+    assert len({place["room"] for place in places.values()}) == 1
+    assert sorted(place["team"] for place in places.values()) == [0, 0, 1, 1]
+    for name, place in places.items():
+        team, others = ask(people[name], "team")
+        assert team == place["team"]
+        assert others == sorted(other for other in places if places[other]["team"] == team)
+    assert refused(people["a500"], "$create", b'{"name": "duel"}') == "no-room"
+    # Of those who wait: one does no more, one leaves.
+    assert ask(people["a500"], "$unqueue", name="duels") is True
+    assert ask(people["a500"], "$unqueue", name="duels") is False
+    people["b550"].close()
+    eventually(server, lambda _: server.call(lambda: len(duels.queue)) == 0)
+    # A match that lacks somebody is served by who comes.
+    gone = next(name for name in places if places[name]["team"] == 1)
+    ask(people[gone], "$leave_room", room=places[gone]["room"])
+    server.call(lambda: duels.backfill(app.rooms[0], 120, [0, 1]))
+    ask(people["b120"], "$queue", name="duels")
+    place = json.loads(people["b120"].push("$matched").body)
+    assert (place["room"], place["team"]) == (places[gone]["room"], 1)
+
+
 def test_mistakes_are_found_at_once() -> None:
     app = App("wrong")
     with pytest.raises(ConfigError, match="subclass of gameserver.Room"):

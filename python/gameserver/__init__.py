@@ -17,6 +17,7 @@ from gameserver._handlers import Router
 from gameserver._member import Member
 from gameserver._message import Message
 from gameserver._protos import Protos, load_protos
+from gameserver._ranked import Ranked
 from gameserver._room import Room, RoomClock
 from gameserver._rooms import every, on
 from gameserver._scalars import (
@@ -87,6 +88,7 @@ __all__ = [
     "Protos",
     "Range",
     "Refuse",
+    "Ranked",
     "Room",
     "RoomClock",
     "Router",

@@ -30,6 +30,7 @@ from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions
 from gameserver._http import HttpHost
 from gameserver._loop import CoreSelector, GameLoop
+from gameserver._ranked import Ranked
 from gameserver._room import Room
 from gameserver._rooms import Rooms
 from gameserver._signature import Handler, Kind, here, suggest
@@ -37,6 +38,7 @@ from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
 from gameserver._world import World, classes_of
 from gameserver.errors import ConfigError, GameServerError
+from gameserver.matchmaking import RankedQueue
 
 RoomT = TypeVar("RoomT", bound=Room[Any])
 R = TypeVar("R", bound=type[Room[Any]])
@@ -254,6 +256,42 @@ class App(Registry):
             return cls
 
         return register
+
+    def ranked(
+        self,
+        name: str,
+        cls: type[Room[Any]],
+        *,
+        rating: Callable[[Session], float],
+        teams: int = 2,
+        team_size: int = 1,
+        window: float = 100.0,
+        widen: float = 10.0,
+        window_max: float = 1000.0,
+    ) -> Ranked:
+        """A queue for ranked matches, which are rooms of a registered class; see `RankedQueue` and docs/rooms.md.
+
+        Args:
+            name: as clients ask for it, by a request to `$queue`.
+            rating: how strong somebody is.
+            teams, team_size, window, widen, window_max: as of `RankedQueue`.
+
+        Raises:
+            ConfigError: the class is not registered or its rooms are too small, the name is taken, or an argument is wrong.
+        """
+        where = here(1)
+        kind = next((kind for kind in self._rooms.types.values() if kind.cls is cls), None)
+        if kind is None:
+            raise ConfigError(f"{where}app.ranked({name!r}): register {cls!r} before, by @app.room")
+        if name in self._rooms.ranked:
+            raise ConfigError(f"{where}app.ranked({name!r}): there is a queue of this name")
+        if kind.max_members < teams * team_size:
+            raise ConfigError(
+                f"{where}app.ranked({name!r}): {teams} teams of {team_size} do not fit into max_members={kind.max_members}"
+            )
+        queue = RankedQueue(teams, team_size, window, widen, window_max)
+        made = self._rooms.ranked[name] = Ranked(self, name, kind, rating, queue)
+        return made
 
     @property
     def rooms(self) -> Sequence[Room[Any]]:

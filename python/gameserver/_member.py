@@ -43,6 +43,7 @@ class Member:
     _session: Session | None
     _uid: str | None
     _number: int
+    _team: int | None
     _is_dropped: bool
     _grace: Timer | None
     _row: Entity | None
@@ -68,6 +69,11 @@ class Member:
     def number(self) -> int:
         """Counted by the room: 1 for its first member, 2 for the next; never given twice."""
         return self._number
+
+    @property
+    def team(self) -> int | None:
+        """Of a match that a ranked queue has made: which team it plays in, from 0; None: it came by itself."""
+        return self._team
 
     @property
     def is_connected(self) -> bool:

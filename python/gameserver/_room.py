@@ -256,11 +256,12 @@ class Room(Generic[M]):
     def _seat_of(self, session: Session) -> M | None:
         return next((seat for seat in self._seats.values() if seat._session is session), None)
 
-    def _sit(self, session: Session) -> M:
+    def _sit(self, session: Session, team: int | None) -> M:
         """Makes a seat on a place that was taken in the directory."""
         seat = cast(M, self._type.seat.__new__(self._type.seat))
         self._last_seat += 1
         seat._room, seat._session, seat._uid, seat._number = self, session, session.uid, self._last_seat
+        seat._team = team
         seat._is_dropped, seat._grace, seat._row, seat._last, seat._owned = False, None, None, {}, []
         if not self._core_rooms().enter(self._number, session, seat):
             raise Refuse("GS-409", "you are in this room already, or one of you is gone")

@@ -16,6 +16,7 @@ from gameserver._core import CoreRooms, Session
 from gameserver._directory import Directory, Listing, LocalDirectory
 from gameserver._entity import Entity
 from gameserver._member import Member
+from gameserver._ranked import Ranked
 from gameserver._room import Room
 from gameserver._signature import Handler, Kind, here, make_handler
 from gameserver._synced import SEAT_COLUMNS, row_class
@@ -153,6 +154,7 @@ class Rooms:
     def __init__(self, app: App) -> None:
         self._app = app
         self.types: dict[str, RoomType] = {}
+        self.ranked: dict[str, Ranked] = {}
         self.directory: Directory = LocalDirectory()
         self.errors = 0
         self._open: dict[int, Room[Any]] = {}
@@ -230,6 +232,8 @@ class Rooms:
             "$rejoin": self._rejoin,
             "$rooms": self._list,
             "$leave_room": self._leave,
+            "$queue": self._queue,
+            "$unqueue": self._unqueue,
         }
         made = [
             replace(make_handler(Kind.ROUTE, function, route=route[1:]), route=route)
@@ -253,6 +257,8 @@ class Rooms:
         """A run has ended: nothing is left of its rooms."""
         for kind in self.types.values():
             kind.count = 0
+        for ranked in self.ranked.values():
+            ranked._end()
         self._core = None
         self._open.clear()
         self._by_session.clear()
@@ -346,6 +352,8 @@ class Rooms:
                 room._spawn(room.on_resume, seat)
 
     def _left(self, session: Session, why: Left) -> None:
+        for ranked in self.ranked.values():
+            ranked.cancel(session)
         for room in self._by_session.pop(session, ()):
             seat = room._seat_of(session)
             if seat is None:
@@ -411,6 +419,19 @@ class Rooms:
             raise Refuse("no-seat", "you are not in this room")
         room._leave(seat, Left.LEFT)
 
+    def _queue(self, session: Session, body: dict[str, Any]) -> None:
+        self._ranked_of(body).enter(session)
+
+    def _unqueue(self, session: Session, body: dict[str, Any]) -> bool:
+        return self._ranked_of(body).cancel(session)
+
+    def _ranked_of(self, body: dict[str, Any]) -> Ranked:
+        name = body.get("name")
+        ranked = self.ranked.get(name) if isinstance(name, str) else None
+        if ranked is None:
+            raise Refuse("no-queue", f"there is no queue of the name {str(name)[:40]!r}")
+        return ranked
+
     def _room_of(self, body: dict[str, Any]) -> Room[Any] | None:
         number = body.get("room")
         return self._open.get(number) if isinstance(number, int) else None
@@ -442,7 +463,9 @@ class Rooms:
         if len(self._by_session.get(session, ())) >= ROOMS_PER_SESSION_MAX:
             raise Refuse("GS-429", f"you are in {ROOMS_PER_SESSION_MAX} rooms; leave one first")
 
-    async def _enter(self, session: Session, number: int, options: dict[str, Any]) -> dict[str, Any]:
+    async def _enter(
+        self, session: Session, number: int, options: dict[str, Any], team: int | None = None
+    ) -> dict[str, Any]:
         """Sits down on a place that was taken; gives it back if that fails."""
         room = self._open[number]
         seat: Member | None = None
@@ -454,7 +477,7 @@ class Rooms:
                 if await _finish(room.on_auth(session, options)) is False:
                     raise Refuse("refused", "you may not join this room")
                 room._check_open("join")
-                seat = room._sit(session)
+                seat = room._sit(session, team)
                 await _finish(room.on_join(seat))
         except BaseException as error:
             if seat is not None:
