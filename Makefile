@@ -70,6 +70,7 @@ bench: $(CORE) ## Measure against references in the same run (ARGS=--quick: a fe
 	@$(BIN)/python benches/bench.py $(ARGS)
 	@echo "== the replicated world"
 	@$(BIN)/python benches/world.py
+	@$(BIN)/python benches/rooms.py
 
 fuzz: ## Fuzz each target FUZZ_SECONDS (30) seconds; needs a nightly toolchain and cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked

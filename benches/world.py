@@ -140,13 +140,13 @@ def colyseus() -> list[Figure]:
 LOAD = [PYTHON, "benches/load/world.py"]
 
 
-def served(command: list[str], clients: int, load: Sequence[str] = LOAD) -> float:
+def served(command: list[str], clients: int, load: Sequence[str] = LOAD, more: Sequence[str] = ()) -> float:
     """CPU nanoseconds of a tick."""
     pinned = ["taskset", "-c", str(processes.SERVER_CORE), *command]
     with subprocess.Popen(pinned, cwd=ROOT, env=processes.environment(), stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         port = server.stdout.readline().strip()
-        pinned = ["taskset", "-c", str(processes.LOAD_CORE), *load, port, str(clients)]
+        pinned = ["taskset", "-c", str(processes.LOAD_CORE), *load, port, str(clients), *more]
         with subprocess.Popen(pinned, cwd=ROOT, stdout=subprocess.DEVNULL) as bots:
             told = json.loads(server.stdout.readline())
             server.terminate()

@@ -50,6 +50,12 @@ impl TickClock {
         Self { start, rate, max_catch_up: max_catch_up.max(1), on_late, next: 1, skipped: 0, dilation: 0 }
     }
 
+    /// One whose first tick is the first that is due after `now`: clocks of one rate that started whole seconds apart tick together.
+    pub fn joined_at(mut self, now: Nanos) -> Self {
+        self.next = self.last_due(now) + 1;
+        self
+    }
+
     /// The ticks to run at `now`. They count as run.
     pub fn due(&mut self, now: Nanos) -> Due {
         let first = self.next;
@@ -122,6 +128,25 @@ mod tests {
     use super::*;
 
     const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn clocks_of_one_rate_tick_together() {
+        for rate in [1, 20, 60, 144] {
+            let first = TickClock::new(77, rate, 1, OnLate::Skip);
+            let mut other = TickClock::new(77 + 5 * SECOND, rate, 1, OnLate::Skip)
+                .joined_at(77 + 5 * SECOND + SECOND / 3);
+            assert!(other.next_deadline() > 77 + 5 * SECOND + SECOND / 3);
+            assert!(
+                other.next_deadline() <= 77 + 5 * SECOND + SECOND / 3 + SECOND.div_ceil(Nanos::from(rate))
+            );
+            let deadlines: Vec<_> = (1..=u64::from(rate) * 8).map(|n| first.deadline(n)).collect();
+            for _ in 0..rate {
+                let due = other.next_deadline();
+                assert!(deadlines.contains(&due));
+                assert_eq!((other.due(due).count, other.skipped()), (1, 0));
+            }
+        }
+    }
 
     #[test]
     fn tick_216_000_of_60_hz_is_at_exactly_an_hour() {

@@ -53,6 +53,8 @@ pub struct Server {
     admission: Arc<Admission>,
     listeners: Vec<Arc<Listener>>,
     clock: Option<TickClock>,
+    /// When the server started: the first of the deadlines.
+    ticks_from: Nanos,
     tick_rate: u32,
     due: u32,
     ticks: TickStats,
@@ -83,6 +85,7 @@ impl Server {
             admission: Arc::new(Admission::new(options.connections_max, options.connections_per_address_max)),
             listeners: Vec::new(),
             clock: None,
+            ticks_from: 0,
             tick_rate: options.tick_rate,
             due: 0,
             ticks: TickStats::default(),
@@ -445,17 +448,22 @@ impl Server {
         self.admission.connections()
     }
 
-    /// A room with `tick_rate` ticks a second, 0 for none, the first of them `first` from now; see [`Realm::room_open`].
+    /// A room with `tick_rate` ticks a second, 0 for none, the first of them `first` from now; see [`Realm::room_open`]. Else
+    /// rooms of one rate tick together, and with the app: one wake for all.
     pub fn room_open(&mut self, tick_rate: u32, first: Option<Nanos>) -> Option<RoomNumber> {
         let clock = (tick_rate > 0).then(|| {
-            let period = 1_000_000_000 / Nanos::from(tick_rate);
-            let start = (self.now + first.unwrap_or(period)).saturating_sub(period);
-            self.tick_clock(start, tick_rate)
+            let Some(first) = first else {
+                let seconds = self.now.saturating_sub(self.ticks_from) / SECOND;
+                return self.tick_clock(self.ticks_from + seconds * SECOND, tick_rate).joined_at(self.now);
+            };
+            let period = SECOND / Nanos::from(tick_rate);
+            self.tick_clock((self.now + first).saturating_sub(period), tick_rate)
         });
         self.realm.room_open(clock)
     }
 
     fn start_ticks(&mut self) {
+        self.ticks_from = self.now;
         if self.tick_rate > 0 {
             self.clock = Some(self.tick_clock(self.now, self.tick_rate));
         }
@@ -496,3 +504,5 @@ fn spell(address: &Address) -> String {
         Address::Unix(path) => path.display().to_string(),
     }
 }
+
+const SECOND: Nanos = 1_000_000_000;
