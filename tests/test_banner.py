@@ -28,11 +28,18 @@ def test_it_names_app_handlers_tick_limits_and_urls() -> None:
             "arena is up",
             "  listens   http://127.0.0.1:7777/",
             "  handlers  8 routes: r0, r1, r2, r3, r4, r5 and 2 more; join, every (2)",
+            "  people    anybody: there is no @app.authenticate",
             "  tick      30 Hz, every 33.33 ms; when late: catch up 5, then skip ticks",
             "  limits    body 64 KiB (4 KiB before login), queue 1 MiB, 500 connections, 4096 descriptors",
             "  clients   heartbeat 15 s, json, TLS, 2 I/O threads, spinning",
         ]
     )
+
+
+def test_it_says_who_may_come_and_which_rooms_there_are() -> None:
+    text = banner("arena", [Info("authenticate")], Settings(), [], 1024, ["cards", "duel"])
+    assert "  people    who @app.authenticate lets in\n" in text
+    assert "  rooms     cards, duel\n" in text
 
 
 def test_an_app_with_nothing_in_it_is_told_what_to_do() -> None:

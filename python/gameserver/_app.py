@@ -550,7 +550,12 @@ class App(Registry):
                     self._start_every(handler)
                 if not loop.is_replay:
                     limit = core.raise_descriptor_limit()
-                    log.info("%s", _banner.banner(self.name, self.handlers, settings, self._urls(settings), limit))
+                    log.info(
+                        "%s",
+                        _banner.banner(
+                            self.name, self.handlers, settings, self._urls(settings), limit, list(self._rooms.types)
+                        ),
+                    )
                 await self._stopping.wait()
                 await self._shut_down(core, ending)
             finally:

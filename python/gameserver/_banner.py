@@ -46,7 +46,12 @@ class HandlerInfo(Protocol):
 
 
 def banner(
-    app_name: str, handlers: Sequence[HandlerInfo], settings: Settings, urls: Sequence[str], descriptors: int
+    app_name: str,
+    handlers: Sequence[HandlerInfo],
+    settings: Settings,
+    urls: Sequence[str],
+    descriptors: int,
+    rooms: Sequence[str] = (),
 ) -> str:
     """The app, its handlers, tick rate, limits and URLs, on a few aligned lines without colour.
 
@@ -56,9 +61,14 @@ def banner(
         settings: as resolved.
         urls: where it listens, the port known.
         descriptors: how many the process may have open; each connection is one.
+        rooms: names of classes of rooms.
     """
     rows = [("listens", _join(urls, 4) or "nowhere")]
     rows.append(("handlers", _handlers(handlers)))
+    if rooms:
+        rows.append(("rooms", _join(rooms, ROUTES_SHOWN)))
+    is_asked = any(handler.kind == "authenticate" for handler in handlers)
+    rows.append(("people", "who @app.authenticate lets in" if is_asked else "anybody: there is no @app.authenticate"))
     rows.append(("tick", _tick(settings)))
     rows.append(("limits", _limits(settings, descriptors)))
     rows.append(("clients", _clients(settings)))
