@@ -318,6 +318,54 @@ def test_people_meet_by_matched_options_and_in_the_order_asked_for(start: Start)
     assert len(ask(clients[5], "$rooms")) == 2  # the duel is full
 
 
+def test_groups_of_a_room_are_its_own(start: Start) -> None:
+    app = App("groups")
+
+    @app.authenticate
+    def who(user: dict[str, Any]) -> str:
+        return str(user["name"])
+
+    @app.room("match", grace=30)
+    class Game(Room[Member]):
+        def on_join(self, seat: Member) -> None:
+            red = self.group("red")
+            assert red.add(seat)
+            assert not red.add(seat)
+            assert seat in red
+
+        @on("shout")
+        def shout(self, seat: Member) -> int:
+            return self.group("red").push("heard", {"from": seat.number}, skip=seat)
+
+        @on("out")
+        def out(self, seat: Member) -> list[Any]:
+            return [self.group("red").remove(seat), self.group("red").remove(seat), len(self.group("red"))]
+
+    server = start(app)
+    ann, bob, cid, dan = (login(server, name) for name in ("ann", "bob", "cid", "dan"))
+    first = ask(ann, "$create", name="match")["room"]
+    second = ask(dan, "$create", name="match")["room"]
+    for client in (bob, cid):
+        ask(client, "$join_by_id", room=first)
+    assert ask(ann, "shout") == 2
+    for client in (bob, cid):
+        assert client.push().route == f"heard@{first}"
+    assert (ask(dan, "shout"), ask(cid, "out")) == (0, [True, False, 2])
+    assert ask(ann, "shout") == 1
+    # Who comes back with another session is in it still.
+    again = login(server, "bob")
+    eventually(server, lambda _: server.call(lambda: all(seat.is_connected for seat in app.rooms[0].members)))
+    assert ask(ann, "shout") == 1
+    assert json.loads(again.push(f"heard@{first}").body) == {"from": 1}
+    ask(again, "$leave_room", room=first)
+    assert ask(ann, "shout") == 0
+    group, other = server.call(lambda: [room.group("red") for room in app.rooms])
+    (stranger,) = other
+    with pytest.raises(ValueError, match="no member"):
+        server.call(lambda: group.add(stranger))
+    assert (second, len(group)) == (2, 1)
+
+
 def test_ranked_matches_are_rooms_with_teams(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gameserver._ranked.ROUND_INTERVAL", 0.01)
     app = App("ranked")

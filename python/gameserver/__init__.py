@@ -19,6 +19,7 @@ from gameserver._message import Message
 from gameserver._protos import Protos, load_protos
 from gameserver._ranked import Ranked
 from gameserver._room import Room, RoomClock
+from gameserver._room_group import RoomGroup
 from gameserver._rooms import every, on
 from gameserver._scalars import (
     Field,
@@ -91,6 +92,7 @@ __all__ = [
     "Refuse",
     "Room",
     "RoomClock",
+    "RoomGroup",
     "Router",
     "SchemaError",
     "Session",

@@ -16,6 +16,7 @@ from gameserver._core import CoreRooms, Session
 from gameserver._directory import Listing
 from gameserver._entity import Entity
 from gameserver._member import Member
+from gameserver._room_group import RoomGroup
 from gameserver._synced import find_synced
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Left, Pushable
@@ -86,6 +87,7 @@ class Room(Generic[M]):
         self.options = options
         self.errors = 0
         self._seats: dict[int, M] = {}
+        self._groups: dict[str, RoomGroup[M]] = {}
         self._last_seat = 0
         self._listing = Listing(self._number, kind.name, match, kind.max_members)
         self._calls: dict[Timer, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {}
@@ -129,6 +131,18 @@ class Room(Generic[M]):
     def members(self) -> Sequence[M]:
         """Who has a seat, away or not, in the order in which they came."""
         return tuple(self._seats.values())
+
+    def group(self, name: str) -> RoomGroup[M]:
+        """Members that are addressed together, made when it is first asked for."""
+        found = self._groups.get(name)
+        if found is None:
+            found = self._groups[name] = RoomGroup(self, name)
+        return found
+
+    @property
+    def groups(self) -> Sequence[RoomGroup[M]]:
+        """All groups, in the order in which they were made."""
+        return tuple(self._groups.values())
 
     @property
     def is_disposed(self) -> bool:
@@ -288,6 +302,9 @@ class Room(Generic[M]):
             seat._grace = None
         seat._session, seat._is_dropped = session, False
         self._core_rooms().enter(self._number, session, seat)
+        for group in self._groups.values():
+            if seat in group:
+                group._enter(session)
         for entity in seat._owned:
             if entity in self.world:
                 entity.owner = session
@@ -316,6 +333,8 @@ class Room(Generic[M]):
             seat._grace.cancel()
             seat._grace = None
         session = seat._session
+        for group in self._groups.values():
+            group.remove(seat)
         if session is not None:
             self._core_rooms().exit(self._number, session)
             self._app._rooms.unseated(session, self)

@@ -212,8 +212,8 @@ impl CoreRooms {
         Ok(())
     }
 
-    /// Pushes to a room's members but one; to how many.
-    #[pyo3(signature = (number, route, body, skip))]
+    /// Pushes to a room's members but one, or to those of a group of it; to how many.
+    #[pyo3(signature = (number, route, body, skip, group = None))]
     fn push(
         &self,
         py: Python<'_>,
@@ -221,13 +221,18 @@ impl CoreRooms {
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
+        group: Option<&str>,
     ) -> PyResult<usize> {
         let push = Push::new(&self.shared, route, body)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
         let address = address(push.route(), number)?;
         push.with_bodies(&self.shared, |state, bodies| {
             let realm = &mut state.server.realm;
-            let Some(members) = realm.room_members(number) else { return 0 };
+            let members = match group {
+                None => realm.room_members(number),
+                Some(name) => realm.find_group(name),
+            };
+            let Some(members) = members else { return 0 };
             realm.push_group(members, skip, Class::Reliable, 0, &address, bodies)
         })
     }
