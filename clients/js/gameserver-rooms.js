@@ -25,11 +25,11 @@ const EARLY_AGE_MAX = 2_000;
 
 /** A room in which the client's session has a seat. Made by the client's `joinOrCreate`, `create`, `join` and `joinById`. */
 export class Room {
-  /** What stands behind its routes: `Say@17`. */
+  /** What stands behind its routes: `Say@17`. @type {number} */
   number;
-  /** The name of its class. */
+  /** The name of its class. @type {string} */
   name;
-  /** The number of this client's seat: a room never gives it to another member. */
+  /** The number of this client's seat: a room never gives it to another member. @type {number} */
   seat;
   /** What is seen of the room's world; null unless worlds were asked for: `connect(url, { world: true })`. @type {World | null} */
   world = null;

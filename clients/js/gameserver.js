@@ -650,13 +650,14 @@ export class Client {
   }
 
   /** @param {Link} link @param {Message} message */
-  #handlePush(link, { route, body }) {
-    const text = String(route);
+  #handlePush(link, message) {
+    const { body } = message;
+    const text = String(message.route);
     if (text === WORLD_ROUTE) return void this.#world?._apply(body, performance.now());
-    if (text.startsWith(ROOM_WORLD_PREFIX)) return this.#rooms?.snapshot(text, body, () => this.#handlePush(link, { route, body }));
+    if (text.startsWith(ROOM_WORLD_PREFIX)) return this.#rooms?.snapshot(text, body, () => this.#handlePush(link, message));
     const name = text.startsWith(UNCOUNTED_PREFIX) ? text.slice(UNCOUNTED_PREFIX.length) : text;
     const listeners = this.#listeners.get(name) ?? [];
-    if (listeners.length === 0) this.#rooms?.early(name, () => this.#handlePush(link, { route, body }));
+    if (listeners.length === 0) this.#rooms?.early(name, () => this.#handlePush(link, message));
     if (name === ERROR_ROUTE && listeners.length === 0) console.warn(`gameserver: a notify was refused: ${decodeError(body).message}`);
     /** @type {{ value: unknown } | null} */
     let decoded = null;
