@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gameserver import ConfigError
-from gameserver.matchmaking import LOOKED_AT, RankedQueue
+from gameserver import ConfigError, matchmaking
+from gameserver.matchmaking import RankedQueue
 
 Key = tuple[str, int]
 
@@ -39,7 +40,7 @@ class Model:
 
     def fill(self, missing: list[int], candidates: list[tuple[str, float, int, float]]) -> list[list[str]] | None:
         left, teams = list(missing), [[] for _ in missing]  # type: tuple[list[int], list[list[str]]]
-        for id, _, size, _ in candidates[: LOOKED_AT * sum(missing)]:
+        for id, _, size, _ in candidates[: matchmaking.LOOKED_AT * sum(missing)]:
             team = left.index(max(left))
             if size <= left[team]:
                 teams[team].append(id)
@@ -64,10 +65,11 @@ class Model:
         return found
 
 
-ratings = st.one_of(st.integers(0, 20).map(float), st.floats(0, 20))
+ratings = st.one_of(st.integers(0, 6).map(float), st.floats(0, 10))
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), ratings, st.integers(1, 3)),
+        st.tuples(st.just("add"), ratings, st.integers(1, 2)),
         st.tuples(st.just("cancel"), st.integers(0, 30)),
         st.tuples(st.just("lack"), ratings, st.lists(st.integers(0, 2), min_size=2, max_size=2)),
         st.tuples(st.just("round"), st.floats(0, 3)),
@@ -76,9 +78,16 @@ steps = st.lists(
 )
 
 
-@given(steps, st.integers(1, 3), st.floats(0.1, 5), st.floats(0, 3))
-@settings(max_examples=300, deadline=None)
-def test_rounds_are_those_of_the_model(steps: list[Any], team_size: int, window: float, widen: float) -> None:
+@given(steps, st.integers(1, 3), st.floats(0.1, 8), st.floats(0, 3), st.sampled_from([1, 2, 20]))
+@settings(max_examples=500, deadline=None)
+def test_rounds_are_those_of_the_model(
+    steps: list[Any], team_size: int, window: float, widen: float, looked_at: int
+) -> None:
+    with mock.patch.object(matchmaking, "LOOKED_AT", looked_at):
+        check_rounds(steps, team_size, window, widen)
+
+
+def check_rounds(steps: list[Any], team_size: int, window: float, widen: float) -> None:
     shape = {"teams": 2, "team_size": team_size, "window": window, "widen": widen, "window_max": 8.0}
     queue, model, now = RankedQueue(**shape), Model(**shape), 0.0  # type: ignore[arg-type]
     for count, (verb, *rest) in enumerate(steps):
