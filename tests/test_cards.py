@@ -6,12 +6,14 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from conftest import Serve
 from processes import EXAMPLES
 
 from gameserver.client import Client, RemoteRoom
+from gameserver.testing import replay
 
 sys.path.insert(0, str(EXAMPLES))
 cards: Any = importlib.import_module("cards")
@@ -101,3 +103,12 @@ async def play(port: int) -> None:
 def test_a_game_of_cards(serve: Serve) -> None:
     with serve(cards.app) as server:
         asyncio.run(play(server.port))
+
+
+def test_a_recorded_game_replays(serve: Serve, tmp_path: Path) -> None:
+    """What members see of their rooms' worlds, byte by byte: also of rooms without ticks, and what tasks have written."""
+    with serve(cards.app, record=tmp_path / "run") as server:
+        asyncio.run(play(server.port))
+    found = replay(cards.app, tmp_path / "run")
+    assert found.difference is None
+    assert found.compared >= 20
