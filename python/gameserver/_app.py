@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
-from gameserver import _banner, _logging, _recording, _schema, _settings
+from gameserver import _banner, _carried, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
 from gameserver._ending import Ending
@@ -309,6 +309,28 @@ class App(Registry):
         room._publish()
         await self._rooms.create(kind, room)
         return cast(RoomT, room)
+
+    def save_room(self, room: Room[Any]) -> bytes:
+        """A room between two ticks as bytes: members, groups, timers, random, clock, world, and what its `on_save` returns.
+
+        The room goes on; `dispose` it if it is to be somewhere else from now on.
+
+        Raises:
+            GameServerError: a coroutine of it runs, a timer is no method of it, or something is of no plain value; says which.
+        """
+        return _carried.save(room)
+
+    def load_room(self, data: bytes) -> Room[Any]:
+        """A room as `save_room` has left it, with a new number: its next tick is the one that would have come.
+
+        Its members are away, as if their sessions had been lost: for `grace` seconds their seats are kept. The bytes are as
+        trusted as the game's own code: take none from strangers.
+
+        Raises:
+            GameServerError: they are no room of this app's classes. SchemaError: its entities have other columns.
+            Refuse: there are `max_rooms` of its class.
+        """
+        return _carried.load(self, data)
 
     def messages(self, *classes: type) -> None:
         """Names messages that are pushed, so that clients are told of them when they connect.

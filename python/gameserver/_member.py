@@ -50,6 +50,12 @@ class Member:
     _last: dict[str, Any]
     _owned: list[Entity]
 
+    def _take_place(
+        self, room: Room[Any], session: Session | None, uid: str | None, number: int, team: int | None
+    ) -> None:
+        self._room, self._session, self._uid, self._number, self._team = room, session, uid, number, team
+        self._is_dropped, self._grace, self._row, self._last, self._owned = session is None, None, None, {}, []
+
     @property
     def room(self) -> Room[Any]:
         """The room that it is in, or was."""

@@ -17,6 +17,7 @@ from gameserver._directory import Listing
 from gameserver._entity import Entity
 from gameserver._member import Member
 from gameserver._room_group import RoomGroup
+from gameserver._room_timer import RoomTimer
 from gameserver._synced import find_synced
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Left, Pushable
@@ -71,16 +72,23 @@ class Room(Generic[M]):
         super().__init_subclass__(**options)
         find_synced(cls, sys._getframe(1))
 
-    def _open(self, app: App, options: Mapping[str, Any], match: tuple[Any, ...], first_tick: float | None) -> None:
-        """Gives it its number; what was set before `on_create` is set here."""
+    def _open(
+        self,
+        app: App,
+        options: Mapping[str, Any],
+        match: tuple[Any, ...],
+        first_tick: float | None,
+        world: World | None,
+    ) -> None:
+        """Gives it its number; what was set before `on_create` is set here. `world`: of a room that was carried."""
         kind = self._type
         self._app = app
-        self._world = kind.world._like() if kind.world is not None else None
+        self._world = world or (kind.world._like() if kind.world is not None else None)
         core = self._world._core if self._world is not None else None
         self._number = self._core_rooms().open(
             self, kind.index, kind.tick_rate if kind.has_tick else 0, core, first_tick
         )
-        self._row = self.world.spawn(kind.room_row) if kind.room_row is not None else None
+        self._row = self.world.spawn(kind.room_row) if kind.room_row is not None and world is None else None
         self._last: dict[str, Any] = {}
         self.random = random.Random(app.random.getrandbits(128))
         self.clock = RoomClock(app, app.clock.now())
@@ -90,7 +98,7 @@ class Room(Generic[M]):
         self._groups: dict[str, RoomGroup[M]] = {}
         self._last_seat = 0
         self._listing = Listing(self._number, kind.name, match, kind.max_members)
-        self._calls: dict[Timer, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {}
+        self._timers: dict[RoomTimer, None] = {}
         self._every: dict[str, tuple[float, Timer]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waits: list[tuple[type, M | None, asyncio.Future[tuple[M, Any]]]] = []
@@ -208,10 +216,8 @@ class Room(Generic[M]):
                 f"room.after(seconds, function, ...): {function!r} is not a function; write its name without ()"
             )
         self._check_open("after")
-        timer = Timer(self._app, check_delay(seconds), call_name(function), ())
-        timer._arguments = (self._fire, timer)
-        self._calls[timer] = (call_name(function), function, arguments)
-        self._app._start_timer(timer)
+        timer = RoomTimer(self, check_delay(seconds), function, arguments)
+        timer.restart()
         return timer
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -274,9 +280,7 @@ class Room(Generic[M]):
         """Makes a seat on a place that was taken in the directory."""
         seat = cast(M, self._type.seat.__new__(self._type.seat))
         self._last_seat += 1
-        seat._room, seat._session, seat._uid, seat._number = self, session, session.uid, self._last_seat
-        seat._team = team
-        seat._is_dropped, seat._grace, seat._row, seat._last, seat._owned = False, None, None, {}, []
+        seat._take_place(self, session, session.uid, self._last_seat, team)
         if not self._core_rooms().enter(self._number, session, seat):
             raise Refuse("GS-409", "you are in this room already, or one of you is gone")
         try:
@@ -305,8 +309,8 @@ class Room(Generic[M]):
         for group in self._groups.values():
             if seat in group:
                 group._enter(session)
-        for entity in seat._owned:
-            if entity in self.world:
+        for entity in (seat._row, *seat._owned):
+            if entity is not None and entity in self.world:
                 entity.owner = session
         seat._owned = []
         self._app._rooms.seated(session, self)
@@ -386,7 +390,6 @@ class Room(Generic[M]):
 
     def _stop_idle(self) -> None:
         if self._idle is not None:
-            self._forget_call(self._idle)
             self._idle.cancel()
             self._idle = None
 
@@ -402,9 +405,8 @@ class Room(Generic[M]):
         self._app._rooms.closed(self)
         for seat in self.members:
             self._leave(seat, why)
-        for timer in list(self._calls):
+        for timer in list(self._timers):
             timer.cancel()
-        self._calls.clear()
         self._every.clear()
         for _, _, future in self._waits:
             if not future.done():
@@ -429,18 +431,14 @@ class Room(Generic[M]):
         except Exception as error:
             self._failed(call_name(hook), error)
 
-    def _fire(self, timer: Timer) -> None:
-        _, function, arguments = self._forget_call(timer)
+    def _fire(self, timer: RoomTimer) -> None:
+        self._timers.pop(timer, None)
         try:
-            result = function(*arguments)
+            result = timer.function(*timer.arguments)
             if inspect.iscoroutine(result):
                 self.task(result)
         except Exception as error:
             self._failed(timer._name, error)
-
-    def _forget_call(self, timer: Timer) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
-        found = self._calls.pop(timer, None)
-        return found or ("", lambda: None, ())
 
     def _start_every(self, name: str, due_in: float | None = None) -> None:
         interval = self._type.every[name].interval
@@ -499,6 +497,12 @@ class Room(Generic[M]):
 
     def on_leave(self, seat: M, why: Left) -> Any:
         """A member has left for good: exactly once for each that `on_join` was called for."""
+
+    def on_save(self) -> Any:
+        """The room is carried: what of its Python state is to be there again, in plain values; see `App.save_room`."""
+
+    def on_load(self, state: Any) -> None:
+        """It was carried: what `on_save` has returned. Neither `__init__` nor `on_create` runs, of members neither."""
 
     def on_dispose(self) -> Any:
         """The room has ended."""

@@ -298,7 +298,12 @@ class Rooms:
         self.directory.withdraw(room.number)
         room._type.count -= 1
 
-    def open(self, kind: RoomType, options: dict[str, Any]) -> Room[Any]:
+    def open(
+        self,
+        kind: RoomType,
+        options: dict[str, Any],
+        carried: tuple[tuple[Any, ...], float | None, World | None] | None = None,
+    ) -> Room[Any]:
         """A new room that nobody is in, before its `on_create`.
 
         Raises:
@@ -307,7 +312,7 @@ class Rooms:
         if kind.count >= kind.max_rooms:
             raise Refuse("rooms-full", f"there are {kind.max_rooms} rooms of {kind.name!r} already")
         room = kind.cls.__new__(kind.cls)
-        room._open(self._app, options, _match(kind, options), None)
+        room._open(self._app, options, *(carried or (_match(kind, options), None, None)))
         kind.count += 1
         self._open[room.number] = room
         room._created = asyncio.get_running_loop().create_future()
@@ -359,12 +364,20 @@ class Rooms:
             if seat is None:
                 continue
             if why in (Left.LOST, Left.REPLACED) and room._type.grace > 0 and seat.uid is not None:
-                waiting = self._away.setdefault(seat.uid, [])
-                waiting[:] = [other for other in waiting if other._number in other._room._seats]
-                waiting.append(seat)
-                room._away(seat)
+                self.keep_seat(seat)
             else:
                 room._leave(seat, why)
+
+    def keep_seat(self, seat: Member) -> None:
+        """Its session has ended: it waits for the person."""
+        room = seat._room
+        if seat.uid is None or room._type.grace <= 0:
+            room._leave(seat, Left.LOST)
+            return
+        waiting = self._away.setdefault(seat.uid, [])
+        waiting[:] = [other for other in waiting if other._number in other._room._seats]
+        waiting.append(seat)
+        room._away(seat)
 
     # -- what clients ask ----------------------------------------------------------------------------------------------
 

@@ -238,6 +238,13 @@ impl World {
         Ok(self.shared.enter()?.owned(py, key, &cls.clone().unbind()))
     }
 
+    /// The entities of a session, oldest first.
+    fn owned_all(&self, session: &Bound<'_, Session>) -> PyResult<Vec<Py<EntityBase>>> {
+        let py = session.py();
+        let key = session.get().placed_key(py)?;
+        Ok(self.shared.enter()?.all_owned(py, key))
+    }
+
     /// The entities of a session, which are nobody's from now on.
     fn release(&self, session: &Bound<'_, Session>) -> PyResult<Vec<Py<EntityBase>>> {
         let py = session.py();

@@ -417,6 +417,12 @@ impl State {
         }
     }
 
+    /// A session's entities, oldest first.
+    pub fn all_owned(&self, py: Python<'_>, key: SessionKey) -> Vec<Py<EntityBase>> {
+        let owned = self.owned_by(key).into_iter().flat_map(|owned| &owned.entities);
+        owned.map(|(_, _, entity)| entity.clone_ref(py)).collect()
+    }
+
     /// A session's entities, which are nobody's from now on.
     pub fn release(&mut self, py: Python<'_>, key: SessionKey) -> (Vec<Py<EntityBase>>, impl Sized + use<>) {
         let place = self.owners.get_mut(key.slot as usize);
