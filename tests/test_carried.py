@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import Serve, eventually
@@ -119,7 +120,9 @@ def test_the_next_tick_is_the_same(serve: Serve) -> None:
         while Client.opened:
             Client.opened.pop().close()
     with serve(rain(10)) as server:
-        server.call(lambda: server.app.load_room(data))
+        due_in = server.call(lambda: server.app._rooms.core().clock(server.app.load_room(data).number))
+        assert due_in is not None
+        assert due_in[1] == pytest.approx(msgspec.msgpack.decode(data)["next_tick"], abs=1e-6)
         eventually(server, lambda _: server.call(lambda: len(room_of(server).story) >= 2))
         came = server.call(lambda: room_of(server).story[:2])
         assert came[0] == goes_on[0]
