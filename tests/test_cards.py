@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Serve
 from processes import EXAMPLES
 
@@ -17,8 +18,17 @@ from gameserver.testing import replay
 
 sys.path.insert(0, str(EXAMPLES))
 cards: Any = importlib.import_module("cards")
+del sys.modules["cards"], sys.path[0]
 
 DEADLINE = 20.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known() -> Iterator[None]:
+    """It is a module only while it is played: `gameserver schema` of another example would find it."""
+    sys.modules["cards"] = cards
+    yield
+    del sys.modules["cards"]
 
 
 class Player:
