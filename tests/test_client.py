@@ -72,7 +72,7 @@ def game() -> App:
 
     @app.on("never")
     async def never() -> None:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
     @app.on("kick")
     def kick(session: Session) -> None:
