@@ -113,7 +113,7 @@ pub fn upgrade(data: &[u8]) {
     same_however_cut(client, data, 1);
     if let Ok(Decoded::Complete { item, consumed }) = http::parse_head(data, http::HEAD_BYTES_MAX) {
         assert!(consumed <= data.len());
-        match websocket::upgrade::accept(&item, |_, _| true) {
+        match websocket::upgrade::accept(&item, None, |_, _| true) {
             Ok(answer) => {
                 assert!(websocket::upgrade::wants_upgrade(&item));
                 let parsed = http::parse_response_head(&answer, http::HEAD_BYTES_MAX);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
-use engine::link::{ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Phase};
+use engine::link::{ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, Phase};
 use engine::route::RouteTable;
 use wire::message::ResponseHead;
 
@@ -119,7 +119,7 @@ impl Run {
                 else {
                     unreachable!("it was just written")
                 };
-                upgrade::accept(&item, |_, _| true).expect("it is a good one")
+                upgrade::accept(&item, None, |_, _| true).expect("it is a good one")
             }
             false => upgrade::request("a:1", "/", None, *b"the sample nonce").expect("it can be asked"),
         };
@@ -160,9 +160,8 @@ impl Run {
             passes += 1;
             assert!(passes <= 2 * self.received + 16, "it turns around on the spot");
             let mut rest = if has_leftover { Vec::new() } else { std::mem::take(&mut self.rest) };
-            let (mut budget, offered) = (self.budget, rest.len());
-            let taken =
-                self.link.handle_bytes(self.now, &mut rest, &mut budget, &mut self.ups, &mut self.out);
+            let (mut pass, offered) = (Pass { budget: self.budget, at: self.now }, rest.len());
+            let taken = self.link.handle_bytes(self.now, &mut rest, &mut pass, &mut self.ups, &mut self.out);
             if let Ok(taken) = taken {
                 assert!(taken.consumed <= offered);
                 rest.drain(..taken.consumed);
@@ -177,7 +176,7 @@ impl Run {
                     }
                     Next::Bytes(_) => 1,
                     Next::Again => {
-                        assert_eq!(budget, 0, "it gave up within its budget");
+                        assert_eq!(pass.budget, 0, "it gave up within its budget");
                         1
                     }
                     Next::Held => {
@@ -266,14 +265,14 @@ struct Sink {
 }
 
 impl Outbox for Sink {
-    fn packet(&mut self, _: Class, _: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, _: Class, _: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         let mut bytes = Vec::new();
         write(&mut bytes);
         self.bytes += bytes.len();
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.bytes += bytes.len();
         Ok(())
     }

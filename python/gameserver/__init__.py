@@ -11,6 +11,7 @@ from gameserver._app import App, Clock
 from gameserver._batch import Batch
 from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
+from gameserver._delivery import DROPPABLE, LATEST, RELIABLE, Delivery
 from gameserver._entity import Entity
 from gameserver._group import Group, User
 from gameserver._handlers import Router
@@ -72,12 +73,15 @@ __all__ = [
     "Clock",
     "Columns",
     "ConfigError",
+    "DROPPABLE",
+    "Delivery",
     "Entity",
     "EntityGone",
     "Field",
     "GameServerError",
     "Group",
     "Handler",
+    "LATEST",
     "Left",
     "MaxLen",
     "Member",
@@ -87,6 +91,7 @@ __all__ = [
     "OWNER",
     "ProtocolError",
     "Protos",
+    "RELIABLE",
     "Range",
     "Ranked",
     "Refuse",
@@ -128,4 +133,5 @@ __all__ = [
 ]
 
 for _name in __all__:
-    globals()[_name].__module__ = "gameserver"
+    if not isinstance(globals()[_name], Delivery):
+        globals()[_name].__module__ = "gameserver"

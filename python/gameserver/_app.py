@@ -24,11 +24,13 @@ from typing import Any, TypeVar, cast, overload
 from gameserver import _banner, _carried, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
+from gameserver._delivery import Delivery
 from gameserver._ending import Ending
 from gameserver._entity import Entity
 from gameserver._group import Group, User
-from gameserver._handlers import Registry, Router, check_sessions
+from gameserver._handlers import Registry, Router, check_sessions, limits_of
 from gameserver._http import HttpHost
+from gameserver._limit import per_second
 from gameserver._loop import CoreSelector, GameLoop
 from gameserver._ranked import Ranked
 from gameserver._room import Room
@@ -372,21 +374,22 @@ class App(Registry):
     # -- sending -----------------------------------------------------------------------------------------------------
 
     @overload
-    def push(self, message: Pushable, /, *, skip: Session | None = None) -> int: ...
+    def push(self, message: Pushable, /, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: Session | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int:
         """Pushes a message, or a body to a route, to every session but `skip`. It is encoded once, or twice if some clients
         agreed on JSON and others on protobuf.
 
         Args:
             route: a message, which goes to the route of its class's name; or a route, 1 to 255 bytes of UTF-8.
             body: bytes as they are; None for an empty body (``{}`` where JSON was agreed); a message; anything else as JSON.
+            delivery: what may happen to it on its way to clients that are slow; None: as its class says, else `RELIABLE`.
 
         Returns:
             To how many.
         """
-        return self._core_running().broadcast(route, body, skip)
+        return self._core_running().broadcast(route, body, skip, delivery)
 
     def group(self, name: str) -> Group:
         """The group of this name; it exists as long as it has members."""
@@ -457,9 +460,9 @@ class App(Registry):
     def stats(self) -> dict[str, Any]:
         """Counters of the running server, as plain numbers.
 
-        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_descriptors, accept_errors, tls,
+        Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_rate, refused_descriptors, accept_errors, tls,
         tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
-        count for each reason), ``messages`` (in, out, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
+        count for each reason), ``messages`` (in, out, limited, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
         batch_dropped, tasks),
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, lateness_p50_ns,
         lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
@@ -510,6 +513,7 @@ class App(Registry):
         check_sessions(self._handlers, self._session_class)
         self._tick_rate = resolved.settings.tick_rate
         self._check_ticks(self._handlers)
+        limits_of([*self._handlers, *self._rooms.all_handlers()])
         self._messages = _schema.Messages([*self._rooms.all_handlers(), *self._handlers], self._pushed)
         _logging.configure(resolved.settings.log_level)
         options = self._core_options(resolved.settings)
@@ -556,7 +560,7 @@ class App(Registry):
         with self._signal_handlers():
             self._rooms.begin()
             rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
-            core.bind([*self._rooms.calls(), *self._handlers], rust_echo, self._rooms.tables())
+            self._bind(core, self, rust_echo)
             core.set_http(host)
             core.set_on_failure(self._core_failed)
             self._addresses = core.listen()
@@ -661,6 +665,8 @@ class App(Registry):
 
     def _core_options(self, settings: _settings.Settings) -> dict[str, Any]:
         options = asdict(settings)
+        for rate in ("message_rate", "address_message_rate", "connect_rate"):
+            options[rate] = per_second(options[rate]) or 0.0
         options["through_bytes"] = os.environ.get("GAMESERVER_THROUGH_BYTES") == "1"
         options["node"] = int.from_bytes(os.urandom(4)) >> 4
         return options
@@ -685,7 +691,7 @@ class App(Registry):
         messages = _schema.Messages([*other._rooms.all_handlers(), *other._handlers], other._pushed)
         schema = messages.document(*self._world_documents())
         core = self._core_running()
-        core.bind([*self._rooms.calls(), *other._handlers], False, other._rooms.tables())
+        self._bind(core, other)
         core.set_schema(schema)
         self._messages, self._pushed = messages, other._pushed
         self._handlers = list(other._handlers)
@@ -700,6 +706,12 @@ class App(Registry):
                 self._start_every(handler)
 
     # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _bind(self, core: Core, source: App, rust_echo: bool = False) -> None:
+        """Has the core call the handlers of `source`."""
+        handlers = [*self._rooms.calls(), *source._handlers]
+        limits = limits_of([*handlers, *source._rooms.all_handlers()])
+        core.bind(handlers, rust_echo, source._rooms.tables(), limits)
 
     def _learn(self, cls: type) -> str:
         """A class is pushed for the first time; its route."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
 
+from gameserver._delivery import Delivery
 from gameserver._types import Pushable
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ class Group:
         return self._app._core_running().group_remove(self.name, session)
 
     @overload
-    def push(self, message: Pushable, /, *, skip: Session | None = None) -> int: ...
+    def push(self, message: Pushable, /, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: Session | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int:
         """Pushes a message, or a body to a route, to each member but `skip`; see `App.push`.
 
         Returns:
             To how many.
         """
-        return self._app._core_running().group_push(self.name, route, body, skip)
+        return self._app._core_running().group_push(self.name, route, body, skip, delivery)
 
     def __len__(self) -> int:
         return self._app._core_running().group_len(self.name)
@@ -90,15 +91,15 @@ class User:
         return self._app._core_running().user(self.uid)
 
     @overload
-    def push(self, message: Pushable, /) -> bool: ...
+    def push(self, message: Pushable, /, *, delivery: Delivery | None = None) -> bool: ...
     @overload
-    def push(self, route: str, body: Any = None) -> bool: ...
-    def push(self, route: Any, body: Any = None) -> bool:
+    def push(self, route: str, body: Any = None, *, delivery: Delivery | None = None) -> bool: ...
+    def push(self, route: Any, body: Any = None, *, delivery: Delivery | None = None) -> bool:
         """Pushes a message, or a body to a route, to the person's session; False if there is none."""
         session = self.session
         if session is None:
             return False
-        session.push(route, body)
+        session.push(route, body, delivery=delivery)
         return True
 
     def kick(self, reason: str = "") -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from gameserver._core import Session
+from gameserver._limit import Over
 from gameserver._signature import Handler, Keep, Kind, check_route, here, make_handler
 from gameserver.errors import ConfigError
 
@@ -22,9 +23,27 @@ class Registry:
     @overload
     def on(self, route: F, /) -> F: ...
     @overload
-    def on(self, route: str | None = None, /, *, concurrent: bool = False, keep: Keep = "all") -> Callable[[F], F]: ...
     def on(
-        self, route: Callable[..., Any] | str | None = None, /, *, concurrent: bool = False, keep: Keep = "all"
+        self,
+        route: str | None = None,
+        /,
+        *,
+        concurrent: bool = False,
+        keep: Keep = "all",
+        rate: str | None = None,
+        burst: int | None = None,
+        over: Over = "refuse",
+    ) -> Callable[[F], F]: ...
+    def on(
+        self,
+        route: Callable[..., Any] | str | None = None,
+        /,
+        *,
+        concurrent: bool = False,
+        keep: Keep = "all",
+        rate: str | None = None,
+        burst: int | None = None,
+        over: Over = "refuse",
     ) -> Callable[..., Any]:
         """Handles requests and notifies to a route; what the function returns answers a request.
 
@@ -41,6 +60,11 @@ class Registry:
             route: 1 to 255 bytes of UTF-8, as clients spell it; without one, it is the name of the message's class.
             concurrent: an async handler may run beside others of the same session; else they go one at a time, in order.
             keep: of a batch, ``"last"`` keeps only each session's newest.
+            rate: how often each client may send to this route: ``"10/s"``, ``"90/min"``, ``"5/h"``; None: only the
+                connection's own limit counts (`message_rate`). What comes beyond it never reaches Python.
+            burst: how many may come at once; None: as many as in two seconds.
+            over: what becomes of more: ``"drop"``, ``"refuse"`` (a request is answered with ``GS-429``, a notify dropped
+                and told on ``$error``) or ``"kick"``.
 
         Raises:
             ConfigError: the signature or the route is wrong; says where and what may stand there.
@@ -69,7 +93,11 @@ class Registry:
             raise ConfigError(f"{here(1)}@on(keep={keep!r}): 'all' or 'last'")
 
         def register(function: F) -> F:
-            self._add(make_handler(Kind.ROUTE, function, route=route, concurrent=concurrent, keep=keep))
+            self._add(
+                make_handler(
+                    Kind.ROUTE, function, route=route, concurrent=concurrent, keep=keep, rate=rate, burst=burst, over=over
+                )
+            )
             return function
 
         return register
@@ -104,6 +132,31 @@ class Registry:
         ... def resume(session: Session) -> None: ...
         """
         return self._plain(Kind.RESUME, function)
+
+    def on_congested(self, function: F) -> F:
+        """Called when more than `congested_bytes` wait for a client: it takes what is sent more slowly than it comes.
+
+        Send it less: it is disconnected when its `Session.backlog` is beyond `queue_bytes_max`. `LATEST` and `DROPPABLE` pushes
+        never disconnect anybody.
+
+        >>> from gameserver import App, Session
+        >>> app = App("doc")
+        >>> slow: set[Session] = set()
+        >>> @app.on_congested
+        ... def congested(session: Session) -> None:
+        ...     slow.add(session)
+        """
+        return self._plain(Kind.CONGESTED, function)
+
+    def on_relieved(self, function: F) -> F:
+        """Called when a congested client has caught up: a quarter of `congested_bytes` waits for it, or less.
+
+        >>> from gameserver import App, Session
+        >>> app = App("doc")
+        >>> @app.on_relieved
+        ... def relieved(session: Session) -> None: ...
+        """
+        return self._plain(Kind.RELIEVED, function)
 
     def on_leave(self, function: F) -> F:
         """Called exactly once for every session that joined, when it is gone for good.
@@ -178,6 +231,28 @@ class Registry:
             if handler.kind is Kind.AUTHENTICATE and other.kind is Kind.AUTHENTICATE:
                 raise ConfigError(f"{handler.where}: authenticate stands already at {other.where}; keep one")
         self._handlers.append(handler)
+
+
+def limits_of(handlers: Sequence[Handler]) -> list[tuple[str, float, int, str]]:
+    """How often each client may send to which route, for the core; routes without a limit are left out.
+
+    Raises:
+        ConfigError: two handlers of one route, of the app and of a room, say different things.
+    """
+    found: dict[str, Handler] = {}
+    for handler in handlers:
+        if handler.limit is not None:
+            other = found.setdefault(handler.route, handler)
+            if other.limit != handler.limit:
+                raise ConfigError(
+                    f"{handler.where}: route {handler.route!r} has another rate at {other.where}; a route has one, whoever "
+                    "handles it: write the same at both, or at one of them"
+                )
+    return [
+        (route, handler.limit.per_second, handler.limit.burst, handler.limit.over)
+        for route, handler in found.items()
+        if handler.limit is not None
+    ]
 
 
 class Router(Registry):

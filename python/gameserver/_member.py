@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, overload
 
+from gameserver._delivery import Delivery
 from gameserver._core import Session
 from gameserver._synced import find_synced
 from gameserver._types import Left, Pushable
@@ -87,10 +88,10 @@ class Member:
         return self._session is not None and not self._is_dropped
 
     @overload
-    def push(self, message: Pushable, /) -> bool: ...
+    def push(self, message: Pushable, /, *, delivery: Delivery | None = None) -> bool: ...
     @overload
-    def push(self, route: str, body: Any = None) -> bool: ...
-    def push(self, route: Any, body: Any = None) -> bool:
+    def push(self, route: str, body: Any = None, *, delivery: Delivery | None = None) -> bool: ...
+    def push(self, route: Any, body: Any = None, *, delivery: Delivery | None = None) -> bool:
         """Pushes a message, or a body to a route, to this person, from the room: clients see the route ``Moved@17``.
 
         Returns:
@@ -98,7 +99,7 @@ class Member:
         """
         if self._session is None:
             return False
-        return self._room._core_rooms().push_to(self._room.number, self._session, route, body)
+        return self._room._core_rooms().push_to(self._room.number, self._session, route, body, delivery)
 
     def kick(self) -> None:
         """Takes the seat away; the person's session goes on. They leave with `Left.KICKED`."""

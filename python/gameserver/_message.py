@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
 from gameserver import _core
+from gameserver._delivery import RELIABLE, Delivery, class_delivery
 from gameserver._fields import EnumShape, FieldShape, Mistake, enum_shape, fields_of
 from gameserver._source import Source, annotations_of
 from gameserver.errors import SchemaError
@@ -38,8 +39,11 @@ class _MessageMeta(_core.MessageType):
 
     __shape__: MessageShape | None
     __source__: Source
+    __delivery__: Delivery
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _MessageMeta:
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, delivery: Delivery | None = None
+    ) -> _MessageMeta:
         if not any(isinstance(base, _MessageMeta) for base in bases):
             root = super().__new__(mcs, name, bases, namespace)  # Message itself
             _core.message_install(root, {}, False, False)
@@ -50,6 +54,8 @@ class _MessageMeta(_core.MessageType):
         annotations = annotations_of(namespace)
         source = Source(namespace, annotations, frame)
         cls = make_class(mcs, name, bases, namespace, source)
+        if delivery is not None:
+            cls.__delivery__ = class_delivery(cls.__qualname__, delivery, cls.__match_args__)  # type: ignore[attr-defined]
         for other in _unread:
             if (other.__source__.module, other.__source__.scope) == (source.module, source.scope):
                 other.__source__.locals[name] = cls
@@ -251,6 +257,8 @@ class Message(_core.MessageBase, metaclass=_MessageMeta):
     A field that a body lacks has its default: the one that the class gives, else 0, ``""``, an empty list, a message of
     such. (A default that is not protobuf's own makes the field ``optional`` in the `.proto`.)
 
+    ``class Moved(Message, delivery=LATEST.by("who"))`` says how it is pushed to clients that are slow: see `Delivery`.
+
     Instances compare by value, match by position, copy and pickle. They cannot be hashed. The garbage collector does not
     know them, except where a message can contain itself.
 
@@ -270,3 +278,4 @@ class Message(_core.MessageBase, metaclass=_MessageMeta):
     __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]] = ()
     __shape__: ClassVar[MessageShape | None] = None
+    __delivery__: ClassVar[Delivery] = RELIABLE

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
+from gameserver._delivery import Delivery
 from gameserver._answer import route_of
 from gameserver._core import CoreRooms, Session
 from gameserver._directory import Listing
@@ -195,17 +196,17 @@ class Room(Generic[M]):
     # -- sending -------------------------------------------------------------------------------------------------------
 
     @overload
-    def push(self, message: Pushable, /, *, skip: M | None = None) -> int: ...
+    def push(self, message: Pushable, /, *, skip: M | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: M | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: M | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: M | None = None, delivery: Delivery | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: M | None = None, delivery: Delivery | None = None) -> int:
         """Pushes a message, or a body to a route, to each member but `skip`; see `App.push`. Clients see ``Moved@17``.
 
         Returns:
             To how many.
         """
         session = skip.session if skip is not None else None
-        return self._core_rooms().push(self._number, route, body, session)
+        return self._core_rooms().push(self._number, route, body, session, None, delivery)
 
     # -- time and tasks ------------------------------------------------------------------------------------------------
 

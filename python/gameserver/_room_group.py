@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from gameserver._delivery import Delivery
 from gameserver._member import Member
 from gameserver._types import Pushable
 
@@ -63,13 +64,13 @@ class RoomGroup(Generic[M]):
         return True
 
     @overload
-    def push(self, message: Pushable, /, *, skip: M | None = None) -> int: ...
+    def push(self, message: Pushable, /, *, skip: M | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: M | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: M | None = None) -> int:
+    def push(self, route: str, body: Any = None, *, skip: M | None = None, delivery: Delivery | None = None) -> int: ...
+    def push(self, route: Any, body: Any = None, *, skip: M | None = None, delivery: Delivery | None = None) -> int:
         """Pushes to each of them but `skip`; see `Room.push`. Returns to how many."""
         session = skip.session if skip is not None else None
-        return self._room._core_rooms().push(self._room.number, route, body, session, self._key)
+        return self._room._core_rooms().push(self._room.number, route, body, session, self._key, delivery)
 
     def __len__(self) -> int:
         return len(self._seats)

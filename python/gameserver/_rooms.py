@@ -8,13 +8,14 @@ import json
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from gameserver._answer import is_message, is_own_message
 from gameserver._core import CoreRooms, Session
 from gameserver._directory import Directory, Listing, LocalDirectory
 from gameserver._entity import Entity
+from gameserver._limit import Over
 from gameserver._member import Member
 from gameserver._ranked import Ranked
 from gameserver._room import Room
@@ -103,18 +104,39 @@ class RoomType:
 @dataclass(frozen=True)
 class _Mark:
     kind: Kind
-    route: str | None
-    concurrent: bool
-    interval: float
-    names: dict[str, Any]
+    route: str | None = None
+    concurrent: bool = False
+    interval: float = 0.0
+    rate: str | None = None
+    burst: int | None = None
+    over: Over = "refuse"
+    names: dict[str, Any] = field(default_factory=dict)
 
 
 @overload
 def on(route: F, /) -> F: ...
 @overload
-def on(route: str | None = None, /, *, concurrent: bool = False) -> Callable[[F], F]: ...
-def on(route: Callable[..., Any] | str | None = None, /, *, concurrent: bool = False) -> Any:
+def on(
+    route: str | None = None,
+    /,
+    *,
+    concurrent: bool = False,
+    rate: str | None = None,
+    burst: int | None = None,
+    over: Over = "refuse",
+) -> Callable[[F], F]: ...
+def on(
+    route: Callable[..., Any] | str | None = None,
+    /,
+    *,
+    concurrent: bool = False,
+    rate: str | None = None,
+    burst: int | None = None,
+    over: Over = "refuse",
+) -> Any:
     """Marks a method of a `Room` as a handler, as `App.on` does a function; it takes a `Member` in place of a `Session`.
+
+    A rate is the route's: who is in several rooms has it once.
 
     >>> from gameserver import App, Member, Message, Room, on, u8
     >>> app = App("doc")
@@ -127,9 +149,10 @@ def on(route: Callable[..., Any] | str | None = None, /, *, concurrent: bool = F
     ...         self.push(msg, skip=seat)
     """
     if callable(route):
-        return _mark(route, _Mark(Kind.ROUTE, None, False, 0.0, dict(sys._getframe(1).f_locals)))
+        return _mark(route, _Mark(Kind.ROUTE, names=dict(sys._getframe(1).f_locals)))
     names = dict(sys._getframe(1).f_locals)
-    return lambda function: _mark(function, _Mark(Kind.ROUTE, route, concurrent, 0.0, names))
+    mark = _Mark(Kind.ROUTE, route, concurrent, rate=rate, burst=burst, over=over, names=names)
+    return lambda function: _mark(function, mark)
 
 
 def every(seconds: float) -> Callable[[F], F]:
@@ -140,7 +163,7 @@ def every(seconds: float) -> Callable[[F], F]:
     """
     if not isinstance(seconds, (int, float)) or not 0.001 <= seconds < 1e9:
         raise ConfigError(f"{here(1)}@every({seconds!r}): give seconds from 0.001 up: @every(60)")
-    return lambda function: _mark(function, _Mark(Kind.EVERY, None, False, float(seconds), {}))
+    return lambda function: _mark(function, _Mark(Kind.EVERY, interval=float(seconds)))
 
 
 def _mark(function: F, mark: _Mark) -> F:
@@ -236,7 +259,7 @@ class Rooms:
             "$unqueue": self._unqueue,
         }
         made = [
-            replace(make_handler(Kind.ROUTE, function, route=route[1:]), route=route)
+            replace(make_handler(Kind.ROUTE, function, route=route[1:], rate="20/s", burst=100), route=route)
             for route, function in routes.items()
         ]
         return [
@@ -522,6 +545,9 @@ def _handlers_of(
                 route=mark.route,
                 concurrent=mark.concurrent,
                 interval=mark.interval,
+                rate=mark.rate,
+                burst=mark.burst,
+                over=mark.over,
                 method_of=cls,
                 names={**mark.names, cls.__name__: cls},
             )

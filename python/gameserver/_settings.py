@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
+from gameserver._limit import BURST_MAX, per_second
 from gameserver.errors import ConfigError
 
 __all__ = [
@@ -61,6 +63,8 @@ class Kind(StrEnum):
     CHOICE = "choice"
     PATH = "path"
     ORIGINS = "origins"
+    RATE = "rate"
+    NETWORKS = "networks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ class Spec:
                 return (
                     "a list of origins like 'https://example.com' or 'http://192.168.1.5:7777', or with commas between"
                 )
+            case Kind.RATE:
+                return "a rate like '10/s', '90/min' or '5/h', or 'none'"
+            case Kind.NETWORKS:
+                return "a list of addresses and networks like '10.0.0.0/8', or 'unix', or with commas between"
             case Kind.TEXT:
                 return "a host name or an IP address"
 
@@ -155,6 +163,18 @@ class Settings:
     allowed_origins: tuple[str, ...] = _setting(
         Kind.ORIGINS, (), "Pages of these origins may open a WebSocket, besides those that this port itself serves."
     )
+    proxies: tuple[str, ...] = _setting(
+        Kind.NETWORKS, (), "Proxies whose word for where a client is counts: of their `Forwarded` headers, or by `proxy_protocol`."
+    )
+    proxy_protocol: bool = _setting(
+        Kind.FLAG, False, "Connections from `proxies` begin with a header of the PROXY protocol, version 2."
+    )
+    websocket_deflate: str = _setting(
+        Kind.CHOICE,
+        "off",
+        "Whether WebSocket clients may compress messages; `takeover`: with reference to earlier ones, 40 KB each.",
+        choices=("off", "on", "takeover"),
+    )
     io_threads: int = _count(
         0, "Threads that do the sockets; 0: the game's own thread does them, best on few cores.", high=64
     )
@@ -196,8 +216,35 @@ class Settings:
     queue_bytes_max: int = _count(
         1048576, "What may wait for one client; a slower one is closed.", unit="bytes", low=1, high=1 << 32
     )
+    congested_bytes: int = _count(
+        262144, "With more than this waiting for a client, it is congested.", unit="bytes", low=1, high=1 << 32
+    )
     bad_messages_max: int = _count(
         60, "Messages in a minute that are not what their route takes; a client that sends more is closed.", high=65534
+    )
+    message_rate: str = _setting(
+        Kind.RATE, "1000/s", "Messages of one client, whatever their routes; routes may have rates of their own."
+    )
+    message_burst: int = _count(
+        4000, "How many of them may come at once.", unit="messages", low=1, high=BURST_MAX
+    )
+    message_over: str = _setting(
+        Kind.CHOICE,
+        "refuse",
+        "What becomes of more: dropped; refused, as far as somebody waits for an answer; or the client is closed.",
+        choices=("drop", "refuse", "kick"),
+    )
+    address_message_rate: str = _setting(
+        Kind.RATE, "none", "Messages of all clients of one address (of IPv6: of one /64) together."
+    )
+    address_message_burst: int = _count(
+        20_000, "How many of them may come at once.", unit="messages", low=1, high=BURST_MAX
+    )
+    connect_rate: str = _setting(
+        Kind.RATE, "500/s", "Connections from one address (of IPv6: from one /64); more are closed at once."
+    )
+    connect_burst: int = _count(
+        10_000, "How many of them may come at once.", unit="connections", low=1, high=BURST_MAX
     )
     max_connections: int = _count(0, "Connections at a time; 0: no cap.", high=10_000_000)
     max_connections_per_address: int = _count(0, "Connections at a time from one address; 0: no cap.", high=10_000_000)
@@ -431,6 +478,10 @@ class _Reader:
                 return self._path(raw)
             case Kind.ORIGINS:
                 return self._origins(raw)
+            case Kind.RATE:
+                return self._rate(raw)
+            case Kind.NETWORKS:
+                return tuple(dict.fromkeys(self._network(part, raw) for part in self._list(raw)))
             case Kind.TEXT:
                 return self._host(raw)
 
@@ -526,15 +577,25 @@ class _Reader:
             other = "is it the other one of certificate and key?" if b"-----BEGIN " in text else "convert it to PEM"
             raise self._wrong(raw, f"no '{marker.strip('-')}' in {path}; {other}")
 
-    def _origins(self, raw: object) -> tuple[str, ...]:
-        parts: list[object]
+    def _list(self, raw: object) -> list[object]:
         if isinstance(raw, str):
-            parts = [part.strip() for part in raw.split(",") if part.strip()]
-        elif isinstance(raw, (list, tuple)):
-            parts = list(raw)
-        else:
-            raise self._wrong(raw)
-        return tuple(dict.fromkeys(self._origin(part) for part in parts))
+            return [part.strip() for part in raw.split(",") if part.strip()]
+        if isinstance(raw, (list, tuple)):
+            return list(raw)
+        raise self._wrong(raw)
+
+    def _network(self, part: object, raw: object) -> str:
+        if part == "unix":
+            return "unix"
+        try:
+            if isinstance(part, str):
+                return str(ipaddress.ip_network(part))
+        except ValueError as error:
+            raise self._wrong(raw, str(error)) from None
+        raise self._wrong(raw)
+
+    def _origins(self, raw: object) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._origin(part) for part in self._list(raw)))
 
     def _origin(self, raw: object) -> str:
         match = _ORIGIN.fullmatch(raw) if isinstance(raw, str) else None
@@ -549,6 +610,13 @@ class _Reader:
         # Browsers leave the scheme's own port out.
         shown = "" if port is None or int(port) == _SCHEME_PORTS.get(scheme) else f":{int(port)}"
         return f"{scheme}://{host}{shown}"
+
+    def _rate(self, raw: object) -> str:
+        if raw == "none" or raw is None:
+            return "none"
+        if not isinstance(raw, str) or per_second(raw) is None:
+            raise self._wrong(raw)
+        return raw.strip()
 
     def _host(self, raw: object) -> str:
         if not isinstance(raw, str):
@@ -579,6 +647,10 @@ def _check_together(settings: Settings, labels: Mapping[str, str]) -> None:
         if getattr(settings, one) is not None and getattr(settings, other) is None:
             path = getattr(settings, one)
             raise ConfigError(f"{one}={path!r} ({labels[one]}): {other} is missing; TLS needs both, set {other} too")
+    if settings.proxy_protocol and not settings.proxies:
+        raise ConfigError(
+            f"proxy_protocol=true ({labels['proxy_protocol']}): from whom? set proxies to the addresses of those that speak it"
+        )
     if settings.stale_after <= settings.heartbeat:
         raise ConfigError(
             f"stale_after={settings.stale_after:g} ({labels['stale_after']}): must be above "

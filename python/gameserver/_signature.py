@@ -19,6 +19,7 @@ from gameserver._answer import Answer, is_message, is_own_message, route_of
 from gameserver._batch import Batch
 from gameserver._core import Session
 from gameserver._entity import Entity
+from gameserver._limit import Limit, limit_of
 from gameserver._member import Member
 from gameserver._types import Left
 from gameserver.errors import ConfigError
@@ -39,6 +40,8 @@ class Kind(StrEnum):
     JOIN = "join"
     DROP = "drop"
     RESUME = "resume"
+    CONGESTED = "congested"
+    RELIEVED = "relieved"
     LEAVE = "leave"
     AUTHENTICATE = "authenticate"
     TICK = "tick"
@@ -95,6 +98,8 @@ class Handler:
     is_async: bool
     concurrent: bool
     interval: float
+    limit: Limit | None
+    """How often each client may send to its route."""
 
     @property
     def is_batch(self) -> bool:
@@ -113,6 +118,8 @@ _ALLOWED: Mapping[Kind, str] = {
     Kind.JOIN: "s",
     Kind.DROP: "s",
     Kind.RESUME: "s",
+    Kind.CONGESTED: "s",
+    Kind.RELIEVED: "s",
     Kind.LEAVE: "sw",
     Kind.AUTHENTICATE: "su",
     Kind.TICK: "d",
@@ -142,6 +149,9 @@ def make_handler(
     concurrent: bool = False,
     keep: Keep = "all",
     interval: float = 0.0,
+    rate: str | None = None,
+    burst: int | None = None,
+    over: str = "refuse",
     depth: int = 2,
     method_of: type | None = None,
     names: Mapping[str, Any] | None = None,
@@ -250,6 +260,7 @@ def make_handler(
         is_async=is_async,
         concurrent=concurrent,
         interval=interval,
+        limit=limit_of(rate, burst, over, where),
     )
 
 

@@ -7,6 +7,8 @@
 use std::convert::Infallible;
 use std::num::NonZeroU64;
 
+use crate::room::ROOM_NUMBER_MAX;
+
 /// Nanoseconds on a monotonic clock whose zero the caller chose.
 pub type Nanos = u64;
 
@@ -204,6 +206,40 @@ pub enum Transport {
     Http,
 }
 
+/// What goes first toward a client that is slow; reliable packets are [`Priority::Normal`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Behind all others; dropped first.
+    Low = -1,
+    /// In the order in which it was sent.
+    #[default]
+    Normal = 0,
+    /// Before all others whose first byte has not left, but behind what is reliable.
+    High = 1,
+}
+
+/// The key of a packet that is not reliable: its priority, and which others it replaces.
+///
+/// ```text
+/// bits 63, 62 priority, signed; 61 ours; 60 to 30 the room; 29 to 16 the route; 15 to 0 the game's own key
+/// ```
+pub fn key(priority: Priority, room: u32, route: u16, own: u16) -> u64 {
+    debug_assert!(room <= ROOM_NUMBER_MAX && route < 1 << ROUTE_BITS);
+    (priority as i64 as u64) << PRIORITY_SHIFT
+        | u64::from(room) << 30
+        | u64::from(route) << 16
+        | u64::from(own)
+}
+
+/// Distinct routes that are pushed as `Latest`: one less than so many bits.
+pub const ROUTE_BITS: u32 = 14;
+const PRIORITY_SHIFT: u32 = 62;
+const OURS: u64 = 1 << 61;
+/// With a room's number: of its one snapshot that waits.
+pub const SNAPSHOT_KEY: u64 = OURS | 1 << 60;
+/// Of what tells a client how much of it was seen.
+pub(crate) const SEEN_KEY: u64 = OURS;
+
 /// What may happen to a block that waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -231,6 +267,11 @@ pub enum Up {
     Notify { link: LinkId, route: RouteId, room: u32, body: Span },
     /// A message to a route that nobody handles; `request` is its id, if it wants an answer.
     UnknownRoute { link: LinkId, request: Option<u32>, route: Span },
+    /// Messages over a limit, which were dropped, and whether their sender wants to be told; `route` is theirs, if it is in
+    /// the table and theirs was the limit.
+    Dropped { link: LinkId, route: Option<RouteId>, tell: bool, count: u32 },
+    /// A request over a limit, to be refused; `route` as of `Dropped`.
+    Limited { link: LinkId, id: u32, route: Option<RouteId> },
     /// Nothing heard for `stale_after`.
     Silent { link: LinkId },
     /// Heard again after `Silent`.
@@ -240,6 +281,10 @@ pub enum Up {
     Meter { link: LinkId, bytes_in: u64, bytes_out: u64, rtt_us: u32, quiet: Nanos },
     /// Bytes charged at a `Down` have left, or were dropped.
     Sent { link: LinkId, bytes: u32 },
+    /// So much waits for this client that it is slow: [`crate::link::LinkConfig::congested_bytes`].
+    Congested { link: LinkId },
+    /// It has caught up after `Congested`.
+    Relieved { link: LinkId },
     /// The first bytes of the [`Down::Snapshot`] of this number and of all before it have left: they reach the client, or the link is lost.
     SnapshotLeft { link: LinkId, number: u16 },
     /// The end; nothing follows from this link.
@@ -280,9 +325,9 @@ pub enum Down {
     /// What another link of the session was to send: `count` whole Data packets, one behind the other.
     Again { link: LinkId, packets: Span, count: u32 },
     /// A push to one.
-    Push { link: LinkId, class: Class, key: u32, route: Span, body: Span },
+    Push { link: LinkId, class: Class, key: u64, route: Span, body: Span },
     /// A push to many, encoded once. `targets` are 8 bytes each, [`LinkId::to_bits`], little-endian.
-    Broadcast { targets: Span, class: Class, key: u32, route: Span, body: Span },
+    Broadcast { targets: Span, class: Class, key: u64, route: Span, body: Span },
     /// A push that replaces the last of its kind, if no byte of that has left. Its body is in pieces, which others share:
     /// `parts` are 8 bytes each, a [`Span`]'s start and length, little-endian.
     Snapshot { link: LinkId, number: u16, room: u32, route: Span, parts: Span },
@@ -315,6 +360,10 @@ impl Up {
             | Up::Request { link, .. }
             | Up::Notify { link, .. }
             | Up::UnknownRoute { link, .. }
+            | Up::Dropped { link, .. }
+            | Up::Limited { link, .. }
+            | Up::Congested { link }
+            | Up::Relieved { link }
             | Up::Silent { link }
             | Up::Heard { link }
             | Up::Meter { link, .. }
@@ -417,17 +466,21 @@ pub enum Close {
     WebSocketInvalid,
     /// HTTP that does not parse, or too long a header.
     HttpInvalid,
+    /// A proxy's connection that does not begin with the PROXY protocol.
+    ProxyInvalid,
     /// Origin not on the list.
     OriginRefused,
     /// Too many messages in a minute whose body is not what their route takes.
     BadMessages,
+    /// More messages than a limit allows, whose `over` is `kick`.
+    RateLimited,
     /// A defect of ours, contained.
     Panic,
 }
 
 impl Close {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Close; 25] = [
+    pub const ALL: [Close; 27] = [
         Close::Left,
         Close::Reset,
         Close::Silent,
@@ -450,8 +503,10 @@ impl Close {
         Close::InflateInvalid,
         Close::WebSocketInvalid,
         Close::HttpInvalid,
+        Close::ProxyInvalid,
         Close::OriginRefused,
         Close::BadMessages,
+        Close::RateLimited,
         Close::Panic,
     ];
 
@@ -480,8 +535,10 @@ impl Close {
             Close::InflateInvalid => "inflate-invalid",
             Close::WebSocketInvalid => "websocket-invalid",
             Close::HttpInvalid => "http-invalid",
+            Close::ProxyInvalid => "proxy-invalid",
             Close::OriginRefused => "origin-refused",
             Close::BadMessages => "bad-messages",
+            Close::RateLimited => "rate-limited",
             Close::Panic => "panic",
         }
     }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod event;
 pub mod group;
 pub mod link;
+pub mod rate;
 pub mod realm;
 pub mod resume;
 pub mod room;

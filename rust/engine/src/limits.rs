@@ -1,10 +1,14 @@
 //! Settings of a link: what it may cost, and for how long.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use wire::proxy::Networks;
+use wire::websocket::deflate::DeflateMode;
 use wire::websocket::upgrade::origin_allowed;
 
 use crate::event::Nanos;
+use crate::rate::{Limit, Rate};
 use crate::route::RouteTable;
 
 /// Settings shared by links.
@@ -32,6 +36,16 @@ pub struct LinkConfig {
     pub inflate_bytes_max: usize,
     /// Reliable bytes that may be queued. The queue itself is the socket's; here it sets how finely what has left is told.
     pub queue_bytes_max: u32,
+    /// Bytes that wait after a send, beyond which a client counts as congested; with a quarter of them no longer.
+    pub congested_bytes: u32,
+    /// Messages of one client, whatever their routes.
+    pub messages: Option<Limit>,
+    /// Messages of all clients of one address together; more are treated as `messages` says, or dropped.
+    pub address_messages: Option<Rate>,
+    /// Whose word for where a client is counts.
+    pub proxies: Proxies,
+    /// Whether WebSocket clients may compress.
+    pub deflate: DeflateMode,
     /// Pages that may open WebSockets beside our own.
     pub allowed_origins: Origins,
     /// Whether plain HTTP is handed up; else it is answered 404.
@@ -55,9 +69,34 @@ impl Default for LinkConfig {
             http_head_bytes_max: wire::http::HEAD_BYTES_MAX,
             inflate_bytes_max: 64 * 1024,
             queue_bytes_max: 1 << 20,
+            congested_bytes: 256 << 10,
+            messages: None,
+            address_messages: None,
+            proxies: Proxies::default(),
+            deflate: DeflateMode::Off,
             allowed_origins: Origins::default(),
             http: true,
             compress_bytes_min: None,
+        }
+    }
+}
+
+/// Proxies that stand in front of us.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// Where they are.
+    pub networks: Arc<Networks>,
+    /// Their connections begin with a PROXY header, and what HTTP says of forwarding is the client's own word; else the
+    /// `Forwarded` header counts.
+    pub protocol: bool,
+}
+
+impl Proxies {
+    /// Whether an address, as a link is given it, is one of theirs.
+    pub(crate) fn has(&self, address: &str) -> bool {
+        match address.parse::<SocketAddr>() {
+            Ok(address) => self.networks.contains(address.ip()),
+            Err(_) => self.networks.unix,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Given bytes and the time, says what the client meant and what to send. Never reads a clock, never waits.
 //!
 //! ```text
-//! server   Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> (Ended) -> Closing -> Closed
+//! server   (Proxy) -> Detect -> (Head) -> Handshake -> Waiting -> Answered -> Ready -> (Ended) -> Closing -> Closed
 //!                       `-> Http -----------------------------------------------------^
 //! client   (Upgrading) -> Greeting -> Ready -> Closing -> Closed
 //! ```
@@ -14,17 +14,21 @@ mod leftover;
 mod receive;
 mod send;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::message::{InflateError, MessageError};
 use wire::packet::PacketError;
+use wire::proxy::ProxyError;
+use wire::websocket::deflate::Deflate;
 use wire::websocket::frame::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, Fragments, Role, WsError};
 use wire::websocket::upgrade::{self, AnswerError, RequestError, UpgradeError};
 
 use self::leftover::Leftover;
 use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
+use crate::rate::{Bucket, SharedBucket};
 
-pub use crate::limits::{LinkConfig, Origins};
+pub use crate::limits::{LinkConfig, Origins, Proxies};
 pub use crate::outbox::{Full, Outbox, SharedPush};
 
 /// One connection. Idle it is these few fields and nothing else.
@@ -59,10 +63,24 @@ pub struct Link {
     compresses: bool,
     /// Charges are told exactly at the next chance.
     tells_charge: bool,
+    is_congested: bool,
     /// A snapshot is queued whose leaving was not told: the one of this number.
     snapshot_waits: bool,
     snapshot: u16,
+    /// Of [`LinkConfig::messages`].
+    bucket: Bucket,
+    extras: Option<Box<Extras>>,
     rare: Option<Box<Rare>>,
+}
+
+/// What not every connection has, for as long as it lives.
+#[derive(Debug, Default)]
+struct Extras {
+    /// By the number of the limit in the route table.
+    routes: Vec<Bucket>,
+    address: Option<SharedBucket>,
+    /// Its client may compress.
+    deflate: Option<Deflate>,
 }
 
 /// What a connection has only in its first moments, over HTTP, in client role, or while a packet spans WebSocket frames.
@@ -70,6 +88,10 @@ pub struct Link {
 struct Rare {
     address: Box<str>,
     is_tls: bool,
+    /// It is a proxy's.
+    is_proxy: bool,
+    /// A proxy has said that its client is here, and nobody was told yet.
+    moved: Option<SocketAddr>,
     /// HTTP bytes are queued whose leaving is to be told.
     http_owes: bool,
     http_ended: bool,
@@ -95,6 +117,8 @@ struct Client {
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// A proxy's word for who stands behind it is awaited.
+    Proxy,
     /// Nothing told the protocol yet.
     Detect,
     /// An HTTP head is arriving.
@@ -143,6 +167,15 @@ pub struct ClientUpgrade {
     pub key: [u8; 16],
 }
 
+/// What one connection may bring at a time, and when that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Packets and frames.
+    pub budget: usize,
+    /// The time by which limits count: it goes on also while the server does not listen.
+    pub at: Nanos,
+}
+
 /// What [`Link::handle_bytes`] did with its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -178,8 +211,10 @@ impl Link {
     /// A client that has just connected from `address`.
     pub fn server(now: Nanos, id: LinkId, config: Arc<LinkConfig>, address: &str) -> Self {
         let due = now.saturating_add(config.handshake_timeout);
-        let rare = Rare { address: address.into(), ..Rare::default() };
-        Self::new(now, id, config, Role::Server, Phase::Detect, due, rare)
+        let is_proxy = config.proxies.has(address);
+        let phase = if is_proxy && config.proxies.protocol { Phase::Proxy } else { Phase::Detect };
+        let rare = Rare { address: address.into(), is_proxy, ..Rare::default() };
+        Self::new(now, id, config, Role::Server, phase, due, rare)
     }
 
     /// Our own connection to a server: see [`Link::start`].
@@ -226,8 +261,11 @@ impl Link {
             deadline_moved: false,
             compresses: false,
             tells_charge: false,
+            is_congested: false,
             snapshot_waits: false,
             snapshot: 0,
+            bucket: Bucket::default(),
+            extras: None,
             rare: Some(Box::new(rare)),
         }
     }
@@ -247,6 +285,11 @@ impl Link {
         Ok(())
     }
 
+    /// It shares a bucket with all links of its address, for [`LinkConfig::address_messages`].
+    pub fn share_bucket(&mut self, bucket: SharedBucket) {
+        self.extras.get_or_insert_default().address = Some(bucket);
+    }
+
     /// TLS has begun under this link.
     pub fn mark_tls(&mut self) {
         self.rare_half().is_tls = true;
@@ -260,14 +303,14 @@ impl Link {
     /// Takes bytes: all that are unconsumed, the rest of the last call first. They may be changed in place. Without any
     /// bytes, goes on with what the budget of the last call left.
     ///
-    /// Each packet or frame costs one of `budget`. An error is the link's end: [`Up::Closed`] was pushed, a farewell
+    /// Each packet or frame costs one of the pass's budget. An error is the link's end: [`Up::Closed`] was pushed, a farewell
     /// is queued where there is one, and [`Link::ending`] says what to do.
     #[inline]
     pub fn handle_bytes(
         &mut self,
         now: Nanos,
         bytes: &mut [u8],
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<Taken, Close> {
@@ -275,9 +318,9 @@ impl Link {
             self.handle_heard(now, ups);
         }
         let result = if self.phase == Phase::Ready && self.websocket.is_none() {
-            self.take_packets(now, bytes, budget, ups, out)
+            self.take_packets(now, bytes, pass, ups, out)
         } else {
-            self.take(now, bytes, budget, ups, out)
+            self.take(now, bytes, pass, ups, out)
         };
         match result {
             Ok(taken) => {
@@ -325,7 +368,7 @@ impl Link {
         now: Nanos,
         push: &SharedPush,
         class: Class,
-        key: u32,
+        key: u64,
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<(), Close> {
@@ -343,6 +386,15 @@ impl Link {
             self.charged -= gone;
             self.tells_charge = false;
             ups.push(Up::Sent { link: self.id, bytes: gone });
+        }
+        let bound =
+            if self.is_congested { self.config.congested_bytes / 4 } else { self.config.congested_bytes };
+        if (queued > bound as usize) != self.is_congested && self.is_up() {
+            self.is_congested = !self.is_congested;
+            ups.push(match self.is_congested {
+                true => Up::Congested { link: self.id },
+                false => Up::Relieved { link: self.id },
+            });
         }
         if self.phase == Phase::Http && queued == 0 && std::mem::take(&mut self.rare_half().http_owes) {
             ups.push(Up::HttpDrained { link: self.id });
@@ -408,7 +460,8 @@ impl Link {
                 Ok(())
             }
             Phase::Http | Phase::Waiting | Phase::Closed => Ok(()),
-            Phase::Detect
+            Phase::Proxy
+            | Phase::Detect
             | Phase::Head
             | Phase::Handshake
             | Phase::Answered
@@ -436,6 +489,12 @@ impl Link {
         self.due.min(self.last_heard.saturating_add(silence))
     }
 
+    /// Where its client is, if a proxy has said so since the last call.
+    #[inline]
+    pub fn take_moved(&mut self) -> Option<SocketAddr> {
+        self.rare.as_mut()?.moved.take()
+    }
+
     /// Whether nothing is to be read for now.
     #[inline]
     pub fn held(&self) -> bool {
@@ -460,7 +519,7 @@ impl Link {
 
     /// Whether the realm or the game knows of this link.
     pub fn is_opened(&self) -> bool {
-        !matches!(self.phase, Phase::Detect | Phase::Head)
+        !matches!(self.phase, Phase::Proxy | Phase::Detect | Phase::Head)
     }
 
     /// Its id, as its owner gave it.
@@ -653,6 +712,12 @@ impl From<WsError> for Fault {
     }
 }
 
+impl From<ProxyError> for Fault {
+    fn from(_: ProxyError) -> Self {
+        Close::ProxyInvalid.into()
+    }
+}
+
 impl From<wire::http::HttpError> for Fault {
     fn from(error: wire::http::HttpError) -> Self {
         Self { why: Close::HttpInvalid, farewell: Farewell::Http(error.response()) }
@@ -686,6 +751,6 @@ mod tests {
 
     #[test]
     fn an_idle_link_is_small() {
-        assert!(size_of::<Link>() <= 80, "{} bytes", size_of::<Link>());
+        assert!(size_of::<Link>() <= 96, "{} bytes", size_of::<Link>());
     }
 }

@@ -13,7 +13,7 @@ use crate::resume::UNCOUNTED_PREFIX;
 /// The link's view of its socket.
 pub trait Outbox {
     /// Queues one whole packet, framing included, which `write` appends to a buffer that may hold others before it.
-    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full>;
+    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full>;
 
     /// Queues reliable packets that stand one behind the other, without frames.
     ///
@@ -27,7 +27,7 @@ pub trait Outbox {
     }
 
     /// Queues a packet that others queue too.
-    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full>;
+    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full>;
 
     /// The round trip in microseconds as the system measures it; 0 where it does not. Asked once per heartbeat.
     fn rtt_us(&self) -> u32 {

@@ -18,7 +18,7 @@ use wire::handshake::{
 use wire::json_text::escape_ascii;
 
 use self::send::Targets;
-use crate::event::{Close, Down, DownLog, LinkId, Nanos, Transport, Up, UpLog};
+use crate::event::{Close, Down, DownLog, LinkId, Nanos, RouteId, Transport, Up, UpLog};
 use crate::group::Groups;
 use crate::resume::{PING_ROUTE, TokenSource};
 use crate::room::Rooms;
@@ -113,6 +113,10 @@ pub enum Event {
     Dropped { session: SessionKey },
     /// It came back: over its connection, or over a new one that goes on where that ended.
     Resumed { session: SessionKey },
+    /// It takes what is sent more slowly than it comes: much waits for it.
+    Congested { session: SessionKey },
+    /// It has caught up, or what waited went with its connection.
+    Relieved { session: SessionKey },
     /// It is over: once for every session that joined. The session can be asked until the next `poll_event`.
     Left { session: SessionKey, why: Left },
     /// One that never joined is over.
@@ -192,6 +196,8 @@ pub struct RealmStats {
     pub unknown_routes: u64,
     /// Kicks, pushes and responses from clients.
     pub ignored: u64,
+    /// Messages over a limit: dropped, or refused.
+    pub limited: u64,
     /// What was dropped because a log was full.
     pub dropped: u64,
     /// Sessions that went on over a new connection.
@@ -302,6 +308,14 @@ impl Realm {
             Up::UnknownRoute { link, request, route } => {
                 self.unknown_route(now, link, request, log.bytes(route))
             }
+            Up::Dropped { link, route, tell, count } => self.dropped(now, link, route, tell, count),
+            Up::Limited { link, id, route } => {
+                self.stats.limited += 1;
+                if let Some(Admitted { session, .. }) = self.admit(now, link, Some(id), 0) {
+                    let metadata = self.limit_metadata(route);
+                    self.respond_error(session, link, id, "GS-429", TOO_MANY, &metadata);
+                }
+            }
             Up::Silent { link } => {
                 if let Some((session, entry)) = self.of(link)
                     && entry.state == State::Active
@@ -331,6 +345,16 @@ impl Realm {
             Up::Sent { link, bytes } => {
                 if let Some((_, entry)) = self.of(link) {
                     entry.charge = entry.charge.saturating_sub(bytes);
+                }
+            }
+            Up::Congested { link } => {
+                if let Some((session, _)) = self.of(link).filter(|(_, entry)| entry.joined) {
+                    self.events.push_back(Event::Congested { session });
+                }
+            }
+            Up::Relieved { link } => {
+                if let Some((session, _)) = self.of(link).filter(|(_, entry)| entry.joined) {
+                    self.events.push_back(Event::Relieved { session });
                 }
             }
             Up::SnapshotLeft { link, number } => {
@@ -809,6 +833,26 @@ impl Realm {
         }
     }
 
+    /// Messages over a limit were dropped. The session counts them as others, or who comes back would send them again; and its
+    /// client is told, once a second.
+    fn dropped(&mut self, now: Nanos, link: LinkId, route: Option<RouteId>, tell: bool, count: u32) {
+        self.stats.limited += u64::from(count);
+        let Some(Admitted { session: key, .. }) = self.admit(now, link, None, 0) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let more = u64::from(count - 1);
+        session.messages_in += more;
+        self.stats.messages_in += more;
+        let second = (now / SECOND) as u32;
+        if tell && session.rare_mut().limited_second.replace(second) != Some(second) {
+            let metadata = self.limit_metadata(route);
+            self.refuse_notify(key, link, "GS-429", TOO_MANY, &metadata);
+        }
+    }
+
+    fn limit_metadata(&self, route: Option<RouteId>) -> Vec<(String, String)> {
+        route.map(|route| ("route".to_owned(), self.routes.name(route).to_owned())).into_iter().collect()
+    }
+
     fn link_closed(&mut self, now: Nanos, link: LinkId, why: Close) {
         self.stats.closed[why as usize] += 1;
         let Some((key, session)) = self.of(link) else { return };
@@ -962,7 +1006,9 @@ fn kick_body(reason: &str) -> Vec<u8> {
     escape_ascii(json.as_bytes()).into_owned()
 }
 
-const MINUTE: Nanos = 60_000_000_000;
+const TOO_MANY: &str = "more messages than the server takes; slow down";
+const SECOND: Nanos = 1_000_000_000;
+const MINUTE: Nanos = 60 * SECOND;
 /// A place of a link that has no session.
 const NOBODY: u32 = u32::MAX;
 /// The payload of a timer that is the game's; a session's is its slot.

@@ -140,6 +140,10 @@ events!(Up {
     19 Leaves { link }
     20 Seeded { seed }
     21 SnapshotLeft { link, number }
+    22 Dropped { link, route, tell, count }
+    23 Limited { link, id, route }
+    24 Congested { link }
+    25 Relieved { link }
 });
 
 events!(Down {
@@ -222,16 +226,16 @@ impl Field for RouteId {
     }
 }
 
-impl Field for Option<u32> {
+impl<F: Field> Field for Option<F> {
     fn write(&self, out: &mut Vec<u8>) {
         self.is_some().write(out);
-        self.unwrap_or(0).write(out);
+        if let Some(value) = self {
+            value.write(out);
+        }
     }
 
     fn read(input: &mut Input<'_>) -> Result<Self, LogError> {
-        let is_some = bool::read(input)?;
-        let value = u32::read(input)?;
-        Ok(is_some.then_some(value))
+        bool::read(input)?.then(|| F::read(input)).transpose()
     }
 }
 
@@ -258,7 +262,7 @@ mod tests {
     use super::*;
     use crate::event::{DownLog, UpLog};
 
-    const UPS: u8 = 22;
+    const UPS: u8 = 26;
     const DOWNS: u8 = 15;
 
     /// Any event at all: a variant's number and enough bytes for its fields, with choices and spans that exist.

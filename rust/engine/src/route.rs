@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::event::RouteId;
+use crate::rate::Limit;
 
 /// All routes that somebody handles. Numbers are given in order and never change their meaning, so a table that
 /// replaces another (a clone with more names) agrees with every number that is still on its way.
@@ -13,6 +14,9 @@ pub struct RouteTable {
     // The keys are the game's own: a client can look names up, but adds none.
     ids: FxHashMap<Arc<[u8]>, RouteId>,
     names: Vec<Arc<str>>,
+    /// Which of `limits` a route has; the place behind the last: none.
+    limited: Vec<u16>,
+    limits: Vec<Option<Limit>>,
 }
 
 impl RouteTable {
@@ -30,6 +34,34 @@ impl RouteTable {
         self.names.push(name.into());
         self.ids.insert(name.as_bytes().into(), id);
         id
+    }
+
+    /// How often one client may send to this route; `None`: as often as it likes.
+    ///
+    /// # Panics
+    ///
+    /// When more than 65,534 routes were ever limited.
+    pub fn set_limit(&mut self, id: RouteId, limit: Option<Limit>) {
+        let place = id.0 as usize;
+        if self.limited.len() <= place {
+            self.limited.resize(place + 1, NOT_LIMITED);
+        }
+        match (self.limited[place], limit) {
+            (NOT_LIMITED, None) => {}
+            (NOT_LIMITED, Some(_)) => {
+                self.limited[place] =
+                    u16::try_from(self.limits.len()).ok().filter(|&n| n < NOT_LIMITED).expect("few limits");
+                self.limits.push(limit);
+            }
+            (number, _) => self.limits[usize::from(number)] = limit,
+        }
+    }
+
+    /// What a route is limited to, and the number of that limit: links have their buckets by it.
+    #[inline]
+    pub fn limit(&self, id: RouteId) -> Option<(usize, Limit)> {
+        let number = usize::from(*self.limited.get(id.0 as usize)?);
+        Some((number, (*self.limits.get(number)?)?))
     }
 
     /// The number of `name`, if it has one.
@@ -78,6 +110,9 @@ impl RouteTable {
         self.names.is_empty()
     }
 }
+
+/// No limit has this number.
+const NOT_LIMITED: u16 = u16::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -185,6 +185,8 @@ pub(crate) struct Rare {
     /// Messages that did not decode, in the minute of this number.
     pub bad: u16,
     pub bad_minute: u16,
+    /// The second in which it was last told that it sends too much.
+    pub limited_second: Option<u32>,
     /// Bytes in and out, of the links before this one.
     pub bytes_before: [u64; 2],
     in_flight: Vec<u32>,
@@ -345,6 +347,7 @@ impl Session {
                 groups,
                 bad,
                 bad_minute: _,
+                limited_second,
                 bytes_before,
                 in_flight,
                 address,
@@ -358,6 +361,7 @@ impl Session {
                 && snapshots.is_none()
                 && groups.is_empty()
                 && *bad == 0
+                && limited_second.is_none()
                 && *bytes_before == [0; 2]
                 && in_flight.capacity() == 0 // who deferred answers once will do so again
                 && address.is_empty()

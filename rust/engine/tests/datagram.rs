@@ -12,13 +12,13 @@ use engine::link::Phase;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const KEYS: u32 = 4;
+const KEYS: u64 = 4;
 
 /// What the game does.
 #[derive(Clone, Debug)]
 enum Op {
-    Push(Class, u32),
-    Broadcast(Class, u32),
+    Push(Class, u64),
+    Broadcast(Class, u64),
     Request,
     Beat,
     /// The network carries what is on its way, after this fate of each packet that may be dropped.
@@ -61,11 +61,11 @@ impl Network {
 struct Game {
     pair: Pair,
     network: Network,
-    number: u32,
+    number: u64,
     reliable: Vec<String>,
     sent: BTreeMap<String, Class>,
     /// What a client does with values of its own: keeps the newest of each key.
-    shown: BTreeMap<String, u32>,
+    shown: BTreeMap<String, u64>,
 }
 
 impl Game {
@@ -83,7 +83,7 @@ impl Game {
         }
     }
 
-    fn push(&mut self, class: Class, key: u32, to_all: bool) {
+    fn push(&mut self, class: Class, key: u64, to_all: bool) {
         self.number += 1;
         let (route, body) = (format!("k{key}"), self.number.to_string());
         let session = self.pair.session();
@@ -142,7 +142,7 @@ impl Game {
             Op::Request => {
                 self.number += 1;
                 let body = self.number.to_string();
-                self.pair.request(self.number, "echo", body.as_bytes());
+                self.pair.request(self.number as u32, "echo", body.as_bytes());
                 self.reliable.push(body.clone());
                 self.sent.insert(body, Class::Reliable);
                 self.pair.run();
@@ -177,13 +177,13 @@ proptest! {
         ops.iter().for_each(|op| game.run(op));
         // At last the network is well, and one more value of each key comes.
         game.carry(&[Fate::Arrives]);
-        let latest: Vec<u32> = (0..KEYS).map(|key| {
+        let latest: Vec<u64> = (0..KEYS).map(|key| {
             game.push(Class::Latest, key, false);
             game.number
         }).collect();
         game.carry(&[Fate::Arrives]);
         prop_assert!(game.reliable.is_empty() && game.sent.values().all(|class| *class != Class::Reliable));
-        let shown: Vec<u32> = game.shown.values().copied().collect();
+        let shown: Vec<u64> = game.shown.values().copied().collect();
         prop_assert_eq!(shown, latest, "the newest of each key");
         prop_assert_eq!(game.pair.client.link.phase(), Phase::Ready);
         prop_assert_eq!((game.pair.closed(), game.pair.server.story()), (None, "knocked joined".to_owned()));
@@ -202,7 +202,7 @@ fn each_packet_stands_alone() {
         game.push(Class::Reliable, 2, true);
         game.push(Class::Droppable, 3, true);
         let end = game.pair.server.end(game.pair.link);
-        let classes: Vec<(Class, u32)> =
+        let classes: Vec<(Class, u64)> =
             end.queue.packets.iter().map(|packet| (packet.class, packet.key)).collect();
         assert_eq!(classes, [(Class::Latest, 1), (Class::Reliable, 2), (Class::Droppable, 3)]);
         for packet in end.queue.packets.clone().into_iter().rev() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{HANDSHAKE, START, Setup};
 use engine::event::{Class, Close, LinkId, Nanos, Up, UpLog};
-use engine::link::{Ending, Full, Link, LinkConfig, Outbox};
+use engine::link::{Ending, Full, Link, LinkConfig, Outbox, Pass};
 use engine::realm::{Event, Realm};
 use engine::timer::{Fired, TimerKey, Timers};
 
@@ -34,14 +34,14 @@ struct Socket {
 }
 
 impl Outbox for Socket {
-    fn packet(&mut self, _: Class, _: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, _: Class, _: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         self.bytes.clear();
         write(&mut self.bytes);
         self.packets += 1;
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, _: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u64, _: &Arc<Bytes>) -> Result<(), Full> {
         unreachable!("nobody is pushed to")
     }
 }
@@ -170,11 +170,11 @@ impl Day {
     }
 
     fn feed(&mut self, place: usize, bytes: &[u8]) {
-        let (mut buffer, mut budget) = ([0; 64], 128);
+        let (mut buffer, mut pass) = ([0; 64], Pass { budget: 128, at: self.now });
         let bytes_in = &mut buffer[..bytes.len()];
         bytes_in.copy_from_slice(bytes);
         let seat = &mut self.seats[place];
-        seat.link.handle_bytes(self.now, bytes_in, &mut budget, &mut self.ups, &mut self.out).unwrap();
+        seat.link.handle_bytes(self.now, bytes_in, &mut pass, &mut self.ups, &mut self.out).unwrap();
         self.out.packets = 0;
     }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Authenticate, HANDSHAKE, Pair, Saw, Server, Setup, hex, secs, spaced};
 use engine::event::{Class, Close, LinkId};
-use engine::link::{Ending, Origins, Phase};
+use engine::link::{Ending, Origins, Pass, Phase};
 use wire::websocket::frame::{OpCode, encode_frame};
 use wire::websocket::upgrade;
 
@@ -336,8 +336,8 @@ fn a_client_that_closes_has_nothing_left_over() {
     let push = hex("04 00 00 05 06 01 61 7b 7d");
     let mut frame = Vec::new();
     encode_frame(OpCode::Binary, true, None, &push.repeat(3), &mut frame);
-    let (mut budget, end) = (2, &mut pair.client);
-    end.link.handle_bytes(now, &mut frame, &mut budget, &mut end.ups, &mut end.queue).unwrap();
+    let (mut pass, end) = (Pass { budget: 2, at: now }, &mut pair.client);
+    end.link.handle_bytes(now, &mut frame, &mut pass, &mut end.ups, &mut end.queue).unwrap();
     assert!(end.link.has_leftover());
     end.link.handle_eof(now, &mut end.ups);
     assert!(!end.link.has_leftover() && end.link.ending() == Ending::Drain);

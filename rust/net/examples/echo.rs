@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = Arc::new(Listener::bind(&Address::Tcp(address.parse()?))?);
     println!("listening at {}", listener.local_address());
     let mut reactor = Reactor::new(ReactorConfig::default())?;
-    reactor.listen(listener, Arc::new(Admission::new(0, 0)), None)?;
+    reactor.listen(listener, Arc::new(Admission::new(0, 0, None)), None)?;
     let mut to_flush = Vec::new();
     loop {
         reactor.wait(None, false)?;

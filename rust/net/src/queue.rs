@@ -16,11 +16,19 @@ use std::sync::Arc;
 pub enum Class {
     /// It is sent, in order; when there is no room, appending fails and the connection should end.
     Reliable,
-    /// An unsent one with the same key is replaced, in its place. Does not count toward the bound.
+    /// An unsent one with the same key is replaced, in its place. These do not count toward the bound but have one of the same
+    /// size of their own; what is beyond it is dropped, unless its key says [`KEY_FEW`].
     Latest,
-    /// When there is no room, the oldest unsent ones go.
+    /// When there is no room, the oldest unsent ones of the lowest priority go.
     Droppable,
 }
+
+/// In a key: there are few of them, and large ones, so they count nowhere.
+pub const KEY_FEW: u64 = 1 << 61;
+/// The two highest bits of a key are the packet's priority, as a signed number: what has a higher one goes before what has not
+/// begun to leave, but never before what is reliable. Reliable packets have this one, whatever their key says.
+pub const PRIORITY_NORMAL: i8 = 0;
+const PRIORITY_SHIFT: u32 = 62;
 
 /// No room for a reliable packet: the client reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +76,7 @@ impl SendQueue {
         &mut self,
         pool: &Pool,
         class: Class,
-        key: u32,
+        key: u64,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Full> {
         match class {
@@ -86,7 +94,7 @@ impl SendQueue {
         &mut self,
         pool: &Pool,
         class: Class,
-        key: u32,
+        key: u64,
         bytes: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Full> {
@@ -108,7 +116,7 @@ impl SendQueue {
         &mut self,
         pool: &Pool,
         class: Class,
-        key: u32,
+        key: u64,
         packet: &Arc<Bytes>,
     ) -> Result<(), Full> {
         if packet.is_empty() {
@@ -132,9 +140,9 @@ impl SendQueue {
         self.first.is_none()
     }
 
-    /// Whether a packet waits that may still be replaced.
-    pub fn has_replaceable(&self) -> bool {
-        self.segments().any(|segment| segment.is_unsent(Class::Latest))
+    /// Whether a packet waits that may still be replaced, and whose key has all these bits.
+    pub fn has_replaceable(&self, bits: u64) -> bool {
+        self.segments().any(|segment| segment.is_unsent(Class::Latest) && segment.status().key & bits == bits)
     }
 
     /// Packets dropped or replaced since the last call.
@@ -204,7 +212,7 @@ impl SendQueue {
             }
             return Ok(());
         }
-        let size = match self.last() {
+        let size = match self.last_of_normal() {
             None => FIRST_BLOCK,
             // A full block: the next one is larger, so that what waits long is in few pieces.
             Some(Segment::Block(Status { class: Class::Reliable, .. }, full)) => {
@@ -222,7 +230,7 @@ impl SendQueue {
         &mut self,
         pool: &Pool,
         class: Class,
-        key: u32,
+        key: u64,
         room: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Full> {
@@ -235,7 +243,12 @@ impl SendQueue {
     #[inline]
     fn open_block(&mut self, pool: &Pool, room: usize) -> Option<&mut Block> {
         let (last, alone) = match &mut self.rest {
-            Some(rest) if !rest.is_empty() => (rest.back_mut()?, false),
+            Some(rest) if !rest.is_empty() => {
+                match rest.iter_mut().rfind(|segment| segment.priority() >= PRIORITY_NORMAL) {
+                    Some(last) => (last, false),
+                    None => (self.first.as_mut()?, false),
+                }
+            }
             _ => (self.first.as_mut()?, true),
         };
         if last.status().class != Class::Reliable {
@@ -261,7 +274,7 @@ impl SendQueue {
     /// Queues one more segment by the rules of its class.
     fn push(&mut self, segment: Segment) -> Result<(), Full> {
         let Status { class, key, .. } = *segment.status();
-        let bytes = segment.len();
+        let (bytes, priority) = (segment.len(), segment.priority());
         if bytes == 0 {
             return Ok(());
         }
@@ -270,7 +283,7 @@ impl SendQueue {
         }
         match class {
             Class::Reliable | Class::Droppable => {
-                if !self.make_room(bytes + self.overhead()) {
+                if !self.make_room_for(bytes + self.overhead(), class, priority) {
                     return self.refuse(class);
                 }
             }
@@ -282,18 +295,47 @@ impl SendQueue {
                     self.dropped = self.dropped.saturating_add(1);
                     return Ok(());
                 }
+                if key & KEY_FEW == 0 && self.latest_bytes() + bytes + SEGMENT_BYTES > self.bytes_max as usize
+                {
+                    return self.refuse(class);
+                }
             }
         }
         self.bytes += bytes as u32;
         if class != Class::Latest {
             self.charged += (bytes + self.overhead()) as u32;
         }
-        if self.first.is_none() {
-            self.first = Some(segment);
-        } else {
-            self.rest.get_or_insert_default().push_back(segment);
-        }
+        self.insert(segment, priority);
         Ok(())
+    }
+
+    /// Behind all of its priority and of higher ones, behind reliable ones, and behind what has begun to leave.
+    fn insert(&mut self, segment: Segment, priority: i8) {
+        let Some(first) = &mut self.first else {
+            self.first = Some(segment);
+            return;
+        };
+        let rest = self.rest.get_or_insert_default();
+        let goes_before = |other: &Segment| {
+            let Status { class, sent, .. } = *other.status();
+            class != Class::Reliable && other.priority() < priority && sent == 0
+        };
+        let at = rest.iter().rposition(|other| !goes_before(other)).map_or(0, |place| place + 1);
+        if at > 0 || !goes_before(first) {
+            return rest.insert(at, segment);
+        }
+        // What a segment costs beside its bytes is charged for all but the first.
+        let is_charged = |segment: &Segment| segment.status().class != Class::Latest;
+        self.charged += if is_charged(first) { SEGMENT_BYTES as u32 } else { 0 };
+        self.charged -= if is_charged(&segment) { SEGMENT_BYTES as u32 } else { 0 };
+        rest.push_front(std::mem::replace(first, segment));
+    }
+
+    /// What waits of the latest that are not few, and what that costs beside its bytes.
+    fn latest_bytes(&self) -> usize {
+        let counts =
+            |segment: &&Segment| segment.is_unsent(Class::Latest) && segment.status().key & KEY_FEW == 0;
+        self.segments().filter(counts).map(|segment| segment.len() + SEGMENT_BYTES).sum()
     }
 
     /// There is no room: that is an error for a packet that has to be sent, and else what was to be expected.
@@ -313,14 +355,24 @@ impl SendQueue {
     /// Whether `bytes` more fit; drops unsent droppable packets, oldest first, as long as they do not.
     #[inline]
     fn make_room(&mut self, bytes: usize) -> bool {
-        self.charged as usize + bytes <= self.bytes_max as usize || self.drop_oldest(bytes)
+        self.make_room_for(bytes, Class::Reliable, PRIORITY_NORMAL)
+    }
+
+    /// The same for a packet of this class: what may be dropped drops none of a higher priority.
+    #[inline]
+    fn make_room_for(&mut self, bytes: usize, class: Class, priority: i8) -> bool {
+        let highest = if class == Class::Reliable { i8::MAX } else { priority };
+        self.charged as usize + bytes <= self.bytes_max as usize || self.drop_oldest(bytes, highest)
     }
 
     #[cold]
-    fn drop_oldest(&mut self, bytes: usize) -> bool {
+    fn drop_oldest(&mut self, bytes: usize, highest: i8) -> bool {
         while self.charged as usize + bytes > self.bytes_max as usize {
-            let droppable = |segment: &Segment| segment.is_unsent(Class::Droppable);
-            let Some(at) = self.segments().position(droppable) else { return false };
+            let droppable = |segment: &&Segment| segment.is_unsent(Class::Droppable);
+            let lowest = self.segments().filter(droppable).map(Segment::priority).min();
+            let Some(lowest) = lowest.filter(|&lowest| lowest <= highest) else { return false };
+            let is_oldest = |segment: &Segment| droppable(&segment) && segment.priority() == lowest;
+            let Some(at) = self.segments().position(is_oldest) else { return false };
             let gone = match (at, &mut self.rest) {
                 (1.., Some(rest)) => {
                     self.charged -= SEGMENT_BYTES as u32;
@@ -357,10 +409,9 @@ impl SendQueue {
     /// The last packet did not fit: `bytes` at the end of the open block go.
     #[cold]
     fn take_back(&mut self, bytes: u32) {
-        let last = match &mut self.rest {
-            Some(rest) if !rest.is_empty() => rest.back_mut(),
-            _ => self.first.as_mut(),
-        };
+        let first = self.first.as_mut();
+        let rest = self.rest.iter_mut().flat_map(|rest| rest.iter_mut());
+        let last = first.into_iter().chain(rest).rfind(|segment| segment.priority() >= PRIORITY_NORMAL);
         if let Some(Segment::Block(_, block)) = last {
             let len = block.len() - bytes as usize;
             block.truncate(len);
@@ -369,7 +420,7 @@ impl SendQueue {
         }
     }
 
-    fn find_unsent(&mut self, key: u32) -> Option<&mut Segment> {
+    fn find_unsent(&mut self, key: u64) -> Option<&mut Segment> {
         let first = self.first.iter_mut();
         let rest = self.rest.iter_mut().flat_map(|rest| rest.iter_mut());
         first.chain(rest).find(|segment| segment.is_unsent(Class::Latest) && segment.status().key == key)
@@ -379,8 +430,13 @@ impl SendQueue {
         self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    fn last(&self) -> Option<&Segment> {
-        self.rest.as_ref().and_then(|rest| rest.back()).or(self.first.as_ref())
+    /// The last one that is not of low priority.
+    fn last_of_normal(&self) -> Option<&Segment> {
+        let last = self
+            .rest
+            .as_ref()
+            .and_then(|rest| rest.iter().rfind(|segment| segment.priority() >= PRIORITY_NORMAL));
+        last.or(self.first.as_ref())
     }
 
     #[cold]
@@ -389,7 +445,7 @@ impl SendQueue {
     }
 }
 
-/// What is sent in one piece. A tag, the status and one pointer: 24 bytes, in every idle connection.
+/// What is sent in one piece. A tag, the status and one pointer: 32 bytes, in every idle connection.
 #[derive(Debug)]
 enum Segment {
     Block(Status, Block),
@@ -399,7 +455,7 @@ enum Segment {
 #[derive(Clone, Copy, Debug)]
 struct Status {
     sent: u32,
-    key: u32,
+    key: u64,
     class: Class,
 }
 
@@ -434,6 +490,16 @@ impl Segment {
     #[inline]
     fn unsent(&self) -> &[u8] {
         &self.bytes()[self.status().sent as usize..]
+    }
+
+    #[inline]
+    fn priority(&self) -> i8 {
+        let status = self.status();
+        if status.class == Class::Reliable {
+            PRIORITY_NORMAL
+        } else {
+            (status.key as i64 >> PRIORITY_SHIFT) as i8
+        }
     }
 
     /// Whether it is of this class and can still be taken out.
@@ -493,7 +559,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    fn add(queue: &mut SendQueue, pool: &Pool, class: Class, key: u32, text: &str) -> Result<(), Full> {
+    fn add(queue: &mut SendQueue, pool: &Pool, class: Class, key: u64, text: &str) -> Result<(), Full> {
         queue.append(pool, class, key, |out| out.extend_from_slice(text.as_bytes()))
     }
 
@@ -542,7 +608,7 @@ mod tests {
     #[test]
     fn the_latest_does_not_count_toward_the_bound() {
         let (pool, mut queue) = (Pool::new(), SendQueue::new(1_000));
-        add(&mut queue, &pool, Class::Latest, 1, &"s".repeat(50_000)).unwrap();
+        add(&mut queue, &pool, Class::Latest, KEY_FEW, &"s".repeat(50_000)).unwrap();
         add(&mut queue, &pool, Class::Reliable, 0, &"r".repeat(400)).unwrap();
         assert!(add(&mut queue, &pool, Class::Reliable, 0, &"r".repeat(400)).is_err());
     }

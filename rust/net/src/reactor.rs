@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a reactor is made with.
 #[derive(Clone, Debug)]
@@ -146,6 +147,8 @@ pub struct ReactorStats {
     pub refused_full: u64,
     /// Connections closed at once, because their address had all the connections that it may have.
     pub refused_address: u64,
+    /// Connections closed at once, because their address connects too often.
+    pub refused_rate: u64,
     /// Connections closed at once, because there were no descriptors left.
     pub refused_descriptors: u64,
     /// Other failures of accept.
@@ -542,6 +545,24 @@ impl Reactor {
         Some(Info { peer: socket.peer(), tls: socket.tls.is_some() })
     }
 
+    /// The number that all connections of this one's address share; see [`Admission::shared`].
+    pub fn shared_number(&self, token: Token) -> Option<Arc<AtomicU64>> {
+        self.sockets.find(token)?.admitted.shared()
+    }
+
+    /// A proxy has said that `peer` stands behind this connection: it takes that one's place, if there is one.
+    pub fn set_peer(&mut self, token: Token, peer: Peer) -> Result<(), Refused> {
+        let Some(socket) = self.sockets.find_mut(token) else { return Ok(()) };
+        let result = socket.admitted.move_to(peer, sys::monotonic_now());
+        match result {
+            Err(Refused::Full) => self.stats.refused_full += 1,
+            Err(Refused::AddressFull) => self.stats.refused_address += 1,
+            Err(Refused::TooOften) => self.stats.refused_rate += 1,
+            Ok(()) => {}
+        }
+        result
+    }
+
     /// The round trip to the peer as the kernel measures it, by one system call. `None` on Unix sockets.
     pub fn rtt_us(&self, token: Token) -> Option<u32> {
         let socket = self.sockets.find(token)?;
@@ -670,7 +691,7 @@ impl Reactor {
                     continue;
                 }
             };
-            let admitted = match listening.admission.admit(&peer) {
+            let admitted = match listening.admission.admit(&peer, sys::monotonic_now()) {
                 Ok(admitted) => admitted,
                 Err(Refused::Full) => {
                     self.stats.refused_full += 1;
@@ -678,6 +699,10 @@ impl Reactor {
                 }
                 Err(Refused::AddressFull) => {
                     self.stats.refused_address += 1;
+                    continue;
+                }
+                Err(Refused::TooOften) => {
+                    self.stats.refused_rate += 1;
                     continue;
                 }
             };

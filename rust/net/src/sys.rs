@@ -19,6 +19,7 @@ use rustix::time::{
 };
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Nanoseconds of CLOCK_MONOTONIC: the clock of [`crate::reactor::Reactor::wait`]'s deadlines.
 #[inline]
@@ -370,6 +371,11 @@ fn set_tcp_options(fd: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&fd, true)?;
     // What we sent is not even acknowledged: the peer's machine or the network is gone.
     sockopt::set_tcp_user_timeout(&fd, UNACKNOWLEDGED_MS_MAX)?;
+    // And who has nothing to acknowledge is asked: one whose protocol has no heartbeat, as HTTP.
+    sockopt::set_socket_keepalive(&fd, true)?;
+    sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&fd, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
     Ok(())
 }
 
@@ -378,6 +384,9 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const BACKLOG: i32 = 4096;
 /// Longer than three missed heartbeats of 15 s, so that it is normally the heartbeat that decides.
 const UNACKNOWLEDGED_MS_MAX: u32 = 60_000;
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -391,6 +400,9 @@ mod tests {
         for socket in [&client, &accepted] {
             assert!(sockopt::tcp_nodelay(socket).unwrap());
             assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), UNACKNOWLEDGED_MS_MAX);
+            assert!(sockopt::socket_keepalive(socket).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), KEEPALIVE_PROBES);
         }
         assert_eq!(peer, Peer::Tcp(local_address(&client).unwrap()));
         assert!(rtt_us(&accepted).is_some());

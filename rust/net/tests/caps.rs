@@ -56,7 +56,7 @@ fn beyond_the_cap_for_one_address_a_connection_is_closed_and_counted() {
     for (address, refused) in [("127.0.0.1:0", true), ("[::1]:0", true), ("unix", false)] {
         let path = std::env::temp_dir().join(format!("net-caps-{}", std::process::id()));
         let address = if refused { tcp(address) } else { Address::Unix(path) };
-        let admission = Arc::new(Admission::new(0, 3));
+        let admission = Arc::new(Admission::new(0, 3, None));
         let (mut reactor, address) = capped(&address, &admission);
         let mut clients: Vec<_> = (0..5).map(|_| connect(&address)).collect();
         let tokens = accept_all(&mut reactor);
@@ -84,7 +84,7 @@ fn beyond_the_cap_for_one_address_a_connection_is_closed_and_counted() {
 fn beyond_the_cap_in_all_a_connection_is_closed_and_counted_whatever_it_comes_by() {
     // One admission for all of a server's listeners.
     let path = std::env::temp_dir().join(format!("net-caps-all-{}", std::process::id()));
-    let admission = Arc::new(Admission::new(4, 0));
+    let admission = Arc::new(Admission::new(4, 0, None));
     let mut listening =
         [tcp("127.0.0.1:0"), tcp("[::1]:0"), Address::Unix(path)].map(|address| capped(&address, &admission));
     let mut clients = Vec::new();

@@ -58,7 +58,7 @@ fn ipv6_and_unix_sockets_work_alike() {
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("socket");
     let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-    let admission = Arc::new(Admission::new(0, 0));
+    let admission = Arc::new(Admission::new(0, 0, None));
     let v6 = Arc::new(Listener::bind(&Address::Tcp("[::1]:0".parse().unwrap())).unwrap());
     let unix = Arc::new(Listener::bind(&Address::Unix(path.clone())).unwrap());
     let Address::Tcp(address) = *v6.local_address() else { panic!("not TCP") };
@@ -345,7 +345,7 @@ fn who_is_not_admitted_is_closed_and_counted() {
     let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
     let listener = Arc::new(Listener::bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap());
     let Address::Tcp(address) = *listener.local_address() else { panic!("not TCP") };
-    reactor.listen(listener, Arc::new(Admission::new(0, 2)), None).unwrap();
+    reactor.listen(listener, Arc::new(Admission::new(0, 2, None)), None).unwrap();
     let (_first, mut second) = (client(address), client(address));
     let mut tokens = vec![accepted(&mut reactor)];
     if tokens.len() < 2 {
@@ -524,7 +524,7 @@ fn a_full_batch_says_that_there_may_be_more() {
 fn two_reactors_share_a_listener() {
     let listener = Arc::new(Listener::bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap());
     let Address::Tcp(address) = *listener.local_address() else { panic!("not TCP") };
-    let admission = Arc::new(Admission::new(0, 0));
+    let admission = Arc::new(Admission::new(0, 0, None));
     let mut reactors: Vec<_> = (0..2).map(|_| Reactor::new(ReactorConfig::default()).unwrap()).collect();
     for reactor in &mut reactors {
         reactor.listen(listener.clone(), admission.clone(), None).unwrap();

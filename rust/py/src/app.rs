@@ -4,11 +4,13 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::event::{Class, Close, Down, LinkId, Nanos};
-use engine::link::{LinkConfig, Origins};
+use engine::event::{Close, Down, LinkId, Nanos, RouteId};
+use engine::link::{LinkConfig, Origins, Proxies};
+use engine::rate::{Limit, Over, Rate};
 use engine::realm::{RealmConfig, SchemaDocument, TimerKey};
 use engine::route::RouteTable;
 use net::address::Address;
+use net::admission::ConnectRate;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::{PyKeyError, PyOSError};
 use pyo3::prelude::*;
@@ -18,6 +20,8 @@ use server::record::{DESERTED, FAILURE, RETURNED, Recorder};
 use server::replay::Replay;
 use server::turn::Server;
 use wire::handshake::Serializer;
+use wire::proxy::Networks;
+use wire::websocket::deflate::DeflateMode;
 
 use crate::carrier::Steps;
 use crate::cell::{Entered, Here, LogicCell};
@@ -143,16 +147,23 @@ impl Core {
 
     // -- before it runs ----------------------------------------------------------------------------------------------
 
-    /// `rooms`: the handlers of each class of rooms.
+    /// `rooms`: the handlers of each class of rooms. `limits`: of each limited route its name, messages in a second, burst,
+    /// and what becomes of more.
     fn bind(
         &self,
         py: Python<'_>,
         handlers: Vec<Bound<'_, PyAny>>,
         rust_echo: bool,
         rooms: Vec<Vec<Bound<'_, PyAny>>>,
+        limits: Vec<(String, f64, u32, String)>,
     ) -> PyResult<()> {
         let mut routes = RouteTable::clone(self.enter()?.server.routes());
         let (table, batches) = Table::new(py, &handlers, &rooms, &mut routes)?;
+        (0..routes.len()).for_each(|id| routes.set_limit(RouteId(id as u32), None));
+        for (route, per_second, burst, over) in limits {
+            let id = routes.intern(&route);
+            routes.set_limit(id, Some(Limit { rate: Rate::new(per_second, burst), over: over_of(&over) }));
+        }
         let mut state = self.enter()?;
         state.rust_echo = if rust_echo { routes.lookup("echo") } else { None };
         state.server.set_routes(routes);
@@ -439,18 +450,19 @@ impl Core {
         Ok(state.wall(state.now()))
     }
 
-    #[pyo3(signature = (route, body, skip))]
+    #[pyo3(signature = (route, body, skip, delivery = None))]
     fn broadcast(
         &self,
         py: Python<'_>,
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
+        delivery: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
-        let push = Push::new(&self.shared, route, body)?;
+        let push = Push::new(&self.shared, route, body, delivery)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
         push.with_bodies(&self.shared, |state, bodies| {
-            state.server.realm.push_all(skip, Class::Reliable, 0, push.route(), bodies)
+            state.server.realm.push_all(skip, push.class(), push.key(0), push.route(), bodies)
         })
     }
 
@@ -476,7 +488,7 @@ impl Core {
         Ok(removed)
     }
 
-    #[pyo3(signature = (name, route, body, skip))]
+    #[pyo3(signature = (name, route, body, skip, delivery = None))]
     fn group_push(
         &self,
         py: Python<'_>,
@@ -484,13 +496,14 @@ impl Core {
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
+        delivery: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
-        let push = Push::new(&self.shared, route, body)?;
+        let push = Push::new(&self.shared, route, body, delivery)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
         push.with_bodies(&self.shared, |state, bodies| {
             let realm = &mut state.server.realm;
             let Some(group) = realm.find_group(name) else { return 0 };
-            realm.push_group(group, skip, Class::Reliable, 0, push.route(), bodies)
+            realm.push_group(group, skip, push.class(), push.key(0), push.route(), bodies)
         })
     }
 
@@ -593,6 +606,20 @@ impl<'py> Settings<'_, 'py> {
             body_bytes_max: self.read("body_bytes_max")?,
             inflate_bytes_max: self.read("body_bytes_max")?,
             queue_bytes_max: u32::try_from(queue_bytes_max).unwrap_or(u32::MAX),
+            congested_bytes: u32::try_from(self.read::<u64>("congested_bytes")?).unwrap_or(u32::MAX),
+            messages: self
+                .rate("message_rate", "message_burst")?
+                .map(|rate| {
+                    Ok::<_, PyErr>(Limit { rate, over: over_of(&self.read::<String>("message_over")?) })
+                })
+                .transpose()?,
+            address_messages: self.rate("address_message_rate", "address_message_burst")?,
+            proxies: Proxies { networks: Arc::new(self.proxies()?), protocol: self.read("proxy_protocol")? },
+            deflate: match self.read::<String>("websocket_deflate")?.as_str() {
+                "on" => DeflateMode::On,
+                "takeover" => DeflateMode::Takeover,
+                _ => DeflateMode::Off,
+            },
             allowed_origins: Origins::new(origins),
             http: true,
             ..LinkConfig::default()
@@ -623,6 +650,7 @@ impl<'py> Settings<'_, 'py> {
             spin: self.read("spin")?,
             connections_max: self.read("max_connections")?,
             connections_per_address_max: self.read("max_connections_per_address")?,
+            connect_rate: self.connect_rate()?,
             queue_bytes_max,
             tick_rate: self.read("tick_rate")?,
             catch_up_max: self.read("max_catch_up")?,
@@ -638,8 +666,40 @@ impl<'py> Settings<'_, 'py> {
         value.extract().map_err(Into::into)
     }
 
+    fn proxies(&self) -> PyResult<Networks> {
+        let mut networks = Networks::default();
+        for text in self.read::<Vec<String>>("proxies")? {
+            if text == "unix" {
+                networks.unix = true;
+            } else {
+                let wrong = |error| CONFIG_ERROR.err(self.0.py(), format!("proxies: {text:?}: {error}"));
+                networks.ranges.push(text.parse().map_err(wrong)?);
+            }
+        }
+        Ok(networks)
+    }
+
+    /// 0 in a second: there is no limit.
+    fn rate(&self, rate: &str, burst: &str) -> PyResult<Option<Rate>> {
+        let (per_second, burst): (f64, u32) = (self.read(rate)?, self.read(burst)?);
+        Ok((per_second > 0.0).then(|| Rate::new(per_second, burst)))
+    }
+
+    fn connect_rate(&self) -> PyResult<Option<ConnectRate>> {
+        let (per_second, burst): (f64, u32) = (self.read("connect_rate")?, self.read("connect_burst")?);
+        Ok((per_second > 0.0).then(|| ConnectRate { interval: (1e9 / per_second) as u64, burst }))
+    }
+
     fn nanos(&self, name: &str) -> PyResult<Nanos> {
         Ok((self.read::<f64>(name)? * 1e9) as Nanos)
+    }
+}
+
+fn over_of(word: &str) -> Over {
+    match word {
+        "drop" => Over::Drop,
+        "kick" => Over::Kick,
+        _ => Over::Refuse,
     }
 }
 

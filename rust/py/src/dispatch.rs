@@ -103,6 +103,8 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
         }
         Event::Dropped { session: key }
         | Event::Resumed { session: key }
+        | Event::Congested { session: key }
+        | Event::Relieved { session: key }
         | Event::Left { session: key, .. } => {
             if core.enter()?.put_off(key, &event) {
                 return Ok(()); // until on_join has finished
@@ -111,6 +113,8 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             let (handlers, why, after) = match event {
                 Event::Dropped { .. } => (&table.drop, None, After::Nothing),
                 Event::Resumed { .. } => (&table.resume, None, After::Nothing),
+                Event::Congested { .. } => (&table.congested, None, After::Nothing),
+                Event::Relieved { .. } => (&table.relieved, None, After::Nothing),
                 Event::Left { why, .. } => (&table.leave, Some(why), After::Left),
                 _ => unreachable!("matched above"),
             };

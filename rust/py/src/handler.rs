@@ -68,6 +68,10 @@ pub struct Table {
     pub resume: Vec<Handler>,
     /// See [`Table::join`].
     pub leave: Vec<Handler>,
+    /// See [`Table::join`].
+    pub congested: Vec<Handler>,
+    /// See [`Table::join`].
+    pub relieved: Vec<Handler>,
     /// The tick handlers.
     pub tick: Vec<Handler>,
     /// The routes of batch handlers, in the order of their batches.
@@ -125,6 +129,8 @@ impl Table {
                 "join" => table.join.push(handler),
                 "drop" => table.drop.push(handler),
                 "resume" => table.resume.push(handler),
+                "congested" => table.congested.push(handler),
+                "relieved" => table.relieved.push(handler),
                 "leave" => table.leave.push(handler),
                 "tick" => table.tick.push(handler),
                 "authenticate" => table.authenticate = Some(handler),

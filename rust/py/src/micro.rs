@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engine::event::{Class, Close, LinkId, Nanos, UpLog};
-use engine::link::{Full, Link, LinkConfig, Outbox};
+use engine::link::{Full, Link, LinkConfig, Outbox, Pass};
 use pyo3::prelude::*;
 use wire::packet::{self, PacketKind};
 
@@ -24,7 +24,7 @@ struct Sink(Vec<u8>);
 
 impl Outbox for Sink {
     #[inline]
-    fn packet(&mut self, _: Class, _: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, _: Class, _: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         write(&mut self.0);
         Ok(())
     }
@@ -35,7 +35,7 @@ impl Outbox for Sink {
         Ok(())
     }
 
-    fn block(&mut self, _: Class, _: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, _: Class, _: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
@@ -54,9 +54,9 @@ struct Bench<'py> {
 impl Bench<'_> {
     /// A pass: bytes in, handlers, bytes out.
     fn pass(&mut self, bytes: &mut [u8]) -> PyResult<()> {
-        let mut budget = usize::MAX;
+        let mut pass = Pass { budget: usize::MAX, at: self.now };
         self.out.0.clear();
-        let taken = self.link.handle_bytes(self.now, bytes, &mut budget, &mut self.ups, &mut self.out);
+        let taken = self.link.handle_bytes(self.now, bytes, &mut pass, &mut self.ups, &mut self.out);
         if taken.is_err() || taken.is_ok_and(|taken| taken.consumed != bytes.len()) {
             return Err(PROTOCOL_ERROR.err(self.py, "the link did not take the bytes"));
         }

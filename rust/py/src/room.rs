@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::event::{Class, Nanos};
+use engine::event::Nanos;
 use engine::realm::RoomNumber;
 use engine::session::SessionKey;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -213,7 +213,8 @@ impl CoreRooms {
     }
 
     /// Pushes to a room's members but one, or to those of a group of it; to how many.
-    #[pyo3(signature = (number, route, body, skip, group = None))]
+    #[pyo3(signature = (number, route, body, skip, group = None, delivery = None))]
+    #[expect(clippy::too_many_arguments, reason = "Python's own, by name")]
     fn push(
         &self,
         py: Python<'_>,
@@ -222,8 +223,9 @@ impl CoreRooms {
         body: Option<&Bound<'_, PyAny>>,
         skip: Option<&Bound<'_, Session>>,
         group: Option<&str>,
+        delivery: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<usize> {
-        let push = Push::new(&self.shared, route, body)?;
+        let push = Push::new(&self.shared, route, body, delivery)?;
         let skip = skip.map(|session| session.get().key_in(py, &self.shared)).transpose()?;
         let address = address(push.route(), number)?;
         push.with_bodies(&self.shared, |state, bodies| {
@@ -233,12 +235,12 @@ impl CoreRooms {
                 Some(name) => realm.find_group(name),
             };
             let Some(members) = members else { return 0 };
-            realm.push_group(members, skip, Class::Reliable, 0, &address, bodies)
+            realm.push_group(members, skip, push.class(), push.key(number), &address, bodies)
         })
     }
 
     /// Pushes to one member; false if it is gone.
-    #[pyo3(signature = (number, session, route, body))]
+    #[pyo3(signature = (number, session, route, body, delivery = None))]
     fn push_to(
         &self,
         py: Python<'_>,
@@ -246,13 +248,16 @@ impl CoreRooms {
         session: &Bound<'_, Session>,
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
+        delivery: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let push = Push::new(&self.shared, route, body)?;
+        let push = Push::new(&self.shared, route, body, delivery)?;
         let key = session.get().key_in(py, &self.shared)?;
         let address = address(push.route(), number)?;
         let serializer = self.shared.enter()?.realm().session(key).map(|session| session.serializer());
         let Some(serializer) = serializer else { return Ok(false) };
-        push.with_body(serializer, |body| Ok(self.shared.enter()?.push(key, &address, body)))
+        push.with_body(serializer, |body| {
+            Ok(self.shared.enter()?.push(key, push.class(), push.key(number), &address, body))
+        })
     }
 
     /// Of a room's tick: the number of the next one, and seconds until it is due.

@@ -252,19 +252,27 @@ impl Session {
         self.read(py, |realm, key, _| realm.session(key).map(|session| session.messages_out()), 0)
     }
 
-    #[pyo3(signature = (route, body = None))]
+    #[getter]
+    fn backlog(&self, py: Python<'_>) -> PyResult<u32> {
+        self.read(py, |realm, key, _| realm.session(key).map(|session| session.queued_bytes()), 0)
+    }
+
+    #[pyo3(signature = (route, body = None, *, delivery = None))]
     fn push(
         &self,
         py: Python<'_>,
         route: &Bound<'_, PyAny>,
         body: Option<&Bound<'_, PyAny>>,
+        delivery: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let core = self.placed(py)?;
-        let push = Push::new(core, route, body)?;
+        let push = Push::new(core, route, body, delivery)?;
         let (state, key) = self.entered(py)?;
         let serializer = state.realm().session(key).map_or(Serializer::Json, |session| session.serializer());
         drop(state);
-        let sent = push.with_body(serializer, |body| Ok(core.enter()?.push(key, push.route(), body)))?;
+        let sent = push.with_body(serializer, |body| {
+            Ok(core.enter()?.push(key, push.class(), push.key(0), push.route(), body))
+        })?;
         if sent { Ok(()) } else { Err(self.closed(py)) }
     }
 

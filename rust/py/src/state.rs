@@ -47,6 +47,8 @@ pub struct State {
     pub batch_dropped: u64,
     /// Classes of messages that were pushed, by their address.
     pub known: HashMap<usize, Known>,
+    /// Routes that were pushed as latest, with their numbers in keys.
+    pub latest_routes: HashMap<Box<str>, u16>,
     /// Async `on_leave` handlers that wait: the server does not end before them.
     pub leaving: usize,
     pub contexts: Option<Contexts>,
@@ -102,6 +104,7 @@ impl State {
             batches: Vec::new(),
             batch_dropped: 0,
             known: HashMap::new(),
+            latest_routes: HashMap::new(),
             leaving: 0,
             contexts: None,
             has_ended: false,
@@ -178,8 +181,8 @@ impl State {
     }
 
     /// False if the session is gone. A full queue closes a client that is too slow: its game is told by `on_leave`.
-    pub fn push(&mut self, key: SessionKey, route: &str, body: &[u8]) -> bool {
-        !matches!(self.server.realm.push(key, Class::Reliable, 0, route, body), Err(PushError::Closed))
+    pub fn push(&mut self, key: SessionKey, class: Class, latest_key: u64, route: &str, body: &[u8]) -> bool {
+        !matches!(self.server.realm.push(key, class, latest_key, route, body), Err(PushError::Closed))
     }
 
     pub fn kick(&mut self, key: SessionKey, reason: &str) {

@@ -25,6 +25,7 @@ pub fn read<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, PyDi
     let messages = PyDict::new(py);
     messages.set_item("in", realm.messages_in)?;
     messages.set_item("out", realm.messages_out)?;
+    messages.set_item("limited", realm.limited)?;
     messages.set_item("unknown_route", realm.unknown_routes)?;
     messages.set_item("ignored", realm.ignored)?;
     messages.set_item("bodies_refused", state.bodies_refused.values().sum::<u64>())?;
@@ -62,6 +63,7 @@ fn connections<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, P
     dict.set_item("accepted", sum(|stats| stats.accepted))?;
     dict.set_item("refused_full", sum(|stats| stats.refused_full))?;
     dict.set_item("refused_address", sum(|stats| stats.refused_address))?;
+    dict.set_item("refused_rate", sum(|stats| stats.refused_rate))?;
     dict.set_item("refused_descriptors", sum(|stats| stats.refused_descriptors))?;
     dict.set_item("accept_errors", sum(|stats| stats.accept_errors))?;
     dict.set_item("tls", sum(|stats| stats.tls))?;

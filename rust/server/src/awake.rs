@@ -40,6 +40,11 @@ impl Awake {
         self.last - self.stalled
     }
 
+    /// The time when it last woke, stalls included.
+    pub fn monotonic(&self) -> Nanos {
+        self.last
+    }
+
     /// An awake time as monotonic time, for a wait.
     pub fn to_monotonic(&self, awake: Nanos) -> Nanos {
         awake.saturating_add(self.stalled)

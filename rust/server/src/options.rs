@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::link::LinkConfig;
 use engine::realm::RealmConfig;
 use net::address::Address;
+use net::admission::ConnectRate;
 
 /// Everything that can be set; Python's `Settings` with the defaults.
 pub struct Options {
@@ -21,6 +22,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Connections from one address at most; 0: no cap.
     pub connections_per_address_max: usize,
+    /// How often one address may connect; `None`: as often as it likes.
+    pub connect_rate: Option<ConnectRate>,
     /// Bytes that may wait for one client.
     pub queue_bytes_max: usize,
     /// Ticks a second; 0: none.

@@ -8,9 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, UpLog};
-use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, SharedPush, Taken};
+use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, UpLog};
+use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, Pass, SharedPush, Taken};
+use engine::rate::SharedBucket;
 use engine::wheel::{Due, Wheel};
+use net::address::Peer;
 use net::pool::Pool;
 use net::queue::{self, SendQueue};
 use net::reactor::{Flush, Reactor, Read, Ready, Token};
@@ -218,7 +220,10 @@ impl Peers {
                     slot.link.handle_sent(queued, ups);
                     if slot.link.snapshot_waits() {
                         let waits = queued > 0
-                            && self.reactor.queue(token).is_some_and(|(queue, _)| queue.has_replaceable());
+                            && self
+                                .reactor
+                                .queue(token)
+                                .is_some_and(|(queue, _)| queue.has_replaceable(SNAPSHOT_KEY));
                         if !waits {
                             slot.link.handle_snapshot_left(ups);
                         }
@@ -315,7 +320,12 @@ impl Peers {
             self.slots.resize_with(place + 1, || None);
         }
         let id = LinkId::new(self.number, token.slot, token.generation);
-        let link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
+        let mut link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
+        if self.config.address_messages.is_some()
+            && let Some(number) = self.reactor.shared_number(token)
+        {
+            link.share_bucket(SharedBucket(number));
+        }
         self.wheel.set(token.slot, link.next_timeout());
         self.slots[place] =
             Some(Slot { dirty: false, backlog: false, held: false, choked: false, more_comes: false, link });
@@ -336,7 +346,7 @@ impl Peers {
             self.unread.push(token);
             return;
         }
-        let now = self.awake.now();
+        let (now, at) = (self.awake.now(), self.awake.monotonic());
         let has_leftover = again && slot.link.has_leftover();
         let mut see_tls = false;
         let mut work = |bytes: &mut [u8], queue: &mut SendQueue, pool: &Pool| {
@@ -346,11 +356,11 @@ impl Peers {
                     return (net::reactor::Taken { consumed: 0, needed: usize::MAX }, 0);
                 }
             }
-            let mut budget = MESSAGES_PER_PASS;
+            let mut pass = Pass { budget: MESSAGES_PER_PASS, at };
             let length = bytes.len();
             let link = &mut slot.link;
             let result = catch_unwind(AssertUnwindSafe(|| {
-                link.handle_bytes(now, bytes, &mut budget, ups, &mut Out { queue: &mut *queue, pool })
+                link.handle_bytes(now, bytes, &mut pass, ups, &mut Out { queue: &mut *queue, pool })
             }));
             let taken = match result {
                 Ok(Ok(Taken { consumed, next: Next::Bytes(needed) })) => {
@@ -394,6 +404,11 @@ impl Peers {
             Read::Error(_) => slot.link.handle_end(now, Close::Reset, ups),
             Read::Partial => return slot.link.handle_heard(now, ups),
             Read::WouldBlock | Read::Gone => return,
+        }
+        if let Some(address) = slot.link.take_moved()
+            && self.reactor.set_peer(token, Peer::tcp(address)).is_err()
+        {
+            slot.link.handle_end(now, Close::Refused, ups);
         }
         if see_tls {
             match self.reactor.start_tls(token) {
@@ -543,7 +558,7 @@ struct Out<'a> {
 
 impl Outbox for Out<'_> {
     #[inline]
-    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         self.queue.append(self.pool, net_class(class), key, write).map_err(|_| Full)
     }
 
@@ -553,7 +568,7 @@ impl Outbox for Out<'_> {
         self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
     }
 }
@@ -565,11 +580,11 @@ struct Metered<'a, 'b> {
 }
 
 impl Outbox for Metered<'_, '_> {
-    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         self.out.packet(class, key, write)
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.out.block(class, key, bytes)
     }
 
@@ -617,7 +632,7 @@ mod tests {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Arc::new(Listener::bind(&Address::Tcp(anywhere)).unwrap());
         let Address::Tcp(address) = *listener.local_address() else { unreachable!("as asked for") };
-        reactor.listen(listener, Arc::new(Admission::new(0, 0)), None).unwrap();
+        reactor.listen(listener, Arc::new(Admission::new(0, 0, None)), None).unwrap();
         // All are due at about the same time: what one does must not lose the others' timeouts.
         let config = LinkConfig { handshake_timeout: 50_000_000, ..LinkConfig::default() };
         let mut peers = Peers::new(0, reactor, Arc::new(config), net::sys::monotonic_now());
@@ -645,6 +660,6 @@ mod tests {
 
     #[test]
     fn a_place_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 88, "{} bytes", size_of::<Option<Slot>>());
+        assert!(size_of::<Option<Slot>>() <= 104, "{} bytes", size_of::<Option<Slot>>());
     }
 }

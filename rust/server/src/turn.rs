@@ -74,6 +74,7 @@ impl Server {
         let pool = Pool::new();
         let reactor = Reactor::new(reactor_config(&options, &pool))?;
         let link_config = options.link.clone();
+        let proxies = link_config.proxies.networks.clone();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as Nanos;
         Ok(Self {
             realm: Realm::new(options.realm.clone(), link_config.routes.clone()),
@@ -82,7 +83,14 @@ impl Server {
             io_threads: options.io_threads,
             spin: options.spin,
             link_config,
-            admission: Arc::new(Admission::new(options.connections_max, options.connections_per_address_max)),
+            admission: Arc::new(
+                Admission::new(
+                    options.connections_max,
+                    options.connections_per_address_max,
+                    options.connect_rate,
+                )
+                .exempting(move |ip| proxies.contains(ip)),
+            ),
             listeners: Vec::new(),
             clock: None,
             ticks_from: 0,

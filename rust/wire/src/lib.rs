@@ -16,4 +16,5 @@ pub mod http;
 pub mod json_text;
 pub mod message;
 pub mod packet;
+pub mod proxy;
 pub mod websocket;

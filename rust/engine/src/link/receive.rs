@@ -1,18 +1,23 @@
 //! What a link hears: bytes to frames, frames to packets, packets to events, by the phase that it is in.
 
+use std::net::SocketAddr;
+
 use wire::detect::{Detected, detect};
 use wire::handshake::ServerAnswer;
 use wire::http::{parse_head, parse_response_head};
 use wire::message::{self, MessageKind, RawRoute, Route};
 use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
+use wire::proxy::{Proxied, forwarded, parse_proxy};
+use wire::websocket::deflate::Deflate;
 use wire::websocket::frame::{
     CLOSE_GOING_AWAY, CLOSE_NO_CODE, CLOSE_NORMAL, CLOSE_UNSUPPORTED, CONTROL_BYTES_MAX, Fragments, Frame,
-    OpCode, Role, decode_close, decode_frame,
+    OpCode, Reader, Role, decode_close, decode_frame,
 };
 use wire::websocket::upgrade;
 
-use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Phase, Rare, Taken};
+use super::{Farewell, Fault, Leftover, Link, Next, Outbox, Pass, Phase, Rare, Taken};
 use crate::event::{Class, Close, Nanos, RouteId, Span, Transport, Up, UpLog};
+use crate::rate::{Bucket, Over};
 use crate::resume::{LEAVE_ROUTE, SEEN_ROUTE, parse_seen};
 use crate::route::RouteTable;
 
@@ -30,7 +35,7 @@ impl Link {
         &mut self,
         now: Nanos,
         bytes: &mut [u8],
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<Taken, Fault> {
@@ -40,6 +45,7 @@ impl Link {
             let step = match self.phase {
                 // Paused before it was let in: what came behind the acknowledgement waits.
                 Phase::Ready if self.is_paused => Step::Wait(Next::Held),
+                Phase::Proxy => return self.take_proxy(rest, pass),
                 Phase::Detect => self.take_first(rest, ups)?,
                 Phase::Head => self.take_head(rest, ups, out)?,
                 Phase::Upgrading => self.take_upgrade(rest, out)?,
@@ -51,12 +57,12 @@ impl Link {
                 Phase::Ended | Phase::Closing | Phase::Closed => {
                     return Ok(Taken { consumed: bytes.len(), next: Next::Bytes(1) });
                 }
-                _ if self.websocket.is_some() => self.take_frame(now, rest, budget, ups, out)?,
+                _ if self.websocket.is_some() => self.take_frame(now, rest, pass, ups, out)?,
                 _ => {
-                    let taken = self.take_packets(now, rest, budget, ups, out)?;
+                    let taken = self.take_packets(now, rest, pass, ups, out)?;
                     match taken.next {
                         // The phase changed: what follows is read by its rules.
-                        Next::Again if *budget > 0 => Step::Took(taken.consumed),
+                        Next::Again if pass.budget > 0 => Step::Took(taken.consumed),
                         next => return Ok(Taken { consumed: consumed + taken.consumed, next }),
                     }
                 }
@@ -74,16 +80,16 @@ impl Link {
         &mut self,
         now: Nanos,
         bytes: &[u8],
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<Taken, Fault> {
         if self.phase == Phase::Ready && self.role == Role::Server {
-            return self.take_messages(bytes, budget, ups);
+            return self.take_messages(bytes, pass, ups);
         }
         let phase = self.phase;
         let mut consumed = 0;
-        while *budget > 0 && self.phase == phase {
+        while pass.budget > 0 && self.phase == phase {
             let packet = match packet::decode(&bytes[consumed..], self.body_bytes_max())? {
                 Decoded::Complete { item, consumed: taken } => {
                     consumed += taken;
@@ -93,7 +99,7 @@ impl Link {
                     return Ok(Taken { consumed, next: Next::Bytes(needed) });
                 }
             };
-            *budget -= 1;
+            pass.budget -= 1;
             self.take_packet(now, packet, ups, out)?;
         }
         Ok(Taken { consumed, next: Next::Again })
@@ -101,33 +107,129 @@ impl Link {
 
     /// Packets of a client that is let in: what they say is kept in one piece.
     #[inline]
-    fn take_messages(&mut self, bytes: &[u8], budget: &mut usize, ups: &mut UpLog) -> Result<Taken, Fault> {
+    fn take_messages(&mut self, bytes: &[u8], pass: &mut Pass, ups: &mut UpLog) -> Result<Taken, Fault> {
         let mut run = Run { bytes, taken: 0, start: 0, stored: ups.stored(), route: None };
-        let result = self.take_run(&mut run, budget, ups);
+        let result = self.take_run(&mut run, pass, ups);
         run.store(ups);
         Ok(Taken { consumed: run.taken, next: result? })
     }
 
     #[inline]
-    fn take_run(&mut self, run: &mut Run<'_>, budget: &mut usize, ups: &mut UpLog) -> Result<Next, Fault> {
+    fn take_run(&mut self, run: &mut Run<'_>, pass: &mut Pass, ups: &mut UpLog) -> Result<Next, Fault> {
         let max = self.config.body_bytes_max;
-        while *budget > 0 {
+        let limit = self.config.messages;
+        let address_over = self.address_is_over(pass.at);
+        let budget = pass.budget;
+        let next = loop {
+            if pass.budget == 0 {
+                break Next::Again;
+            }
             let packet = match packet::decode(&run.bytes[run.taken..], max)? {
                 Decoded::Complete { item, consumed } => {
                     run.taken += consumed;
                     item
                 }
-                Decoded::Incomplete { needed } => return Ok(Next::Bytes(needed)),
+                Decoded::Incomplete { needed } => break Next::Bytes(needed),
             };
-            *budget -= 1;
+            pass.budget -= 1;
             match packet.kind {
-                PacketKind::Data => self.take_message(packet.body, run, budget, ups)?,
+                PacketKind::Data => {
+                    let over = match limit {
+                        Some(limit) if !self.bucket.take(pass.at, limit.rate) => Some(limit.over),
+                        _ => address_over,
+                    };
+                    match over {
+                        None => self.take_message(packet.body, run, pass, ups)?,
+                        Some(over) => self.take_over_limit(over, None, packet.body, run, pass, ups)?,
+                    }
+                }
                 PacketKind::Heartbeat => {}
                 PacketKind::Kick => ups.push(Up::Ignored { link: self.id }),
                 PacketKind::Handshake | PacketKind::HandshakeAck => return Err(Close::HandshakeTwice.into()),
             }
+        };
+        self.charge_address(pass.at, budget - pass.budget);
+        Ok(next)
+    }
+
+    /// What becomes of messages in this pass, if the clients of this address have sent too many.
+    #[inline]
+    fn address_is_over(&self, at: Nanos) -> Option<Over> {
+        let rate = self.config.address_messages?;
+        let bucket = self.extras.as_ref()?.address.as_ref()?;
+        let over = self.config.messages.map_or(Over::Drop, |limit| limit.over);
+        (!bucket.has_any(at, rate)).then_some(over)
+    }
+
+    #[inline]
+    fn charge_address(&self, at: Nanos, count: usize) {
+        if let Some(rate) = self.config.address_messages
+            && let Some(Some(bucket)) = self.extras.as_ref().map(|extras| &extras.address)
+        {
+            bucket.spend(at, rate, u32::try_from(count).unwrap_or(u32::MAX));
         }
-        Ok(Next::Again)
+    }
+
+    /// Whether this route's limit, if it has one, takes one more; else what becomes of it.
+    #[inline]
+    fn route_over(&mut self, route: RouteId, at: Nanos) -> Option<Over> {
+        let (number, limit) = self.config.routes.limit(route)?;
+        let buckets = &mut self.extras.get_or_insert_default().routes;
+        if buckets.len() <= number {
+            buckets.resize(number + 1, Bucket::default());
+        }
+        (!buckets[number].take(at, limit.rate)).then_some(limit.over)
+    }
+
+    /// A message beyond a limit: of `route`, or of the connection or its address.
+    fn take_over_limit<'a>(
+        &mut self,
+        over: Over,
+        route: Option<RouteId>,
+        bytes: &'a [u8],
+        run: &mut Run<'a>,
+        pass: &mut Pass,
+        ups: &mut UpLog,
+    ) -> Result<(), Fault> {
+        if over == Over::Kick {
+            return Err(Close::RateLimited.into());
+        }
+        let (name, request) = match message::plain(bytes) {
+            Some(message::Plain { id, name, .. }) => (name, id),
+            None => {
+                let message = message::split(bytes)?;
+                let name = if let RawRoute::Name(name) = message.route { name } else { b"" };
+                match message.kind {
+                    MessageKind::Request => (name, Some(message.id)),
+                    MessageKind::Notify => (name, None),
+                    MessageKind::Response | MessageKind::Push => {
+                        return self.take_unusual(bytes, run, pass, ups);
+                    }
+                }
+            }
+        };
+        match (request, over) {
+            // Of these only the last one counts, and no session's count has them.
+            (None, _) if name == SEEN_ROUTE.as_bytes() || name == LEAVE_ROUTE.as_bytes() => {
+                return self.take_unusual(bytes, run, pass, ups);
+            }
+            (Some(id), Over::Refuse) => {
+                self.owed = self.owed.saturating_add(1);
+                ups.push(Up::Limited { link: self.id, id, route });
+            }
+            _ => {
+                let tell = over == Over::Refuse;
+                match ups.events.last_mut() {
+                    Some(Up::Dropped { link, route: last, tell: told, count })
+                        if (*link, *last, *told) == (self.id, route, tell) =>
+                    {
+                        *count += 1;
+                    }
+                    _ => ups.push(Up::Dropped { link: self.id, route, tell, count: 1 }),
+                }
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -169,16 +271,19 @@ impl Link {
         &mut self,
         message: &'a [u8],
         run: &mut Run<'a>,
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
         if let Some(message::Plain { id, name, body }) = message::plain(message)
             && let Some(route) = run.route(&self.config.routes, name)
         {
-            self.tell_message(id, route, run.span(body), budget, ups);
+            if let Some(over) = self.route_over(route.0, pass.at) {
+                return self.take_over_limit(over, Some(route.0), message, run, pass, ups);
+            }
+            self.tell_message(id, route, run.span(body), pass, ups);
             return Ok(());
         }
-        self.take_unusual(message, run, budget, ups)
+        self.take_unusual(message, run, pass, ups)
     }
 
     #[inline]
@@ -187,11 +292,11 @@ impl Link {
         request: Option<u32>,
         (route, room): (RouteId, u32),
         body: Span,
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
     ) {
         // Whoever sends much in a message, or what inflates to much, has as much of the pass as who sends many.
-        *budget = budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
+        pass.budget = pass.budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
         self.owed = self.owed.saturating_add(u32::from(request.is_some()));
         ups.push(match request {
             Some(id) => Up::Request { link: self.id, id, route, room, body },
@@ -202,12 +307,12 @@ impl Link {
     #[cold]
     fn take_unusual<'a>(
         &mut self,
-        message: &'a [u8],
+        bytes: &'a [u8],
         run: &mut Run<'a>,
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
-        let message = message::split(message)?;
+        let message = message::split(bytes)?;
         let request = match message.kind {
             MessageKind::Request => Some(message.id),
             MessageKind::Notify => None,
@@ -242,6 +347,9 @@ impl Link {
             RawRoute::Code(code) if code > 0 && code <= self.codes => (RouteId(u32::from(code) - 1), 0),
             RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
+        if let Some(over) = self.route_over(route.0, pass.at) {
+            return self.take_over_limit(over, Some(route.0), bytes, run, pass, ups);
+        }
         let body = if message.compressed {
             run.store(ups);
             let body = self.inflate(message.body, ups)?;
@@ -250,7 +358,7 @@ impl Link {
         } else {
             run.span(message.body)
         };
-        self.tell_message(request, route, body, budget, ups);
+        self.tell_message(request, route, body, pass, ups);
         Ok(())
     }
 
@@ -261,6 +369,28 @@ impl Link {
     }
 
     // -- the first moments -------------------------------------------------------------------------------------------
+
+    /// What a proxy says of its client. Whoever calls has to know it, and what comes behind may be TLS: so the pass ends.
+    fn take_proxy(&mut self, bytes: &[u8], pass: &mut Pass) -> Result<Taken, Fault> {
+        let (proxied, consumed) = match parse_proxy(bytes)? {
+            Decoded::Complete { item, consumed } => (item, consumed),
+            Decoded::Incomplete { needed } => return Ok(Taken { consumed: 0, next: Next::Bytes(needed) }),
+        };
+        if let Proxied::Client(client) = proxied {
+            self.move_to(client);
+        }
+        self.enter(Phase::Detect, self.due);
+        if consumed == bytes.len() {
+            return Ok(Taken { consumed, next: Next::Bytes(1) });
+        }
+        pass.budget = 0;
+        Ok(Taken { consumed, next: Next::Again })
+    }
+
+    fn move_to(&mut self, client: SocketAddr) {
+        let rare = self.rare_half();
+        (rare.address, rare.moved) = (client.to_string().into(), Some(client));
+    }
 
     fn take_first(&mut self, bytes: &[u8], ups: &mut UpLog) -> Result<Step, Fault> {
         match detect(bytes) {
@@ -292,10 +422,23 @@ impl Link {
                 return Ok(Step::Wait(Next::Bytes(needed)));
             }
         };
+        let proxies = self.config.proxies.clone();
+        if !proxies.protocol
+            && self.rare.as_ref().is_some_and(|rare| rare.is_proxy)
+            && let Some(forwarded) = forwarded(&head.headers, &proxies.networks)
+        {
+            self.move_to(forwarded.client);
+            self.rare_half().is_tls |= forwarded.is_secure;
+        }
         if upgrade::wants_upgrade(&head) {
             let origins = &self.config.allowed_origins;
             let is_tls = self.rare.as_ref().is_some_and(|rare| rare.is_tls);
-            let answer = upgrade::accept(&head, |origin, host| origins.allow(origin, host, is_tls))?;
+            let (deflate, extension) = Deflate::agree(&head.headers, self.config.deflate).unzip();
+            let answer =
+                upgrade::accept(&head, extension, |origin, host| origins.allow(origin, host, is_tls))?;
+            if deflate.is_some() {
+                self.extras.get_or_insert_default().deflate = deflate;
+            }
             self.send_plain(&answer, out)?;
             self.opened(Transport::WebSocket, ups);
             self.websocket = Some(Fragments::default());
@@ -321,7 +464,10 @@ impl Link {
     }
 
     fn opened(&mut self, transport: Transport, ups: &mut UpLog) {
-        let Rare { address, is_tls, .. } = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        let Rare { address, is_tls, moved, .. } = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        if moved.is_some() {
+            self.rare_half().moved = moved;
+        }
         let address = ups.store(address.as_bytes());
         ups.push(Up::Opened { link: self.id, transport, tls: is_tls, address });
     }
@@ -333,36 +479,38 @@ impl Link {
         &mut self,
         now: Nanos,
         bytes: &mut [u8],
-        budget: &mut usize,
+        pass: &mut Pass,
         ups: &mut UpLog,
         out: &mut impl Outbox,
     ) -> Result<Step, Fault> {
         let mut joined = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.joined)).unwrap_or_default();
         if !joined.is_empty() {
             let phase = self.phase;
-            let taken = self.take_packets(now, joined.rest(), budget, ups, out)?;
+            let taken = self.take_packets(now, joined.rest(), pass, ups, out)?;
             joined.consume(taken.consumed);
             self.keep_joined(joined);
             match taken.next {
-                Next::Again if *budget == 0 => return Ok(Step::Wait(Next::Again)),
+                Next::Again if pass.budget == 0 => return Ok(Step::Wait(Next::Again)),
                 _ if self.phase != phase => return Ok(Step::Took(0)),
                 _ => {}
             }
             joined = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.joined)).unwrap_or_default();
         }
-        if *budget == 0 {
+        if pass.budget == 0 {
             self.keep_joined(joined);
             return Ok(Step::Wait(Next::Again));
         }
         let max = self.body_bytes_max() + HEADER_BYTES;
-        let (Frame { fin, opcode, payload }, frame_bytes) = match decode_frame(bytes, self.role, max)? {
-            Decoded::Complete { item, consumed } => (item, consumed),
-            Decoded::Incomplete { needed } => {
-                self.keep_joined(joined);
-                return Ok(Step::Wait(Next::Bytes(needed)));
-            }
-        };
-        *budget -= 1;
+        let reader = Reader { role: self.role, deflate: self.deflates() };
+        let (Frame { fin, compressed, opcode, payload }, frame_bytes) =
+            match decode_frame(bytes, reader, max)? {
+                Decoded::Complete { item, consumed } => (item, consumed),
+                Decoded::Incomplete { needed } => {
+                    self.keep_joined(joined);
+                    return Ok(Step::Wait(Next::Bytes(needed)));
+                }
+            };
+        pass.budget -= 1;
         match self.websocket.get_or_insert_default().check(opcode, fin)? {
             OpCode::Text => {
                 return Err(Fault {
@@ -394,8 +542,21 @@ impl Link {
             }
             OpCode::Binary | OpCode::Continuation => {}
         }
+        let mut plain = Vec::new();
+        let deflate = self.extras.as_mut().and_then(|extras| extras.deflate.as_mut());
+        let payload = match deflate {
+            Some(deflate) => match deflate.opens(opcode != OpCode::Continuation, compressed) {
+                true => {
+                    deflate.inflate(payload, fin, max, &mut plain)?;
+                    pass.budget = pass.budget.saturating_sub(plain.len() / BYTES_PER_BUDGET);
+                    &plain[..]
+                }
+                false => payload,
+            },
+            None => payload,
+        };
         if joined.is_empty() {
-            let taken = self.take_packets(now, payload, budget, ups, out)?;
+            let taken = self.take_packets(now, payload, pass, ups, out)?;
             joined.extend(&payload[taken.consumed..]);
         } else {
             // It goes on with a packet; the next step reads it.
@@ -403,6 +564,12 @@ impl Link {
         }
         self.keep_joined(joined);
         Ok(Step::Took(frame_bytes))
+    }
+
+    /// Whether its client may compress messages.
+    #[inline]
+    pub(super) fn deflates(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.deflate.is_some())
     }
 
     /// The rest of frames; an empty one leaves no memory behind.

@@ -2,14 +2,15 @@
 
 use wire::message::{self, MessageKind, ResponseHead, deflate_if_smaller};
 use wire::packet::{self, HEADER_BYTES, PacketKind};
+use wire::websocket::deflate::deflate_message;
 use wire::websocket::frame::{
     CLOSE_GOING_AWAY, CLOSE_NORMAL, FrameHead, OpCode, apply_mask, encode_close, encode_frame, frame_header,
 };
 
 use super::{Ending, Fault, Full, Link, Outbox, Phase, SharedPush};
-use crate::event::{Class, Close, Down, DownLog, Nanos, Up, UpLog, charge, charge_answers};
+use crate::event::{Class, Close, Down, DownLog, Nanos, SNAPSHOT_KEY, Up, UpLog, charge, charge_answers};
 use crate::outbox::{push_head, uncounted_prefix};
-use crate::room::{ROOM_NUMBER_MAX, RoomNumber};
+use crate::room::RoomNumber;
 
 impl Link {
     /// Answers to requests: whole packets, one behind the other.
@@ -58,7 +59,7 @@ impl Link {
         &mut self,
         push: &SharedPush,
         class: Class,
-        key: u32,
+        key: u64,
         out: &mut impl Outbox,
     ) -> Result<(), Full> {
         if !self.is_up() {
@@ -177,7 +178,7 @@ impl Link {
     pub(super) fn send<const PARTS: usize>(
         &mut self,
         class: Class,
-        key: u32,
+        key: u64,
         kind: PacketKind,
         parts: [&[u8]; PARTS],
         out: &mut impl Outbox,
@@ -191,8 +192,30 @@ impl Link {
                 parts.iter().for_each(|part| bytes.extend_from_slice(part));
             });
         }
+        if body_bytes >= DEFLATE_BYTES_MIN && self.deflates() {
+            let mut packed = Vec::new();
+            let mut all = [&[][..]; MESSAGE_PARTS_MAX];
+            all[0] = &header;
+            all[1..=PARTS].copy_from_slice(&parts);
+            if deflate_message(&all[..=PARTS], &mut packed) {
+                let frame = FrameHead {
+                    fin: true,
+                    compressed: true,
+                    opcode: OpCode::Binary,
+                    mask: None,
+                    payload_bytes: packed.len(),
+                }
+                .encode();
+                self.bytes_out += (frame.as_slice().len() + packed.len()) as u64;
+                return out.packet(class, key, |bytes| {
+                    bytes.extend_from_slice(frame.as_slice());
+                    bytes.extend_from_slice(&packed);
+                });
+            }
+        }
         let mut frame = FrameHead {
             fin: true,
+            compressed: false,
             opcode: OpCode::Binary,
             mask: None,
             payload_bytes: HEADER_BYTES + body_bytes,
@@ -229,7 +252,7 @@ impl Link {
             (self.websocket.is_some()).then(|| frame_header(OpCode::Binary, HEADER_BYTES + body_bytes));
         let frame = frame.as_ref().map_or(&[][..], |frame| frame.as_slice());
         self.bytes_out += (frame.len() + HEADER_BYTES + body_bytes) as u64;
-        out.packet(Class::Latest, SNAPSHOT_KEY | room, |bytes| {
+        out.packet(Class::Latest, SNAPSHOT_KEY | u64::from(room), |bytes| {
             bytes.reserve(frame.len() + HEADER_BYTES + body_bytes);
             for part in [frame, &header, &head, route] {
                 bytes.extend_from_slice(part);
@@ -312,7 +335,7 @@ impl Link {
 
     /// Whether the peer takes messages.
     #[inline]
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Ready | Phase::Ended)
     }
 
@@ -332,5 +355,7 @@ impl Link {
     }
 }
 
-/// With a room's number, of its one snapshot that waits: pushes of a game have other keys.
-const SNAPSHOT_KEY: u32 = ROOM_NUMBER_MAX + 1;
+/// A client that compresses is sent packed messages from this size on.
+const DEFLATE_BYTES_MIN: usize = 1024;
+/// More pieces has no packet, its header included.
+const MESSAGE_PARTS_MAX: usize = 8;

@@ -5,7 +5,7 @@
 use wire::handshake::ResumeRequest;
 
 use super::{Event, Left, Realm, SessionKey};
-use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos};
+use crate::event::{Class, Close, Down, DownLog, LinkId, Nanos, SEEN_KEY};
 use crate::resume::{SEEN_ROUTE, Token};
 use crate::session::{Session, State};
 
@@ -164,9 +164,6 @@ impl Session {
         }
     }
 }
-
-/// Of `Latest` pushes: one that has not left is replaced by the next.
-const SEEN_KEY: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {

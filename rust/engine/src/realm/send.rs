@@ -109,7 +109,7 @@ impl Realm {
         &mut self,
         key: SessionKey,
         class: Class,
-        latest_key: u32,
+        latest_key: u64,
         route: &str,
         body: &[u8],
     ) -> Result<(), PushError> {
@@ -205,7 +205,7 @@ impl Realm {
         &mut self,
         skip: Option<SessionKey>,
         class: Class,
-        latest_key: u32,
+        latest_key: u64,
         route: &str,
         bodies: impl Into<Bodies<'a>>,
     ) -> usize {
@@ -224,7 +224,7 @@ impl Realm {
         group: GroupKey,
         skip: Option<SessionKey>,
         class: Class,
-        latest_key: u32,
+        latest_key: u64,
         route: &str,
         bodies: impl Into<Bodies<'a>>,
     ) -> usize {
@@ -261,7 +261,7 @@ impl Realm {
         self.config.resume_bytes_max.min(self.config.queue_bytes_max)
     }
 
-    fn send_broadcast(&mut self, aim: &Aim<'_>, latest_key: u32, route: &str) -> usize {
+    fn send_broadcast(&mut self, aim: &Aim<'_>, latest_key: u64, route: &str) -> usize {
         for (downs, [plain, json]) in self.downs.iter_mut().zip(&mut self.targets) {
             for (targets, body) in [(plain, aim.bodies.plain), (json, aim.bodies.json)] {
                 if targets.is_empty() {

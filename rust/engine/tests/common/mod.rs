@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::{
-    ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Phase, SharedPush, Taken,
+    ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, Phase, SharedPush, Taken,
 };
 use engine::realm::{Event, Left, Realm, RealmConfig, SessionKey};
 use engine::route::RouteTable;
@@ -40,7 +40,7 @@ pub fn spaced(bytes: &[u8]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     pub class: Class,
-    pub key: u32,
+    pub key: u64,
     pub bytes: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Queue {
 }
 
 impl Outbox for Queue {
-    fn packet(&mut self, class: Class, key: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         // Others are before it in the same buffer, as in the real one.
         let mut buffer = b"before".to_vec();
         write(&mut buffer);
@@ -77,7 +77,7 @@ impl Outbox for Queue {
         Ok(())
     }
 
-    fn block(&mut self, class: Class, key: u32, bytes: &Arc<Bytes>) -> Result<(), Full> {
+    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.packet(class, key, |buffer| buffer.extend_from_slice(bytes))
     }
 
@@ -141,10 +141,10 @@ impl End {
                 return;
             }
             self.passes += 1;
-            let mut budget = self.budget;
+            let mut pass = Pass { budget: self.budget, at: now };
             let bytes = if has_leftover { &mut [][..] } else { &mut self.input[..] };
             let offered = bytes.len();
-            let result = self.link.handle_bytes(now, bytes, &mut budget, &mut self.ups, &mut self.queue);
+            let result = self.link.handle_bytes(now, bytes, &mut pass, &mut self.ups, &mut self.queue);
             let Ok(Taken { consumed, next }) = result else {
                 self.input.clear();
                 return;
@@ -157,7 +157,7 @@ impl End {
                     if has_leftover { 1 } else { needed }
                 }
                 Next::Again => {
-                    assert_eq!(budget, 0, "it gave up within its budget");
+                    assert_eq!(pass.budget, 0, "it gave up within its budget");
                     1
                 }
                 Next::Held => {
@@ -382,6 +382,8 @@ impl Server {
             Event::Joined { .. } => "joined",
             Event::Dropped { .. } => "dropped",
             Event::Resumed { .. } => "resumed",
+            Event::Congested { .. } => "congested",
+            Event::Relieved { .. } => "relieved",
             Event::Left { .. } => "left",
             Event::Gone { .. } => "gone",
             Event::Timer { .. } => "timer",

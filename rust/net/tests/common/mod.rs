@@ -54,7 +54,7 @@ pub fn listening(config: ReactorConfig, tls: Option<TlsConfig>) -> (Reactor, Soc
     let mut reactor = Reactor::new(config).unwrap();
     let listener = Arc::new(Listener::bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap());
     let Address::Tcp(address) = *listener.local_address() else { unreachable!() };
-    reactor.listen(listener, Arc::new(Admission::new(0, 0)), tls).unwrap();
+    reactor.listen(listener, Arc::new(Admission::new(0, 0, None)), tls).unwrap();
     (reactor, address)
 }
 

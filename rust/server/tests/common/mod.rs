@@ -65,6 +65,7 @@ impl Game {
             spin: false,
             connections_max: 0,
             connections_per_address_max: 0,
+            connect_rate: None,
             queue_bytes_max: 1 << 20,
             tick_rate: 0,
             catch_up_max: 1,

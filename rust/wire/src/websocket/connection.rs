@@ -252,7 +252,7 @@ impl WebSocket {
                     let allowed = |origin: Option<&str>, host: &str| {
                         origin_allowed(origin, host, false, &self.allowed_origins)
                     };
-                    match upgrade::accept(&item, allowed) {
+                    match upgrade::accept(&item, None, allowed) {
                         Ok(response) => {
                             self.out.extend_from_slice(&response);
                             self.open(item.target);

@@ -31,11 +31,28 @@ pub enum Role {
     Client,
 }
 
+/// What a reader expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reader {
+    /// Who it is.
+    pub role: Role,
+    /// Messages may be compressed: their first frame has the first reserved bit set (RFC 7692).
+    pub deflate: bool,
+}
+
+impl From<Role> for Reader {
+    fn from(role: Role) -> Self {
+        Self { role, deflate: false }
+    }
+}
+
 /// One frame, its payload unmasked in the bytes that it was read from.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// It is the last of its message.
     pub fin: bool,
+    /// It begins a compressed message.
+    pub compressed: bool,
     /// What it is for.
     pub opcode: OpCode,
     /// The payload, without a mask.
@@ -47,6 +64,8 @@ pub struct Frame<'a> {
 pub struct FrameHead {
     /// It is the last of its message.
     pub fin: bool,
+    /// It begins a compressed message.
+    pub compressed: bool,
     /// What it is for.
     pub opcode: OpCode,
     /// What its payload is masked with.
@@ -136,11 +155,15 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 
 /// Reads the frame at the start of `input` and unmasks its payload there, once it is complete.
 ///
-/// `role` is the reader's. `max` bounds the payload; it is judged on the declared length. Only the `consumed` bytes
+/// `max` bounds the payload; it is judged on the declared length. Only the `consumed` bytes
 /// of a complete frame are changed.
 #[inline]
-pub fn decode_frame(input: &mut [u8], role: Role, max: usize) -> Result<Decoded<Frame<'_>>, WsError> {
-    let (head, head_bytes) = match decode_frame_head(input, role, max)? {
+pub fn decode_frame(
+    input: &mut [u8],
+    reader: impl Into<Reader>,
+    max: usize,
+) -> Result<Decoded<Frame<'_>>, WsError> {
+    let (head, head_bytes) = match decode_frame_head(input, reader, max)? {
         Decoded::Complete { item, consumed } => (item, consumed),
         Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
     };
@@ -151,7 +174,8 @@ pub fn decode_frame(input: &mut [u8], role: Role, max: usize) -> Result<Decoded<
             if let Some(mask) = head.mask {
                 apply_mask(payload, mask);
             }
-            let item = Frame { fin: head.fin, opcode: head.opcode, payload };
+            let FrameHead { fin, compressed, opcode, .. } = head;
+            let item = Frame { fin, compressed, opcode, payload };
             Ok(Decoded::Complete { item, consumed: total })
         }
     }
@@ -159,15 +183,24 @@ pub fn decode_frame(input: &mut [u8], role: Role, max: usize) -> Result<Decoded<
 
 /// Reads a frame's header; each byte is judged as soon as it is there.
 #[inline]
-pub fn decode_frame_head(input: &[u8], role: Role, max: usize) -> Result<Decoded<FrameHead>, WsError> {
+pub fn decode_frame_head(
+    input: &[u8],
+    reader: impl Into<Reader>,
+    max: usize,
+) -> Result<Decoded<FrameHead>, WsError> {
+    let Reader { role, deflate } = reader.into();
     let Some(&first) = input.first() else {
         return Ok(Decoded::Incomplete { needed: 2 });
     };
-    if first & RSV != 0 {
+    let compressed = first & RSV1 != 0;
+    if first & RSV & !RSV1 != 0 || compressed && !deflate {
         return Err(WsError::ReservedBits);
     }
     let fin = first & FIN != 0;
     let opcode = OpCode::from_bits(first & 0x0f)?;
+    if compressed && !matches!(opcode, OpCode::Text | OpCode::Binary) {
+        return Err(WsError::ReservedBits);
+    }
     if opcode.is_control() && !fin {
         return Err(WsError::BadControl);
     }
@@ -213,18 +246,21 @@ pub fn decode_frame_head(input: &[u8], role: Role, max: usize) -> Result<Decoded
         (true, &[a, b, c, d, ..]) => Some([a, b, c, d]),
         (true, _) => return Ok(Decoded::Incomplete { needed }),
     };
-    Ok(Decoded::Complete { item: FrameHead { fin, opcode, mask, payload_bytes }, consumed: needed })
+    Ok(Decoded::Complete {
+        item: FrameHead { fin, compressed, opcode, mask, payload_bytes },
+        consumed: needed,
+    })
 }
 
 /// The header of a whole, unmasked frame: what a server sends.
 #[inline]
 pub fn frame_header(opcode: OpCode, payload_bytes: usize) -> EncodedHead {
-    FrameHead { fin: true, opcode, mask: None, payload_bytes }.encode()
+    FrameHead { fin: true, compressed: false, opcode, mask: None, payload_bytes }.encode()
 }
 
 /// Appends a frame; a client gives a fresh random `mask`.
 pub fn encode_frame(opcode: OpCode, fin: bool, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
-    let head = FrameHead { fin, opcode, mask, payload_bytes: payload.len() }.encode();
+    let head = FrameHead { fin, compressed: false, opcode, mask, payload_bytes: payload.len() }.encode();
     out.reserve(head.as_slice().len() + payload.len());
     out.extend_from_slice(head.as_slice());
     let start = out.len();
@@ -298,7 +334,8 @@ impl FrameHead {
     #[inline]
     pub fn encode(self) -> EncodedHead {
         let mut bytes = [0; FRAME_HEAD_BYTES_MAX];
-        bytes[0] = if self.fin { FIN } else { 0 } | self.opcode as u8;
+        bytes[0] =
+            if self.fin { FIN } else { 0 } | if self.compressed { RSV1 } else { 0 } | self.opcode as u8;
         let mut len = 2;
         bytes[1] = match self.payload_bytes {
             short @ 0..=CONTROL_BYTES_MAX => short as u8,
@@ -373,6 +410,7 @@ impl Fragments {
 
 const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
+const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
@@ -400,7 +438,7 @@ mod tests {
             assert_eq!(out, bytes);
             let consumed = bytes.len();
             let mut payload = payload.to_owned().into_bytes();
-            let item = Frame { fin, opcode, payload: &mut payload };
+            let item = Frame { fin, compressed: false, opcode, payload: &mut payload };
             assert_eq!(decode_frame(&mut bytes, role, 5), Ok(Decoded::Complete { item, consumed }));
         }
     }

@@ -1,5 +1,5 @@
-//! From HTTP to WebSocket, both roles. Extensions and subprotocols that a client offers are declined by not being
-//! answered.
+//! From HTTP to WebSocket, both roles. Subprotocols that a client offers, and extensions other than `permessage-deflate`, are
+//! declined by not being answered.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -62,8 +62,11 @@ pub fn wants_upgrade(head: &Head<'_>) -> bool {
 ///
 /// `origin_allowed` is asked with the `Origin`, if there is one (browsers always send it, most others never do), and
 /// the `Host`; see [`origin_allowed`].
+///
+/// `extension` is what the answer says of an extension that was agreed on.
 pub fn accept(
     head: &Head<'_>,
+    extension: Option<&str>,
     origin_allowed: impl FnOnce(Option<&str>, &str) -> bool,
 ) -> Result<Vec<u8>, UpgradeError> {
     let headers = &head.headers;
@@ -95,9 +98,10 @@ pub fn accept(
     if !origin_allowed(origin, host) {
         return Err(UpgradeError::Origin);
     }
+    let extension = extension.map(|what| format!("Sec-WebSocket-Extensions: {what}\r\n")).unwrap_or_default();
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\n{extension}\r\n",
         accept_of(key)
     )
     .into_bytes())
@@ -218,7 +222,7 @@ mod tests {
         let Ok(Decoded::Complete { item, .. }) = parse_head(request.as_bytes(), 4096) else {
             panic!("{request}")
         };
-        accept(&item, |_, _| true).map(|bytes| String::from_utf8(bytes).unwrap())
+        accept(&item, None, |_, _| true).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
@@ -316,7 +320,7 @@ mod tests {
     #[test]
     fn the_closure_decides_with_origin_and_host() {
         let Ok(Decoded::Complete { item, .. }) = parse_head(RIGHT.as_bytes(), 4096) else { panic!() };
-        let refused = accept(&item, |origin, host| {
+        let refused = accept(&item, None, |origin, host| {
             assert_eq!((origin, host), (Some("http://example.com"), "server.example.com"));
             false
         });
@@ -329,7 +333,8 @@ mod tests {
         let bytes = request("a:1", "/", Some("http://a:1"), key).unwrap();
         let Ok(Decoded::Complete { item, consumed }) = parse_head(&bytes, 4096) else { panic!() };
         assert_eq!(consumed, bytes.len());
-        let bytes = accept(&item, |origin, host| origin_allowed(origin, host, false, &[""; 0])).unwrap();
+        let bytes =
+            accept(&item, None, |origin, host| origin_allowed(origin, host, false, &[""; 0])).unwrap();
         let Ok(Decoded::Complete { item, .. }) = parse_response_head(&bytes, 4096) else { panic!() };
         assert_eq!(check_answer(&item, key), Ok(()));
         assert_eq!(check_answer(&item, [0; 16]), Err(AnswerError::Header("Sec-WebSocket-Accept")));
