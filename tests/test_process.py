@@ -115,6 +115,37 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
         client.close()
 
 
+def test_sigterm_lets_players_finish_where_there_is_a_grace(tmp_path: Path) -> None:
+    with process(tmp_path, "{'drain_grace': 30.0}") as (server, port):
+        client = connected(port)
+        server.send_signal(signal.SIGTERM)
+        newcomer = Client(port)
+        while newcomer.handshake()["code"] == 200:  # until the signal is there
+            newcomer.close()
+            newcomer = Client(port)
+        assert client.request("echo", b"x").body == b"x"
+        client.close()
+        out, err = server.communicate(timeout=10)
+        assert server.returncode == 0, err
+        assert out.split()[-1] == "STOPPING"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_grace(tmp_path: Path, second: signal.Signals) -> None:
+    with process(tmp_path, "{'drain_grace': 30.0}") as (server, port):
+        client = connected(port)
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout is not None
+        newcomer = Client(port)
+        while newcomer.handshake()["code"] == 200:
+            newcomer.close()
+            newcomer = Client(port)
+        server.send_signal(second)
+        assert [body for kind, body in client.until_closed() if kind == KICK] == [b'{"reason":"shutdown"}']
+        _, err = server.communicate(timeout=10)
+        assert server.returncode == 0, err
+
+
 def test_exit_during_traffic_leaves_no_hang_and_no_traceback(tmp_path: Path) -> None:
     for round in range(12):
         with process(tmp_path, f"{{'io_threads': {round % 3}, 'drain_timeout': 1.0}}") as (server, port):

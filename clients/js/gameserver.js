@@ -136,6 +136,7 @@ export class Client {
   #kicks = /** @type {Signal<string>} */ (new Signal());
   #disconnects = /** @type {Signal<Disconnect>} */ (new Signal());
   #reconnects = /** @type {Signal<void>} */ (new Signal());
+  #drains = /** @type {Signal<{ retryIn: number }>} */ (new Signal());
   #drops = /** @type {Signal<Disconnect>} */ (new Signal());
   #resumes = /** @type {Signal<void>} */ (new Signal());
   /** Where the session can go on. @type {Resumption | null} */
@@ -400,6 +401,11 @@ export class Client {
     return this.#reconnects.add(listener);
   }
 
+  /** Calls `listener` when the server is about to stop: in `retryIn` ms this client connects anew, as somebody new. @param {(event: { retryIn: number }) => void} listener @returns {Unsubscribe} */
+  onDrain(listener) {
+    return this.#drains.add(listener);
+  }
+
   /** Says goodbye and never connects again. Requests in flight reject with `closed`. */
   close() {
     this.#finish(new GameServerError('closed', 'closed by this client'));
@@ -653,6 +659,7 @@ export class Client {
   #handlePush(link, message) {
     const { body } = message;
     const text = String(message.route);
+    if (text === RECONNECT_ROUTE) return this.#moveLater(link, body);
     if (text === WORLD_ROUTE) return void this.#world?._apply(body, performance.now());
     if (text.startsWith(ROOM_WORLD_PREFIX)) return this.#rooms?.snapshot(text, body, () => this.#handlePush(link, message));
     const name = text.startsWith(UNCOUNTED_PREFIX) ? text.slice(UNCOUNTED_PREFIX.length) : text;
@@ -664,6 +671,29 @@ export class Client {
     for (const { call, raw } of listeners) {
       guarded(() => call(raw ? body : (decoded ??= { value: link.decodePush(name, body) }).value, name));
     }
+  }
+
+  /** The server is about to stop: in a while it is left for another one. @param {Link} link @param {Uint8Array} body */
+  #moveLater(link, body) {
+    const { delay } = /** @type {{ delay: number }} */ (decodeBody(body));
+    const retryIn = Number.isFinite(delay) ? Math.max(0, delay * 1000) : 0;
+    this.#drains.emit({ retryIn });
+    setTimeout(() => this.#move(link, MOVE_LOOKS_MAX), retryIn);
+  }
+
+  /** @param {Link} link @param {number} looks How often to wait for what is not answered yet. */
+  #move(link, looks) {
+    if (link !== this.#link || !link.isOpen) return;
+    if (looks > 0 && this.#pending.size > 0) {
+      setTimeout(() => this.#move(link, looks - 1), MOVE_LOOK_EVERY);
+      return;
+    }
+    const error = new GameServerError('disconnected', 'the server is about to stop; connecting anew');
+    this.#traffic = this.traffic;
+    this.#link = null;
+    link.leave();
+    this.#giveUp(error);
+    this.#retryLater(error);
   }
 
   /** @param {string} reason */
@@ -919,9 +949,9 @@ class Link {
     this.#end(error, CLOSE_NORMAL);
   }
 
-  /** The page goes, and perhaps comes back. */
+  /** For good, as far as the server knows. */
   leave() {
-    this.#end(new GameServerError('disconnected', 'the page was left'), CLOSE_PAGE_LEFT);
+    this.#end(new GameServerError('disconnected', 'left'), CLOSE_PAGE_LEFT);
   }
 
   /** Another one follows. @param {GameServerError} error Why. */
@@ -1138,7 +1168,8 @@ async function withDeadline(timeout, what, promise) {
 function refusal({ code, user }) {
   const why = typeof user.code === 'string' && user.code ? user.code : 'refused';
   const msg = typeof user.msg === 'string' ? user.msg : `the server refused the handshake (${code})`;
-  return final(new GameServerError(why, msg, { status: String(code) }));
+  const error = new GameServerError(why, msg, { status: String(code) });
+  return why === CODE_DRAINING ? error : final(error); // the next attempt may reach another server
 }
 
 /** @param {Record<string, unknown>} gs Of the server's handshake. @param {Schema | null} kept @returns {Schema | null} @throws {ProtocolError} */
@@ -1235,6 +1266,12 @@ const NOTHING = new Uint8Array(0);
 const ERROR_ROUTE = '$error';
 /** A push to it, and a notify, says how many messages were seen. */
 const SEEN_ROUTE = '$seen';
+/** A push to it asks for a new connection: the server is about to stop. */
+const RECONNECT_ROUTE = '$reconnect';
+const CODE_DRAINING = 'GS-503';
+/** In ms, how often it is looked whether all that was asked for is answered, and how often at most. */
+const MOVE_LOOK_EVERY = 100;
+const MOVE_LOOKS_MAX = 20;
 /** A push to it is a snapshot of the world. */
 const WORLD_ROUTE = '$w';
 const ROOM_WORLD_PREFIX = '$w@';

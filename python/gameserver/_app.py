@@ -25,6 +25,7 @@ from gameserver import _banner, _carried, _logging, _recording, _schema, _settin
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
 from gameserver._delivery import Delivery
+from gameserver._drain import Drain
 from gameserver._ending import Ending
 from gameserver._entity import Entity
 from gameserver._group import Group, User
@@ -155,6 +156,9 @@ class App(Registry):
         self._addresses: list[str] = []
         self._last_stats: dict[str, Any] = {}
         self._signals = 0
+        self._stop_was_asked = False
+        self._drain_with: Drain | None = None
+        self._draining: asyncio.Task[None] | None = None
         self._failure: str | None = None  # of the core, by which the server ended
 
     # -- what is registered ------------------------------------------------------------------------------------------
@@ -448,8 +452,24 @@ class App(Registry):
             pass
         raise GameServerError("app.call_soon_threadsafe: the server does not run; call it between on_start and on_stop")
 
+    def drain(self) -> None:
+        """Begins to stop as SIGTERM does: lets rooms and players come to an end for `drain_grace` seconds, then stops.
+
+        Nobody new comes in, rooms are locked and get `Room.on_drain`, clients without a seat in a room are asked to connect anew (by then to
+        another server), each after a time of its own. Calling it again stops at once.
+        """
+        core = self._core_running()
+        core.now()  # from another thread it raises
+        assert self._loop is not None
+        if self._draining is None and self._drain_with is not None:
+            drain = self._drain_with
+            self._draining = self._loop.create_task(drain.run())
+            self._draining.add_done_callback(lambda _: self.stop())
+        else:
+            self.stop()
+
     def stop(self) -> None:
-        """Stops the server as SIGTERM does: no new connections, `on_stop`, kicks, flush, return from `run`."""
+        """Stops the server at once: no new connections, `on_stop`, kicks, flush, return from `run`."""
         if self._core is not None:
             self._core.now()  # from another thread it raises
         if self._stopping is not None:
@@ -538,7 +558,7 @@ class App(Registry):
             with asyncio.Runner(loop_factory=lambda: self._make_loop(core, make_loop)) as runner:
                 runner.run(self._main(core, settings))
         finally:
-            self._core = self._loop = self._stopping = self._empty = None
+            self._core = self._loop = self._stopping = self._empty = self._drain_with = self._draining = None
             self._addresses = []
             self._timers.clear()
             self._every.clear()
@@ -557,6 +577,8 @@ class App(Registry):
         static = self._home() / self._static if self._static is not None else None
         host = HttpHost(core, app=self._http, static=static, errors=self._errors, wall=loop.wall)
         ending = Ending(settings.drain_timeout)
+        if settings.drain_grace:
+            self._drain_with = Drain(self, core, host, settings.drain_grace)
         with self._signal_handlers():
             self._rooms.begin()
             rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
@@ -831,7 +853,7 @@ class App(Registry):
         if loop.is_replay or threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._signals = 0
+        self._signals, self._stop_was_asked = 0, False
         before: dict[signal.Signals, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.getsignal(number)
@@ -848,8 +870,14 @@ class App(Registry):
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signals += 1
-        if self._signals > 1:
+        can_drain = number == signal.SIGTERM and self._drain_with is not None
+        if self._loop is None or self._stopping is None:
+            return
+        if can_drain and self._signals == 1:
+            self._loop.call_from_signal(self.drain)
+        elif not self._stop_was_asked:
+            self._stop_was_asked = True
+            self._loop.call_from_signal(self._stopping.set)
+        else:
             sys.stderr.flush()
             os._exit(128 + number)
-        if self._loop is not None and self._stopping is not None:
-            self._loop.call_from_signal(self._stopping.set)

@@ -218,6 +218,17 @@ class Registry:
         """
         return self._plain(Kind.STOP, function)
 
+    def on_drain(self, function: F) -> F:
+        """Called when the server begins to drain: SIGTERM came, and there is a `drain_grace`. Sync or async.
+
+        >>> from gameserver import App
+        >>> app = App("doc", drain_grace=300)
+        >>> @app.on_drain
+        ... def drain() -> None:
+        ...     app.push("notice", {"text": "the server stops after this match"})
+        """
+        return self._plain(Kind.DRAIN, function)
+
     def _plain(self, kind: Kind, function: F) -> F:
         self._add(make_handler(kind, function, depth=3))
         return function

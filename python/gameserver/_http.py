@@ -154,12 +154,16 @@ class HttpHost:
         self._running = True
         self._sweep_soon()
 
+    def drain(self) -> None:
+        """From now on `/healthz` says that nobody should be sent here."""
+        self._front.stopping = True
+
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 -- it bounds several waits together
         """Lets responses finish, closes all links, then ends the app's lifespan: all of it within `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         self._running = False
-        self._front.stopping = True
+        self.drain()
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None

@@ -505,5 +505,8 @@ class Room(Generic[M]):
     def on_load(self, state: Any) -> None:
         """It was carried: what `on_save` has returned. Neither `__init__` nor `on_create` runs, of members neither."""
 
+    def on_drain(self, seconds: float) -> Any:
+        """The server is about to stop, in `seconds` at the latest: the room is locked; bring it to an end, and `dispose` it."""
+
     def on_dispose(self) -> Any:
         """The room has ended."""

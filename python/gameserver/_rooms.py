@@ -180,6 +180,7 @@ class Rooms:
         self.ranked: dict[str, Ranked] = {}
         self.directory: Directory = LocalDirectory()
         self.errors = 0
+        self._is_draining = False
         self._open: dict[int, Room[Any]] = {}
         self._by_session: dict[Session, list[Room[Any]]] = {}
         self._away: dict[str, list[Member]] = {}
@@ -283,10 +284,22 @@ class Rooms:
         for ranked in self.ranked.values():
             ranked._end()
         self._core = None
+        self._is_draining = False
         self._open.clear()
         self._by_session.clear()
         self._away.clear()
         self.directory = LocalDirectory()
+
+    def drain(self, grace: float) -> None:
+        """The server is about to stop: nobody joins any more, and each room is told."""
+        self._is_draining = True
+        for room in list(self._open.values()):
+            room.lock()
+            room._spawn(room.on_drain, grace)
+
+    def is_seated(self, session: Session) -> bool:
+        """Whether a session has a seat in any room."""
+        return session in self._by_session
 
     def shut_down(self) -> None:
         """The server stops: every room ends."""
@@ -332,6 +345,8 @@ class Rooms:
         Raises:
             Refuse: there are `max_rooms` of this class.
         """
+        if self._is_draining:
+            raise Refuse("GS-503", "the server is about to stop; connect again")
         if kind.count >= kind.max_rooms:
             raise Refuse("rooms-full", f"there are {kind.max_rooms} rooms of {kind.name!r} already")
         room = kind.cls.__new__(kind.cls)

@@ -207,6 +207,11 @@ class Settings:
     drain_timeout: float = _seconds(
         5.0, "How long a shutdown may take: `on_stop`, clients that take what was sent, tasks that end.", zero=True
     )
+    drain_grace: float = _seconds(
+        0.0,
+        "How long SIGTERM lets rooms and players come to an end before the server stops; 0: it stops at once.",
+        zero=True,
+    )
     auth_bytes_max: int = _count(
         4096, "The largest body before authentication.", unit="bytes", low=1, high=BODY_BYTES_MAX
     )

@@ -48,6 +48,7 @@ class Kind(StrEnum):
     EVERY = "every"
     START = "start"
     STOP = "stop"
+    DRAIN = "drain"
 
     @property
     def decorator(self) -> str:
@@ -126,6 +127,7 @@ _ALLOWED: Mapping[Kind, str] = {
     Kind.EVERY: "",
     Kind.START: "",
     Kind.STOP: "",
+    Kind.DRAIN: "",
 }
 _BODIES = "bjmn"
 _MEANING: Mapping[str, str] = {

@@ -226,6 +226,10 @@ class Client:
         """Calls a function when the connection is there again, with a new session: requests of the old one have failed."""
         return self._on("reconnect", listener)
 
+    def on_drain(self, listener: F) -> F:
+        """Calls a function when the server is about to stop: in so many seconds this client connects anew, as somebody new."""
+        return self._on("drain", listener)
+
     def pump(self) -> None:
         """Of a client made by `open`: reads, sends and calls what is due, and returns at once.
 

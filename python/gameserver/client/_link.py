@@ -207,7 +207,7 @@ class Link:
             user = answer.get("user")
             user = user if isinstance(user, dict) else {}
             why = ClientError(str(user.get("code") or "refused"), str(user.get("msg") or ""), {"status": str(code)})
-            events += self.end(why, is_final=True)
+            events += self.end(why, is_final=why.code != "GS-503")  # the next attempt may reach another server
             return
         sys = answer.get("sys")
         sys = sys if isinstance(sys, dict) else {}

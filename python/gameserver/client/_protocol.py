@@ -20,7 +20,7 @@ from gameserver._message import Message
 from gameserver.client._bodies import Bodies, Route, name_of
 from gameserver.client._errors import ClientError
 from gameserver.client._link import Ended, Heartbeat, Kicked, Link, LinkEvent, Received, Shaken
-from gameserver.client._resumption import ERROR_ROUTE, Resumption
+from gameserver.client._resumption import ERROR_ROUTE, RECONNECT_ROUTE, Resumption
 from gameserver.client._rooms import Caller, RemoteRoom, Rooms, room_of
 from gameserver.client._world import RemoteWorld
 from gameserver.errors import ProtocolError
@@ -31,6 +31,9 @@ SEEN_ROUTE, WORLD_ROUTE, LEAVE_ROUTE, UNCOUNTED_PREFIX = "$seen", "$w", "$leave"
 ROOM_WORLD_PREFIX, LEFT_ROUTE, REJOIN_ROUTE = "$w@", "$left", "$rejoin"
 State = Literal["connecting", "open", "waiting", "closed"]
 Done = Callable[[Any, ClientError | None], object]
+
+MOVE_LOOK_EVERY = 0.1  # s; whether all that was asked for is answered
+MOVE_WAIT_MAX = 2.0  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class Protocol:
         self._bodies = Bodies(self._serializer(), {}, self._classes)
         self._link: Link | None = None
         self._retry_at = math.inf
+        self._move_at = math.inf
+        self._moving_since = 0.0
         self._attempt = 0
         self._was_open = False
         self._resumption: Resumption | None = None
@@ -154,7 +159,7 @@ class Protocol:
         """When `handle_timeouts` has to be called, at the latest."""
         dues = [pending.due for pending in self._pending.values()]
         dues += [given.free_at for given in self._inputs.values()]
-        return min([self._retry_at, self._link.due if self._link is not None else math.inf, *dues])
+        return min([self._retry_at, self._move_at, self._link.due if self._link is not None else math.inf, *dues])
 
     def handle_timeouts(self, now: float) -> None:
         """What is due by time."""
@@ -165,6 +170,8 @@ class Protocol:
             self._answer(late, None, ClientError("timeout", f"no answer to {late.route} in time"))
         for route in [route for route, given in self._inputs.items() if given.free_at <= now]:
             self._send_input(now, route)
+        if now >= self._move_at:
+            self._move(now)
         if now >= self._retry_at:
             self._retry_at = math.inf
             self.state, self.wants_connection = "connecting", True
@@ -247,7 +254,7 @@ class Protocol:
             raise
 
     def on_event(self, event: str, listener: Callable[..., object]) -> None:
-        """Of `kick`, `disconnect`, `drop`, `resume`, `reconnect`."""
+        """Of `kick`, `disconnect`, `drop`, `resume`, `reconnect`, `drain`."""
         self._listeners.events.setdefault(event, []).append(listener)
 
     def close(self, now: float) -> None:
@@ -370,6 +377,9 @@ class Protocol:
         if name == LEFT_ROUTE:
             self._left(message.body)
             return
+        if name == RECONNECT_ROUTE:
+            self._move_later(now, message.body)
+            return
         listeners = self._listeners.pushes.get(name, ())
         if not listeners:
             self.rooms.keep_early(now, name, message)
@@ -393,6 +403,29 @@ class Protocol:
         for message in self.rooms.take_early(-math.inf, f"{ROOM_WORLD_PREFIX}{room.number}"):
             self._push(0.0, message)
         return room
+
+    def _move_later(self, now: float, body: bytes) -> None:
+        """The server is about to stop: in a while it is left for another one."""
+        try:
+            delay = max(0.0, float(json.loads(body)["delay"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ProtocolError(f"a push to {RECONNECT_ROUTE} without a delay") from error
+        self._move_at, self._moving_since = now + delay, now + delay
+        self._emit("drain", delay)
+
+    def _move(self, now: float) -> None:
+        self._move_at = math.inf
+        if self.state != "open" or self._link is None:
+            return
+        if self._pending and now - self._moving_since < MOVE_WAIT_MAX:
+            self._move_at = now + MOVE_LOOK_EVERY
+            return
+        error = ClientError("disconnected", "the server is about to stop; connecting anew")
+        self._link.send(now, self._message(wire.MessageKind.NOTIFY, LEAVE_ROUTE, b"", 0))
+        self._link.end(error)
+        self._drop_link()
+        self._give_up(error)
+        self._lost(now, error)
 
     def _left(self, body: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ __all__ = ["Outbox", "Resumption"]
 
 SEEN_MESSAGES, SEEN_BYTES = 32, 16 * 1024  # from the server, without a word between two heartbeats
 ERROR_ROUTE = "$error"
+RECONNECT_ROUTE = "$reconnect"
 
 
 class Outbox:

@@ -238,6 +238,7 @@ pub struct Realm {
     tokens: Option<TokenSource>,
     /// Sessions without a link that wait for their client.
     waiting: usize,
+    is_draining: bool,
     last_id: u64,
     /// Whose message was let in last.
     spoke_last: SessionKey,
@@ -271,6 +272,7 @@ impl Realm {
             stats: RealmStats::default(),
             tokens: None,
             waiting: 0,
+            is_draining: false,
             last_id: 0,
             spoke_last: SessionKey { slot: NOBODY, generation: 0 },
             config,
@@ -285,6 +287,11 @@ impl Realm {
     /// Another schema, for handshakes from now on.
     pub fn set_schema(&mut self, schema: Option<SchemaDocument>) {
         self.schema = schema;
+    }
+
+    /// Nobody new is let in from now on; who has a session may come back to it.
+    pub fn set_draining(&mut self) {
+        self.is_draining = true;
     }
 
     /// Whether any client has this serializer.
@@ -723,6 +730,10 @@ impl Realm {
         {
             return;
         }
+        if self.is_draining {
+            let text = "the server is about to stop; connect again";
+            return self.turn_away(key, Close::Shutdown, RefusalCode::Failed, DRAINING, text);
+        }
         let timer = self.timers.insert(now.saturating_add(self.config.auth_timeout), u64::from(key.slot));
         if let Some(session) = self.sessions.get_mut(key) {
             session.rare_mut().timer = Some(timer);
@@ -1006,6 +1017,8 @@ fn kick_body(reason: &str) -> Vec<u8> {
     escape_ascii(json.as_bytes()).into_owned()
 }
 
+/// A newcomer's error while the server drains: clients try again.
+const DRAINING: &str = "GS-503";
 const TOO_MANY: &str = "more messages than the server takes; slow down";
 const SECOND: Nanos = 1_000_000_000;
 const MINUTE: Nanos = 60 * SECOND;

@@ -24,6 +24,8 @@ pub const LEAVE_ROUTE: &str = "$leave";
 pub const UNCOUNTED_PREFIX: &str = "$~";
 /// Pushes of what an error answer would have been, had a notify one.
 pub const ERROR_ROUTE: &str = "$error";
+/// A push to it asks a client to connect anew: `{"delay": 1.25}`, in seconds.
+pub const RECONNECT_ROUTE: &str = "$reconnect";
 
 /// Whether a reliable push to this route is counted.
 #[inline]

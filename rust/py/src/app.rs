@@ -390,6 +390,18 @@ impl Core {
         Ok(())
     }
 
+    /// Nobody new is let in from now on; who has a session may come back to it.
+    fn set_draining(&self) -> PyResult<()> {
+        self.enter()?.server.realm.set_draining();
+        Ok(())
+    }
+
+    /// Asks a client to connect anew, in so many seconds; false if it knows nothing of such.
+    fn send_away(&self, py: Python<'_>, session: &Bound<'_, Session>, delay: f64) -> PyResult<bool> {
+        let key = session.get().key_in(py, &self.shared)?;
+        Ok(self.enter()?.server.realm.send_away(key, delay))
+    }
+
     /// Kicks everybody. False if nobody is there; else `on_empty` is called when the last one has gone.
     fn shut_down(&self, reason: &str, on_empty: Py<PyAny>) -> PyResult<bool> {
         let mut state = self.enter()?;

@@ -134,7 +134,7 @@ impl Table {
                 "leave" => table.leave.push(handler),
                 "tick" => table.tick.push(handler),
                 "authenticate" => table.authenticate = Some(handler),
-                "every" | "start" | "stop" => {} // called from Python
+                "every" | "start" | "stop" | "drain" => {} // called from Python
                 other => return Err(CONFIG_ERROR.err(py, format!("{}: unknown kind {other}", handler.place))),
             }
         }

@@ -119,7 +119,7 @@ impl Link {
         let max = self.config.body_bytes_max;
         let limit = self.config.messages;
         let address_over = self.address_is_over(pass.at);
-        let budget = pass.budget;
+        let mut let_in = 0;
         let next = loop {
             if pass.budget == 0 {
                 break Next::Again;
@@ -139,7 +139,10 @@ impl Link {
                         _ => address_over,
                     };
                     match over {
-                        None => self.take_message(packet.body, run, pass, ups)?,
+                        None => {
+                            let_in += 1;
+                            self.take_message(packet.body, run, pass, ups)?;
+                        }
                         Some(over) => self.take_over_limit(over, None, packet.body, run, pass, ups)?,
                     }
                 }
@@ -148,7 +151,7 @@ impl Link {
                 PacketKind::Handshake | PacketKind::HandshakeAck => return Err(Close::HandshakeTwice.into()),
             }
         };
-        self.charge_address(pass.at, budget - pass.budget);
+        self.charge_address(pass.at, let_in);
         Ok(next)
     }
 
@@ -162,11 +165,11 @@ impl Link {
     }
 
     #[inline]
-    fn charge_address(&self, at: Nanos, count: usize) {
+    fn charge_address(&self, at: Nanos, count: u32) {
         if let Some(rate) = self.config.address_messages
             && let Some(Some(bucket)) = self.extras.as_ref().map(|extras| &extras.address)
         {
-            bucket.spend(at, rate, u32::try_from(count).unwrap_or(u32::MAX));
+            bucket.spend(at, rate, count);
         }
     }
 

@@ -10,7 +10,7 @@ use wire::packet::{self, BODY_BYTES_MAX, HEADER_BYTES, PacketKind};
 use super::{GroupKey, PushError, Realm, SessionKey};
 use crate::event::{Class, Down, DownLog, LinkId, Span, charge, charge_answers};
 use crate::outbox::push_head;
-use crate::resume::{self, ERROR_ROUTE, UNCOUNTED_PREFIX};
+use crate::resume::{self, ERROR_ROUTE, RECONNECT_ROUTE, UNCOUNTED_PREFIX};
 use crate::room::RoomNumber;
 use crate::session::{Knows, Session, State};
 
@@ -198,6 +198,13 @@ impl Realm {
         let mut body = Vec::new();
         error_body::encode(session.serializer, code, msg, metadata, &mut body);
         let _ = self.push(key, Class::Reliable, 0, ERROR_ROUTE, &body); // too slow, or too long: not told
+    }
+
+    /// Asks a client to connect anew, to whatever server is there then, in so many seconds. False if it knows nothing of such.
+    pub fn send_away(&mut self, key: SessionKey, seconds: f64) -> bool {
+        let knows = self.sessions.get(key).is_some_and(|session| session.knows != Knows::Nothing);
+        let body = format!("{{\"delay\":{seconds:.3}}}");
+        knows && self.push(key, Class::Reliable, 0, RECONNECT_ROUTE, body.as_bytes()).is_ok()
     }
 
     /// Pushes the same to everybody: one [`Down::Broadcast`] per reactor and body. Says to how many.
