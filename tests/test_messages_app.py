@@ -436,7 +436,11 @@ def test_a_batch_that_keeps_the_last_has_a_row_for_each_session(serve: Serve) ->
     batches = Batches()
     app = batch_app(batches, keep="last")
     app._code_settings["tick_rate"] = 1  # both writes come well before a tick
-    with serve(app) as server, speaking_protobuf(server.port) as ann, speaking_protobuf(server.port) as bob:
+    with (
+        serve(app, message_rate="none") as server,
+        speaking_protobuf(server.port) as ann,
+        speaking_protobuf(server.port) as bob,
+    ):
         ids = [int(client.request("id").body) for client in (ann, bob)]
         count = 10_000  # beyond what is kept of replaced rows
         bob.send(notify("Move", Move(7, 0.25).encode()))

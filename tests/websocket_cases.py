@@ -1,4 +1,6 @@
-"""The cases of a WebSocket conformance run, by the sections of RFC 6455 and RFC 7692; what each comes to is a line of `websocket_results.txt`.
+"""The cases of a WebSocket conformance run, by the sections of RFC 6455 and RFC 7692.
+
+What each comes to is a line of `websocket_results.txt`.
 
 In our frames travel packets: so a message that arrives is a request to `echo`, and its answer says that it did.
 """
@@ -81,11 +83,18 @@ def framing() -> Iterator[Case]:
     yield Case("5.2 framing: two frames in one piece", (frame(BINARY, asked(1)) + frame(BINARY, asked(2)),))
     yield Case("5.2 framing: an empty message", (frame(BINARY), frame(BINARY, asked())))
     yield Case("5.2 framing: 16-bit length for 12 bytes", (frame(BINARY, asked(), length=b"\x7e\x00\x0d"),))
-    yield Case("5.2 framing: 64-bit length for 12 bytes", (frame(BINARY, asked(), length=b"\x7f" + b"\0" * 7 + b"\x0d"),))
-    yield Case("5.2 framing: 64-bit length with the highest bit", (frame(BINARY, asked(), length=b"\x7f\x80" + b"\0" * 7),))
+    yield Case(
+        "5.2 framing: 64-bit length for 12 bytes", (frame(BINARY, asked(), length=b"\x7f" + b"\0" * 7 + b"\x0d"),)
+    )
+    yield Case(
+        "5.2 framing: 64-bit length with the highest bit", (frame(BINARY, asked(), length=b"\x7f\x80" + b"\0" * 7),)
+    )
     yield Case("5.3 masking: no mask", (frame(BINARY, asked(), mask=None),))
     yield Case("5.3 masking: a mask of zeros", (frame(BINARY, asked(), mask=b"\0\0\0\0"),))
-    yield Case("5.3 masking: another mask each", (frame(BINARY, asked(1), mask=b"\x01\x02\x03\x04") + frame(BINARY, asked(2), mask=b"\xff" * 4),))
+    yield Case(
+        "5.3 masking: another mask each",
+        (frame(BINARY, asked(1), mask=b"\x01\x02\x03\x04") + frame(BINARY, asked(2), mask=b"\xff" * 4),),
+    )
     yield Case("5.2 a packet across two messages", (frame(BINARY, asked()[:6]), frame(BINARY, asked()[6:])))
     yield Case("5.2 two packets in one message", (frame(BINARY, asked(1) + asked(2)),))
 
@@ -116,11 +125,24 @@ def reserved() -> Iterator[Case]:
 def fragmentation() -> Iterator[Case]:
     whole = asked(1, 100)
     parts = whole[:10], whole[10:50], whole[50:]
-    start, middle, end = frame(BINARY, parts[0], first=0), frame(CONTINUATION, parts[1], first=0), frame(CONTINUATION, parts[2])
+    start, middle, end = (
+        frame(BINARY, parts[0], first=0),
+        frame(CONTINUATION, parts[1], first=0),
+        frame(CONTINUATION, parts[2]),
+    )
     yield Case("5.4 a message in three frames", (start, middle, end))
     yield Case("5.4 a message in three frames, in one piece", (start + middle + end,))
-    yield Case("5.4 a frame for each byte", (frame(BINARY, whole[:1], first=0), *(frame(CONTINUATION, whole[at : at + 1], first=0) for at in range(1, len(whole))), frame(CONTINUATION)))
-    yield Case("5.4 empty frames between", (start, frame(CONTINUATION, first=0), middle, frame(CONTINUATION, first=0), end))
+    yield Case(
+        "5.4 a frame for each byte",
+        (
+            frame(BINARY, whole[:1], first=0),
+            *(frame(CONTINUATION, whole[at : at + 1], first=0) for at in range(1, len(whole))),
+            frame(CONTINUATION),
+        ),
+    )
+    yield Case(
+        "5.4 empty frames between", (start, frame(CONTINUATION, first=0), middle, frame(CONTINUATION, first=0), end)
+    )
     yield Case("5.4 pings between", (start, frame(PING, b"1"), middle, frame(PING, b"2"), end))
     yield Case("5.4 a close between", (start, frame(CLOSE, b"\x03\xe8"), end))
     yield Case("5.4 continuation of nothing", (frame(CONTINUATION, b"x"),))
@@ -133,7 +155,11 @@ def fragmentation() -> Iterator[Case]:
 
 def utf8() -> Iterator[Case]:
     """Text is not spoken here, whatever is in it; reasons of a close are text."""
-    for name, payload in (("hello", b"hello"), ("no UTF-8", b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80"), ("nothing", b"")):
+    for name, payload in (
+        ("hello", b"hello"),
+        ("no UTF-8", b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80"),
+        ("nothing", b""),
+    ):
         yield Case(f"8.1 text: {name}", (frame(TEXT, payload),))
     yield Case("8.1 text in pieces", (frame(TEXT, b"h", first=0),))
     for name, reason in (
@@ -185,9 +211,15 @@ def deflated() -> Iterator[Case]:
     yield case("a message that is not compressed", frame(BINARY, asked()))
     yield case("in two frames", frame(BINARY, packed[:9], first=RSV1), frame(CONTINUATION, packed[9:]))
     yield case("an empty last frame", frame(BINARY, packed, first=RSV1), frame(CONTINUATION))
-    yield case("a ping between", frame(BINARY, packed[:9], first=RSV1), frame(PING, b"p"), frame(CONTINUATION, packed[9:]))
+    yield case(
+        "a ping between", frame(BINARY, packed[:9], first=RSV1), frame(PING, b"p"), frame(CONTINUATION, packed[9:])
+    )
     yield case("a final block", frame(BINARY, zlib.compress(asked(), 9, -15) + b"\x00", first=first))
-    yield case("the reserved bit on a continuation", frame(BINARY, packed[:9], first=RSV1), frame(CONTINUATION, packed[9:], first=first))
+    yield case(
+        "the reserved bit on a continuation",
+        frame(BINARY, packed[:9], first=RSV1),
+        frame(CONTINUATION, packed[9:], first=first),
+    )
     yield case("the reserved bit on a ping", frame(PING, b"p", first=first))
     yield case("reserved bit 2", frame(BINARY, packed, first=FIN | RSV2))
     yield case("no deflate", frame(BINARY, b"\xff\xff\xff\xff", first=first))
@@ -286,5 +318,3 @@ class Reader:
             return False
         self._bytes += data
         return bool(data)
-
-

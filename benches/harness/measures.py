@@ -19,6 +19,13 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
 UVLOOP = ("--uvloop",) if find_spec("uvloop") else ()  # picows runs on either
 RUST_ECHO = {"GAMESERVER_BENCH_RUST_ECHO": "1"}  # the core answers the route `echo` without Python
 
+# The core's own limits, which all other servers have, are off.
+UNLIMITED = {
+    "GAMESERVER_MESSAGE_RATE": "none",
+    "GAMESERVER_CONNECT_RATE": "none",
+    "GAMESERVER_ADDRESS_MESSAGE_RATE": "none",
+}
+
 SERVERS = {
     server.name: server
     for server in (
@@ -40,6 +47,8 @@ SERVERS = {
         Server("typed", _module("servers.typed")),
         Server("typed-google", _module("servers.typed_google")),
         Server("batch", _module("servers.batch")),
+        Server("echo-unlimited", _module("servers.echo"), UNLIMITED),
+        Server("limited", _module("servers.limited")),
     )
 }
 
@@ -95,6 +104,12 @@ SCENARIOS = (
         "800,000 notifies a second",
         ("epoll-drop", "batch"),
         ("notify", "--connections", "100", "--depth", "16", "--rate", "800000", "--typed"),
+    ),
+    Scenario("limits, depth 16", ("echo-unlimited", "echo"), _echo(16)),
+    Scenario(
+        "a flood over its rate",
+        ("epoll-drop", "limited"),
+        ("notify", "--connections", "1", "--depth", "64", "--rate", "800000", "--typed"),
     ),
     Scenario("WebSocket, depth 16", ("picows", "echo", "picows-joined"), _echo(16, "--websocket")),
     Scenario(
@@ -175,6 +190,15 @@ ROWS = (
         None,
         "800,000 notifies a second",
         "batch",
+        "epoll-drop",
+    ),
+    Row("all limits on, against off, depth 16", 0.95, 0.98, "limits, depth 16", "echo", "echo-unlimited"),
+    Row(
+        "a notify over its rate, against C that parses and drops",
+        0.77,
+        0.91,
+        "a flood over its rate",
+        "limited",
         "epoll-drop",
     ),
     Row("async def handler, depth 16", 0.20, 0.60, "echo, depth 16", "echo-async", "epoll"),

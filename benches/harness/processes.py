@@ -26,6 +26,12 @@ START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
 LOAD_SECONDS_MAX = 60.0  # beyond its window: opening 10,000 connections on a busy machine
 
+LIMITS = {
+    f"GAMESERVER_{kind}_{what}": "1000000/s" if what == "RATE" else "10000000"
+    for kind in ("MESSAGE", "ADDRESS_MESSAGE", "CONNECT")
+    for what in ("RATE", "BURST")
+}
+
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
@@ -115,8 +121,9 @@ def running(server: Server) -> Iterator[RunningServer]:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without settings of the game server that a developer may have set."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("GAMESERVER_")}
+    """Ours, without settings of the game server that a developer may have set. Its limits are on, and out of the loads' way."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("GAMESERVER_")}
+    return plain | LIMITS
 
 
 def build() -> None:

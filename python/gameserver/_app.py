@@ -380,8 +380,12 @@ class App(Registry):
     @overload
     def push(self, message: Pushable, /, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int:
+    def push(
+        self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None
+    ) -> int: ...
+    def push(
+        self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None
+    ) -> int:
         """Pushes a message, or a body to a route, to every session but `skip`. It is encoded once, or twice if some clients
         agreed on JSON and others on protobuf.
 
@@ -455,8 +459,8 @@ class App(Registry):
     def drain(self) -> None:
         """Begins to stop as SIGTERM does: lets rooms and players come to an end for `drain_grace` seconds, then stops.
 
-        Nobody new comes in, rooms are locked and get `Room.on_drain`, clients without a seat in a room are asked to connect anew (by then to
-        another server), each after a time of its own. Calling it again stops at once.
+        Nobody new comes in, rooms are locked and get `Room.on_drain`, clients without a seat in a room are asked to connect anew
+        (by then to another server), each after a time of its own. Calling it again stops at once.
         """
         core = self._core_running()
         core.now()  # from another thread it raises

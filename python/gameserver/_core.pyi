@@ -72,12 +72,12 @@ class Session:
         """Messages sent or queued."""
     @property
     def backlog(self) -> int:
-        """Reliable bytes that are on their way to the client and, as far as is known, have not left; beyond `queue_bytes_max` it
-        is disconnected. Known to some 32 KiB, and exactly at each heartbeat."""
+        """Reliable bytes that are on their way to the client and, as far as is known, have not left; beyond `queue_bytes_max`
+        it is disconnected. Known to some 32 KiB, and exactly at each heartbeat."""
     def push(self, route: str | Pushable, body: Any = None, *, delivery: Delivery | None = None) -> None:
         """Pushes a message, to the route of its class's name; or a body to a route: bytes as they are, None as an empty
-        body (``{}`` where JSON was agreed), a message, anything else as JSON. `delivery` says what may happen to it if the client is
-        slow; None: as its class says, else `RELIABLE`.
+        body (``{}`` where JSON was agreed), a message, anything else as JSON. `delivery` says what may happen to it if the client
+        is slow; None: as its class says, else `RELIABLE`.
 
         Raises:
             SessionClosed: it is gone.
@@ -137,9 +137,7 @@ class Core:
     def close(self) -> None: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
-    def broadcast(
-        self, route: Any, body: Any, skip: Session | None, delivery: Delivery | None = None
-    ) -> int: ...
+    def broadcast(self, route: Any, body: Any, skip: Session | None, delivery: Delivery | None = None) -> int: ...
     def group_add(self, name: str, session: Session) -> bool: ...
     def group_remove(self, name: str, session: Session) -> bool: ...
     def group_push(

@@ -97,7 +97,9 @@ def class_delivery(qualname: str, delivery: Any, fields: tuple[str, ...]) -> Del
         ConfigError: it is no delivery, or by a field that the class does not have.
     """
     if not isinstance(delivery, Delivery):
-        raise ConfigError(f"{qualname}: delivery={delivery!r}: write RELIABLE, LATEST, DROPPABLE, or what they make: LATEST.by('who')")
+        raise ConfigError(
+            f"{qualname}: delivery={delivery!r}: write RELIABLE, LATEST, DROPPABLE, or what they make: LATEST.by('who')"
+        )
     if delivery.field is not None and delivery.field not in fields:
         raise ConfigError(f"{qualname}: delivery=LATEST.by({delivery.field!r}): it has no such field")
     return delivery

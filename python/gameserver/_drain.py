@@ -23,9 +23,9 @@ LOOK_EVERY = 0.1  # s
 class Drain:
     """From the first SIGTERM until everybody is gone, or the grace is over.
 
-    Newcomers are turned away (``GS-503``), rooms are locked and told, and clients that have no seat in a room are asked to come back by a
-    push to ``$reconnect``, each after a time of its own: by then a load balancer, which sees that `/healthz` answers 503,
-    sends them elsewhere.
+    Newcomers are turned away (``GS-503``), rooms are locked and told, and clients that have no seat in a room are asked to come
+    back by a push to ``$reconnect``, each after a time of its own: by then a load balancer, which sees that `/healthz` answers
+    503, sends them elsewhere.
 
     Args:
         grace: seconds.
@@ -57,7 +57,12 @@ class Drain:
         while app.sessions or app.rooms:
             self._send_away()
             if (left := deadline - loop.time()) <= 0:
-                log.warning("drained for %g s: %d sessions and %d rooms are left", self._grace, len(app.sessions), len(app.rooms))
+                log.warning(
+                    "drained for %g s: %d sessions and %d rooms are left",
+                    self._grace,
+                    len(app.sessions),
+                    len(app.rooms),
+                )
                 return
             await asyncio.sleep(min(LOOK_EVERY, left))
         log.info("drained: everybody has gone")

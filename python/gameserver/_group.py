@@ -46,8 +46,12 @@ class Group:
     @overload
     def push(self, message: Pushable, /, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
     @overload
-    def push(self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int: ...
-    def push(self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None) -> int:
+    def push(
+        self, route: str, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None
+    ) -> int: ...
+    def push(
+        self, route: Any, body: Any = None, *, skip: Session | None = None, delivery: Delivery | None = None
+    ) -> int:
         """Pushes a message, or a body to a route, to each member but `skip`; see `App.push`.
 
         Returns:

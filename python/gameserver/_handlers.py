@@ -95,7 +95,14 @@ class Registry:
         def register(function: F) -> F:
             self._add(
                 make_handler(
-                    Kind.ROUTE, function, route=route, concurrent=concurrent, keep=keep, rate=rate, burst=burst, over=over
+                    Kind.ROUTE,
+                    function,
+                    route=route,
+                    concurrent=concurrent,
+                    keep=keep,
+                    rate=rate,
+                    burst=burst,
+                    over=over,
                 )
             )
             return function

@@ -59,7 +59,9 @@ def limit_of(rate: str | None, burst: int | None, over: str, where: str) -> Limi
         return None
     value = per_second(rate)
     if value is None:
-        raise ConfigError(f"{where}: rate={rate!r}: write how many in a second, minute or hour: '10/s', '90/min', '5/h'")
+        raise ConfigError(
+            f"{where}: rate={rate!r}: write how many in a second, minute or hour: '10/s', '90/min', '5/h'"
+        )
     if burst is None:
         return Limit(value, usual_burst(value), over)  # type: ignore[arg-type] # checked above
     if not isinstance(burst, int) or isinstance(burst, bool) or not 1 <= burst <= BURST_MAX:

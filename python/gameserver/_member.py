@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, overload
 
-from gameserver._delivery import Delivery
 from gameserver._core import Session
+from gameserver._delivery import Delivery
 from gameserver._synced import find_synced
 from gameserver._types import Left, Pushable
 

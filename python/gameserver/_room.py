@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
-from gameserver._delivery import Delivery
 from gameserver._answer import route_of
 from gameserver._core import CoreRooms, Session
+from gameserver._delivery import Delivery
 from gameserver._directory import Listing
 from gameserver._entity import Entity
 from gameserver._member import Member

@@ -164,7 +164,9 @@ class Settings:
         Kind.ORIGINS, (), "Pages of these origins may open a WebSocket, besides those that this port itself serves."
     )
     proxies: tuple[str, ...] = _setting(
-        Kind.NETWORKS, (), "Proxies whose word for where a client is counts: of their `Forwarded` headers, or by `proxy_protocol`."
+        Kind.NETWORKS,
+        (),
+        "Proxies whose word for where a client is counts: of their `Forwarded` headers, or by `proxy_protocol`.",
     )
     proxy_protocol: bool = _setting(
         Kind.FLAG, False, "Connections from `proxies` begin with a header of the PROXY protocol, version 2."
@@ -230,9 +232,7 @@ class Settings:
     message_rate: str = _setting(
         Kind.RATE, "1000/s", "Messages of one client, whatever their routes; routes may have rates of their own."
     )
-    message_burst: int = _count(
-        4000, "How many of them may come at once.", unit="messages", low=1, high=BURST_MAX
-    )
+    message_burst: int = _count(4000, "How many of them may come at once.", unit="messages", low=1, high=BURST_MAX)
     message_over: str = _setting(
         Kind.CHOICE,
         "refuse",
@@ -248,9 +248,7 @@ class Settings:
     connect_rate: str = _setting(
         Kind.RATE, "500/s", "Connections from one address (of IPv6: from one /64); more are closed at once."
     )
-    connect_burst: int = _count(
-        10_000, "How many of them may come at once.", unit="connections", low=1, high=BURST_MAX
-    )
+    connect_burst: int = _count(10_000, "How many of them may come at once.", unit="connections", low=1, high=BURST_MAX)
     max_connections: int = _count(0, "Connections at a time; 0: no cap.", high=10_000_000)
     max_connections_per_address: int = _count(0, "Connections at a time from one address; 0: no cap.", high=10_000_000)
     log_level: str = _setting(

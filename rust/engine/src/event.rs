@@ -125,10 +125,10 @@ impl<E> Log<E> {
         self.events.push(event);
     }
 
-    /// Empties the log; its buffers stay.
+    /// Empties the log; its buffers stay, but for what a burst has made much larger than this time needed.
     pub fn clear(&mut self) {
-        self.events.clear();
-        self.bytes.clear();
+        clear_buffer(&mut self.events);
+        clear_buffer(&mut self.bytes);
     }
 
     /// Keeps what `write` appends to the log's bytes; on an error nothing is kept.
@@ -173,6 +173,15 @@ impl<E> Log<E> {
     }
 }
 
+/// Empties a buffer, and halves it if it was hardly used: memory that one burst needed goes back, a pass at a time.
+fn clear_buffer<T>(buffer: &mut Vec<T>) {
+    let (used, room) = (buffer.len(), buffer.capacity());
+    buffer.clear();
+    if room * size_of::<T>() > KEPT_BYTES && used < room / 4 {
+        buffer.shrink_to(room / 2);
+    }
+}
+
 /// What reliable bytes toward a client are charged: at least what they are on the wire, whatever the framing, so that
 /// an empty queue always means that nothing is owed.
 #[inline]
@@ -186,6 +195,8 @@ pub(crate) fn charge_answers(packets_bytes: usize, count: u32) -> u32 {
     packets_bytes as u32 + count * FRAME_HEADER_BYTES_MAX as u32
 }
 
+/// Buffers of a log up to this size are never made smaller.
+const KEPT_BYTES: usize = 256 << 10;
 /// A WebSocket frame's.
 const FRAME_HEADER_BYTES_MAX: usize = 10;
 /// Of a push: the frame's header, packet header 4, flag 1, route's length 1.

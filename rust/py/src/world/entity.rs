@@ -195,8 +195,9 @@ fn write(entity: &Bound<'_, EntityBase>, column: &Column, value: Option<&Bound<'
         return Err(gone(entity));
     };
     state.cell_mut(place.table, column.index, row).copy_from_slice(cell.bytes());
+    let is_untold = state.is_untold();
     drop(state);
-    place.world.touch()
+    if is_untold { place.world.tell_touched() } else { Ok(()) }
 }
 
 /// A value as a row's bytes; `named` says where it was to go.

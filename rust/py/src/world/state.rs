@@ -158,11 +158,12 @@ impl Shared {
     /// Something was written, or is about to be: a world without ticks is shown at the end of the turn.
     #[inline]
     pub fn touch(&self) -> PyResult<()> {
-        if self.enter()?.untold.is_some() { self.tell_touched() } else { Ok(()) }
+        if self.enter()?.is_untold() { self.tell_touched() } else { Ok(()) }
     }
 
+    /// What [`Shared::touch`] does where [`State::is_untold`].
     #[cold]
-    fn tell_touched(&self) -> PyResult<()> {
+    pub fn tell_touched(&self) -> PyResult<()> {
         let mut state = self.enter()?;
         let (room, server) = (state.untold.take(), state.server.upgrade());
         drop(state);
@@ -286,6 +287,12 @@ impl Shared {
 }
 
 impl State {
+    /// Whether nobody was told yet that something is written in this world, which has no ticks.
+    #[inline]
+    pub fn is_untold(&self) -> bool {
+        self.untold.is_some()
+    }
+
     /// How many ticks the rates of columns are, is known from now on.
     pub fn set_tick_rate(&mut self, tick_rate: u32) {
         for (index, table) in self.tables.iter().enumerate() {
