@@ -147,7 +147,7 @@ def fragmentation() -> Iterator[Case]:
     yield Case("5.4 a close between", (start, frame(CLOSE, b"\x03\xe8"), end))
     yield Case("5.4 continuation of nothing", (frame(CONTINUATION, b"x"),))
     yield Case("5.4 continuation of nothing, unfinished", (frame(CONTINUATION, b"x", first=0),))
-    yield Case("5.4 continuation behind a whole message", (frame(BINARY, asked()), frame(CONTINUATION, b"x")))
+    yield Case("5.4 continuation behind a whole message", (frame(BINARY, asked()) + frame(CONTINUATION, b"x"),))
     yield Case("5.4 a message within a message", (start, frame(BINARY, asked())))
     yield Case("5.4 text within a message", (start, frame(TEXT, b"x")))
     yield Case("5.4 a continuation that ends twice", (start, end, end))

@@ -152,6 +152,11 @@ impl<E> Log<E> {
         span
     }
 
+    /// Bytes of memory that it keeps, used or not.
+    pub fn room(&self) -> usize {
+        self.bytes.capacity() + self.events.capacity() * size_of::<E>()
+    }
+
     /// Bytes stored, a measure of what the log holds.
     pub fn stored(&self) -> usize {
         self.bytes.len()

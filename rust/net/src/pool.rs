@@ -4,6 +4,7 @@
 //! connection can borrow memory for the moment in which it has something to keep, and own none while it is idle.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Free blocks of four sizes. A clone is another handle to the same blocks.
@@ -54,6 +55,11 @@ impl Pool {
             stats.free_bytes += shelf.free.len() * CLASS_BYTES.get(class).copied().unwrap_or(0);
         }
         stats
+    }
+
+    /// Bytes of blocks that were given back to the system, since there were too many of them; counted from 0 again.
+    pub fn take_released(&self) -> u64 {
+        self.shared.released.swap(0, Ordering::Relaxed)
     }
 
     /// Gives all free blocks back to the system.
@@ -132,6 +138,8 @@ impl Drop for Block {
         shelf.out -= 1;
         if fits && shelf.free.len() < FREE_MAX[class] {
             shelf.free.push(memory);
+        } else {
+            home.released.fetch_add(memory.bytes.capacity() as u64, Ordering::Relaxed);
         }
     }
 }
@@ -152,6 +160,7 @@ struct Memory {
 #[derive(Default)]
 struct Shared {
     shelves: [Mutex<Shelf>; SHELVES],
+    released: AtomicU64,
 }
 
 impl Shared {
@@ -260,6 +269,7 @@ mod tests {
         let blocks: Vec<_> = (0..20).map(|_| pool.take(256 << 10)).collect();
         drop(blocks);
         assert_eq!(pool.stats().free_bytes, 8 * (256 << 10));
+        assert_eq!((pool.take_released(), pool.take_released()), (12 * (256 << 10), 0));
         pool.trim();
         assert_eq!(pool.stats().free_bytes, 0);
     }

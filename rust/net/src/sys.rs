@@ -225,6 +225,15 @@ impl AsFd for Foreign {
     }
 }
 
+/// Gives pages of the heap that nothing lies on back to the system: the allocator does so at the heap's end only. Some milliseconds.
+pub fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, touches only what is free, and may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Receives into `buffer`. `Ok(0)` is the end of the stream.
 #[inline]
 pub(crate) fn receive(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {

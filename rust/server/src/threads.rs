@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
-use engine::event::{Close, DownLog, UpLog};
+use engine::event::{Close, DownLog, Log, UpLog};
 use engine::link::LinkConfig;
 use net::reactor::ReactorStats;
 use net::waker::Waker;
@@ -17,6 +17,8 @@ use crate::peers::Peers;
 
 /// Logs that may wait for the logic thread; then the thread stops reading and goes on sending.
 const UP_LOGS_MAX: usize = 8;
+/// An empty log that keeps more memory than this is not kept.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// One reactor's thread, seen from the logic thread.
 pub struct IoThread {
@@ -85,7 +87,7 @@ impl IoThread {
     /// Gives a log's buffers back.
     pub fn recycle(&self, mut log: UpLog) {
         log.clear();
-        let _ = self.shared.empty_ups.push(log); // one too many: freed
+        keep(&self.shared.empty_ups, log);
     }
 
     /// Sends a log, leaving an empty one.
@@ -150,6 +152,13 @@ fn watched(peers: &mut Peers, shared: &Shared, logic: &Waker, spin: bool) {
     logic.wake();
 }
 
+/// Keeps an empty log to be used again; one too many, or one that a burst has made large, is freed.
+fn keep<E>(empty: &ArrayQueue<Log<E>>, log: Log<E>) {
+    if log.room() <= KEPT_BYTES {
+        let _ = empty.push(log);
+    }
+}
+
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
@@ -166,7 +175,7 @@ fn run(peers: &mut Peers, shared: &Shared, ups: &mut UpLog, logic: &Waker, spin:
                 Order::Apply(mut downs) => {
                     peers.apply(&downs, ups);
                     downs.clear();
-                    let _ = shared.empty_downs.push(downs); // one too many: freed
+                    keep(&shared.empty_downs, downs);
                 }
                 Order::Configure(config) => peers.configure(config),
                 Order::StopListening => {

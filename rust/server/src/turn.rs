@@ -63,6 +63,10 @@ pub struct Server {
     /// What links said while the realm's log was applied: part of the next read.
     after: UpLog,
     spare: Vec<UpLog>,
+    /// When memory that a burst needed goes back to the system.
+    trim_at: Option<Nanos>,
+    /// Bytes that were given back to the allocator since it was last looked at.
+    released: u64,
     recorder: Option<Recorder>,
     pub(crate) replay: Option<Replay>,
 }
@@ -101,6 +105,8 @@ impl Server {
             wall_offset: since_1970.saturating_sub(now),
             after: UpLog::default(),
             spare: Vec::new(),
+            trim_at: None,
+            released: 0,
             recorder: None,
             replay: None,
             pool,
@@ -279,7 +285,22 @@ impl Server {
     pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
         let is_idle = self.after.is_empty() && !self.realm.has_events();
         let until = if is_idle { self.deadline(until) } else { Some(0) };
-        self.local.wait(until, self.spin)
+        self.local.wait(until, self.spin)?;
+        self.release_memory();
+        Ok(())
+    }
+
+    /// Gives back what a burst has needed, once it is over: else the allocator keeps it between what is still in use.
+    fn release_memory(&mut self) {
+        self.released += self.pool.take_released();
+        if self.released > SWOLLEN_BYTES {
+            self.released = 0;
+            self.trim_at = Some(self.now + TRIM_AFTER);
+        }
+        if self.trim_at.is_some_and(|at| at <= self.now) {
+            self.trim_at = None;
+            net::sys::release_free_memory();
+        }
     }
 
     /// What came, one log per reactor and burst, oldest first; give them back with [`Server::recycle`]. True: there is
@@ -349,6 +370,9 @@ impl Server {
             let downs = self.realm.downs(number);
             if downs.is_empty() {
                 continue;
+            }
+            if downs.room() as u64 > SWOLLEN_BYTES {
+                self.trim_at = Some(self.now + TRIM_AFTER);
             }
             if self.options.through_bytes {
                 let mut bytes = Vec::new();
@@ -497,7 +521,7 @@ impl Server {
 
     fn deadline(&self, until: Option<Nanos>) -> Option<Nanos> {
         let tick = self.clock.as_ref().map(TickClock::next_deadline);
-        [until, tick, self.realm.next_deadline()].into_iter().flatten().min()
+        [until, tick, self.realm.next_deadline(), self.trim_at].into_iter().flatten().min()
     }
 }
 
@@ -514,3 +538,7 @@ fn spell(address: &Address) -> String {
 }
 
 const SECOND: Nanos = 1_000_000_000;
+/// A turn that needed more memory than this is a burst.
+const SWOLLEN_BYTES: u64 = 4 << 20;
+/// When no other one has come for so long, its memory goes back.
+const TRIM_AFTER: Nanos = SECOND;
