@@ -111,8 +111,13 @@ impl TickClock {
         self.dilation
     }
 
+    /// Ticks in a second.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
     /// The last tick whose deadline is at or before `now`.
-    fn last_due(&self, now: Nanos) -> u64 {
+    pub fn last_due(&self, now: Nanos) -> u64 {
         let Some(elapsed) = now.checked_sub(self.start + self.dilation) else { return 0 };
         // Deadlines are rounded down, so a tick is due up to a fraction of a nanosecond early.
         ((u128::from(elapsed) + 1) * u128::from(self.rate)).div_ceil(NANOS_PER_SECOND) as u64 - 1

@@ -28,7 +28,7 @@ use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
 pub use crate::group::GroupKey;
-pub use crate::room::{ROOM_NUMBER_MAX, RoomNumber};
+pub use crate::room::{CircleId, ROOM_NUMBER_MAX, RoomNumber, RoomTick};
 pub use crate::session::SessionKey;
 pub use crate::timer::TimerKey;
 
@@ -123,8 +123,8 @@ pub enum Event {
     Gone { session: SessionKey },
     /// A timer of [`Realm::after`].
     Timer { key: TimerKey },
-    /// A room's tick; a room that was closed meanwhile has none.
-    RoomTick { room: RoomNumber },
+    /// Tick `tick` of the rooms that tick together in `circle`: of those to whom it comes after their `before`.
+    RoomTicks { circle: CircleId, tick: u64 },
 }
 
 /// Why a session ended.
@@ -615,7 +615,7 @@ impl Realm {
             if payload == GAME_TIMER {
                 self.events.push_back(Event::Timer { key });
             } else if payload & rooms::ROOM_TIMER != 0 {
-                self.room_due(now, payload as u32);
+                self.rooms_due(now, payload as u32);
             } else {
                 self.session_due(payload as u32, key);
             }

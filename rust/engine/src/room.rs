@@ -1,8 +1,9 @@
-//! Rooms: a number, members, and a tick of their own.
+//! Rooms: a number, members, and ticks; those of one rate tick together.
 
 use rustc_hash::FxHashMap;
 
 use crate::clock::TickClock;
+use crate::event::Nanos;
 use crate::group::GroupKey;
 use crate::timer::TimerKey;
 
@@ -18,6 +19,10 @@ pub(crate) struct Rooms {
     // The keys are ours: a client can look numbers up, but adds none. Nothing ever walks over this map.
     rooms: FxHashMap<RoomNumber, Room>,
     last: RoomNumber,
+    circles: FxHashMap<CircleId, Circle>,
+    last_circle: CircleId,
+    /// By rate, those that rooms may join.
+    together: FxHashMap<u32, CircleId>,
 }
 
 /// What the realm keeps of a room.
@@ -27,11 +32,41 @@ pub(crate) struct Room {
     pub tick: Option<Tick>,
 }
 
-/// A room's tick.
-pub(crate) struct Tick {
+/// Which ticks are a room's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// With whom it ticks.
+    pub circle: CircleId,
+    /// Ticks of the circle before its first.
+    pub before: u64,
+}
+
+/// Rooms that tick together. Never used again.
+pub type CircleId = u32;
+
+/// How a new room ticks.
+#[derive(Clone, Debug)]
+pub enum RoomTick {
+    /// With all others of this clock's rate; by this clock, if there are none.
+    Together(TickClock),
+    /// For itself.
+    Alone(TickClock),
+}
+
+/// Where a room's ticks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomTime {
+    /// The number of its next one; its first is 1.
+    pub next_tick: u64,
+    /// When that is due.
+    pub next_deadline: Nanos,
+}
+
+pub(crate) struct Circle {
     pub clock: TickClock,
     /// Of the next deadline.
     pub timer: TimerKey,
+    rooms: usize,
 }
 
 impl Rooms {
@@ -53,8 +88,54 @@ impl Rooms {
         self.rooms.get(&number)
     }
 
-    pub fn get_mut(&mut self, number: RoomNumber) -> Option<&mut Room> {
-        self.rooms.get_mut(&number)
+    /// A room joins those that it ticks with; `start` begins a timer for the first of them.
+    pub fn begin_ticks(
+        &mut self,
+        now: Nanos,
+        tick: RoomTick,
+        start: impl FnOnce(CircleId, &TickClock) -> TimerKey,
+    ) -> Tick {
+        let (clock, is_shared) = match tick {
+            RoomTick::Together(clock) => (clock, true),
+            RoomTick::Alone(clock) => (clock, false),
+        };
+        if is_shared
+            && let Some(&circle) = self.together.get(&clock.rate())
+            && let Some(found) = self.circles.get_mut(&circle)
+        {
+            found.rooms += 1;
+            // One that is due already is not for who has just come.
+            let before = found.clock.last_due(now).max(found.clock.next_tick() - 1);
+            return Tick { circle, before };
+        }
+        self.last_circle += 1;
+        let (circle, before) = (self.last_circle, clock.next_tick() - 1);
+        if is_shared {
+            self.together.insert(clock.rate(), circle);
+        }
+        let timer = start(circle, &clock);
+        self.circles.insert(circle, Circle { clock, timer, rooms: 1 });
+        Tick { circle, before }
+    }
+
+    /// A room ticks no more. The timer of its circle, if it was the last of it.
+    pub fn end_ticks(&mut self, tick: Tick) -> Option<TimerKey> {
+        let circle = self.circles.get_mut(&tick.circle)?;
+        circle.rooms -= 1;
+        if circle.rooms > 0 {
+            return None;
+        }
+        let circle = self.circles.remove(&tick.circle)?;
+        self.together.retain(|_, &mut id| id != tick.circle);
+        Some(circle.timer)
+    }
+
+    pub fn circle(&self, circle: CircleId) -> Option<&Circle> {
+        self.circles.get(&circle)
+    }
+
+    pub fn circle_mut(&mut self, circle: CircleId) -> Option<&mut Circle> {
+        self.circles.get_mut(&circle)
     }
 
     pub fn len(&self) -> usize {

@@ -3,7 +3,7 @@
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
 use engine::event::{LinkId, RouteId, Transport, Up, UpLog};
-use engine::realm::{Event, Left, RoomNumber};
+use engine::realm::{CircleId, Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -134,7 +134,7 @@ fn event_happened(py: Python<'_>, core: &Scope<'_, '_>, event: Event) -> PyResul
             turn::left(core.shared(), 0, key)?;
             core.settle()
         }
-        Event::RoomTick { room } => room_tick(py, core, &table, room),
+        Event::RoomTicks { circle, tick } => room_ticks(py, core, &table, circle, tick),
         Event::Timer { key } => {
             let fire = core.enter()?.hooks.fire.clone_ref(py);
             let fired = fire.call1(py, (key.to_bits(),));
@@ -325,19 +325,33 @@ fn run_in_room(
 }
 
 /// A room's tick is due.
-fn room_tick(py: Python<'_>, core: &Scope<'_, '_>, table: &Table, number: RoomNumber) -> PyResult<()> {
-    let state = core.enter()?;
-    let Some((room, class)) = state.rooms.room(py, number) else { return Ok(()) };
-    let Some(dt) = state.realm().room_clock(number).map(|clock| clock.dt()) else { return Ok(()) };
+/// A tick of all rooms that tick together; who comes meanwhile begins with the next.
+fn room_ticks(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    table: &Table,
+    circle: CircleId,
+    tick: u64,
+) -> PyResult<()> {
+    let mut state = core.enter()?;
+    let (places, dt) = (state.rooms.ticking(circle), state.realm().circle_dt(circle));
     drop(state);
-    if let Some(handler) = table.rooms.get(class).and_then(|class| class.tick.as_ref()) {
-        let called = handler.call_tick_of(py, &room, PyFloat::new(py, dt).into_any());
-        core.settle()?;
-        if let Err(error) = called {
-            failed_in(py, core, number, &handler.place, error)?;
+    let dt = PyFloat::new(py, dt).into_any();
+    for place in 0..places {
+        let found = core.enter()?.rooms.ticking_at(py, circle, place, tick);
+        let Some((number, room, class, has_world)) = found else { continue };
+        if let Some(handler) = table.rooms.get(class).and_then(|class| class.tick.as_ref()) {
+            let called = handler.call_tick_of(py, &room, dt.clone());
+            core.settle()?;
+            if let Err(error) = called {
+                failed_in(py, core, number, &handler.place, error)?;
+            }
+        }
+        if has_world {
+            turn::end_tick(py, core, number)?;
         }
     }
-    turn::end_tick(py, core, number)
+    Ok(())
 }
 
 /// Messages of a session that had to wait: run as many as may now.

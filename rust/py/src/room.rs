@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use engine::event::Nanos;
-use engine::realm::RoomNumber;
+use engine::realm::{CircleId, RoomNumber};
+use engine::room::Tick;
 use engine::session::SessionKey;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -24,6 +25,8 @@ use wire::message::ROUTE_BYTES_MAX;
 #[derive(Default)]
 pub struct Rooms {
     rooms: FxHashMap<RoomNumber, Room>,
+    /// Those that tick together, in the order in which they came.
+    circles: FxHashMap<CircleId, Vec<Option<Ticking>>>,
     /// The rooms that a session has a seat in, in the order in which it came.
     joined: FxHashMap<SessionKey, Vec<RoomNumber>>,
     /// Those without ticks of whose worlds something was written in this turn.
@@ -35,6 +38,16 @@ struct Room {
     class: usize,
     world: Option<Arc<world_state::Shared>>,
     seats: FxHashMap<SessionKey, Py<PyAny>>,
+}
+
+/// A room at its ticks, with what they need beside each other: between two ticks the caches have forgotten it.
+struct Ticking {
+    number: RoomNumber,
+    /// Ticks of the circle before its first.
+    before: u64,
+    class: usize,
+    has_world: bool,
+    object: Py<PyAny>,
 }
 
 /// Whose a message is.
@@ -75,6 +88,39 @@ impl Rooms {
     pub fn room(&self, py: Python<'_>, number: RoomNumber) -> Option<(Py<PyAny>, usize)> {
         let room = self.rooms.get(&number)?;
         Some((room.object.clone_ref(py), room.class))
+    }
+
+    /// How many places there are in a circle; those of rooms that have ended are given up first. To be called before a tick.
+    pub fn ticking(&mut self, circle: CircleId) -> usize {
+        let Some(rooms) = self.circles.get_mut(&circle) else { return 0 };
+        if rooms.iter().any(Option::is_none) {
+            rooms.retain(Option::is_some);
+        }
+        rooms.len()
+    }
+
+    /// The room in a place of a circle, if this tick is one of its: its number, object and class, and whether it has a world.
+    #[inline]
+    pub fn ticking_at(
+        &self,
+        py: Python<'_>,
+        circle: CircleId,
+        place: usize,
+        tick: u64,
+    ) -> Option<(RoomNumber, Py<PyAny>, usize, bool)> {
+        let room = self.circles.get(&circle)?.get(place)?.as_ref()?;
+        (tick > room.before).then(|| (room.number, room.object.clone_ref(py), room.class, room.has_world))
+    }
+
+    /// A room ticks no more. Its object, to be dropped where Python may run.
+    fn end_ticks(&mut self, circle: CircleId, number: RoomNumber) -> Option<Py<PyAny>> {
+        let rooms = self.circles.get_mut(&circle)?;
+        let place = rooms.iter().position(|room| room.as_ref().is_some_and(|room| room.number == number))?;
+        let ended = rooms[place].take();
+        if rooms.iter().all(Option::is_none) {
+            self.circles.remove(&circle);
+        }
+        ended.map(|ended| ended.object)
     }
 
     /// A room's world.
@@ -153,8 +199,14 @@ impl CoreRooms {
         if let Some(world) = &world {
             world.attach(py, &self.shared, tick_rate, number)?;
         }
+        let mut state = self.shared.enter()?;
+        if let Some(Tick { circle, before }) = state.realm().room_tick(number) {
+            let (has_world, object) = (world.is_some(), object.clone_ref(py));
+            let ticking = Ticking { number, before, class: class_, has_world, object };
+            state.rooms.circles.entry(circle).or_default().push(Some(ticking));
+        }
         let room = Room { object, class: class_, world, seats: FxHashMap::default() };
-        self.shared.enter()?.rooms.rooms.insert(number, room);
+        state.rooms.rooms.insert(number, room);
         Ok(number)
     }
 
@@ -162,7 +214,9 @@ impl CoreRooms {
     fn close(&self, number: RoomNumber) -> PyResult<bool> {
         let mut state = self.shared.enter()?;
         let State { rooms, server, .. } = &mut *state;
+        let tick = server.realm.room_tick(number);
         server.realm.room_close(number);
+        let ticked = tick.and_then(|tick| rooms.end_ticks(tick.circle, number));
         let sitting: Vec<SessionKey> = match rooms.rooms.get(&number) {
             Some(room) => room.seats.keys().copied().collect(),
             None => return Ok(false),
@@ -173,7 +227,7 @@ impl CoreRooms {
         if let Some(world) = room.as_ref().and_then(|room| room.world.as_ref()) {
             world.detach()?;
         }
-        drop((room, seats)); // may run Python
+        drop((room, seats, ticked)); // may run Python
         Ok(true)
     }
 
@@ -263,8 +317,8 @@ impl CoreRooms {
     /// Of a room's tick: the number of the next one, and seconds until it is due.
     fn clock(&self, number: RoomNumber) -> PyResult<Option<(u64, f64)>> {
         let state = self.shared.enter()?;
-        let clock = state.realm().room_clock(number);
+        let time = state.realm().room_time(number);
         let left = |due: Nanos| due.saturating_sub(state.now()) as f64 / 1e9;
-        Ok(clock.map(|clock| (clock.next_tick(), left(clock.next_deadline()))))
+        Ok(time.map(|time| (time.next_tick, left(time.next_deadline))))
     }
 }

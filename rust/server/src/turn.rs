@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine::clock::{OnLate, TickClock};
 use engine::event::{DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::LinkConfig;
-use engine::realm::{Realm, RoomNumber};
+use engine::realm::{Realm, RoomNumber, RoomTick};
 use engine::route::RouteTable;
 use net::address::Address;
 use net::admission::Admission;
@@ -483,15 +483,16 @@ impl Server {
     /// A room with `tick_rate` ticks a second, 0 for none, the first of them `first` from now; see [`Realm::room_open`]. Else
     /// rooms of one rate tick together, and with the app: one wake for all.
     pub fn room_open(&mut self, tick_rate: u32, first: Option<Nanos>) -> Option<RoomNumber> {
-        let clock = (tick_rate > 0).then(|| {
+        let tick = (tick_rate > 0).then(|| {
             let Some(first) = first else {
                 let seconds = self.now.saturating_sub(self.ticks_from) / SECOND;
-                return self.tick_clock(self.ticks_from + seconds * SECOND, tick_rate).joined_at(self.now);
+                let clock = self.tick_clock(self.ticks_from + seconds * SECOND, tick_rate);
+                return RoomTick::Together(clock.joined_at(self.now));
             };
             let period = SECOND / Nanos::from(tick_rate);
-            self.tick_clock((self.now + first).saturating_sub(period), tick_rate)
+            RoomTick::Alone(self.tick_clock((self.now + first).saturating_sub(period), tick_rate))
         });
-        self.realm.room_open(clock)
+        self.realm.room_open(self.now, tick)
     }
 
     fn start_ticks(&mut self) {

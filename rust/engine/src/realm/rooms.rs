@@ -1,19 +1,20 @@
 //! Rooms: opened and closed by the game, entered and left by sessions, ticking each at its own rate.
 
 use super::{Event, Realm, SessionKey};
-use crate::clock::TickClock;
 use crate::event::Nanos;
 use crate::group::GroupKey;
-use crate::room::{Room, RoomNumber, Tick};
+use crate::room::{CircleId, Room, RoomNumber, RoomTick, RoomTime, Tick};
 
 impl Realm {
-    /// A new room, with a tick if it is given a clock. `None`: there have been 2^31 - 1 rooms.
-    pub fn room_open(&mut self, clock: Option<TickClock>) -> Option<RoomNumber> {
+    /// A new room, which may tick. `None`: there have been 2^31 - 1 rooms.
+    pub fn room_open(&mut self, now: Nanos, tick: Option<RoomTick>) -> Option<RoomNumber> {
         let number = self.rooms.number()?;
         let members = self.groups.open_unnamed();
-        let tick = clock.map(|clock| {
-            let timer = self.timers.insert(clock.next_deadline(), ROOM_TIMER | u64::from(number));
-            Tick { clock, timer }
+        let timers = &mut self.timers;
+        let tick = tick.map(|tick| {
+            self.rooms.begin_ticks(now, tick, |circle, clock| {
+                timers.insert(clock.next_deadline(), ROOM_TIMER | u64::from(circle))
+            })
         });
         self.rooms.insert(number, Room { members, tick });
         Some(number)
@@ -27,8 +28,8 @@ impl Realm {
             self.group_remove(room.members, session);
         }
         self.groups.forget(room.members);
-        if let Some(tick) = room.tick {
-            self.timers.cancel(tick.timer);
+        if let Some(timer) = room.tick.and_then(|tick| self.rooms.end_ticks(tick)) {
+            self.timers.cancel(timer);
         }
         true
     }
@@ -48,9 +49,22 @@ impl Realm {
         self.rooms.get(number).map(|room| room.members)
     }
 
-    /// A room's tick.
-    pub fn room_clock(&self, number: RoomNumber) -> Option<&TickClock> {
-        self.rooms.get(number)?.tick.as_ref().map(|tick| &tick.clock)
+    /// Which ticks are a room's, if it has any.
+    pub fn room_tick(&self, number: RoomNumber) -> Option<Tick> {
+        self.rooms.get(number)?.tick
+    }
+
+    /// When a room's next tick is.
+    pub fn room_time(&self, number: RoomNumber) -> Option<RoomTime> {
+        let Tick { circle, before } = self.room_tick(number)?;
+        let clock = &self.rooms.circle(circle)?.clock;
+        let next = clock.next_tick().max(before + 1);
+        Some(RoomTime { next_tick: next - before, next_deadline: clock.deadline(next) })
+    }
+
+    /// The step in seconds of rooms that tick together; 0 when there are none left.
+    pub fn circle_dt(&self, circle: CircleId) -> f64 {
+        self.rooms.circle(circle).map_or(0.0, |circle| circle.clock.dt())
     }
 
     /// How many rooms there are.
@@ -58,15 +72,16 @@ impl Realm {
         self.rooms.len()
     }
 
-    /// A room's next tick is due.
-    pub(super) fn room_due(&mut self, now: Nanos, number: RoomNumber) {
-        let Some(tick) = self.rooms.get_mut(number).and_then(|room| room.tick.as_mut()) else { return };
-        for _ in 0..tick.clock.due(now).count {
-            self.events.push_back(Event::RoomTick { room: number });
+    /// The next tick of some rooms is due.
+    pub(super) fn rooms_due(&mut self, now: Nanos, circle: CircleId) {
+        let Some(found) = self.rooms.circle_mut(circle) else { return };
+        let due = found.clock.due(now);
+        for tick in due.first..due.first + u64::from(due.count) {
+            self.events.push_back(Event::RoomTicks { circle, tick });
         }
-        tick.timer = self.timers.insert(tick.clock.next_deadline(), ROOM_TIMER | u64::from(number));
+        found.timer = self.timers.insert(found.clock.next_deadline(), ROOM_TIMER | u64::from(circle));
     }
 }
 
-/// In the payload of a timer that is a room's.
+/// In the payload of a timer that is a circle's.
 pub(super) const ROOM_TIMER: u64 = 1 << 32;

@@ -387,7 +387,7 @@ impl Server {
             Event::Left { .. } => "left",
             Event::Gone { .. } => "gone",
             Event::Timer { .. } => "timer",
-            Event::RoomTick { .. } => "room tick",
+            Event::RoomTicks { .. } => "room ticks",
         };
         self.events.iter().map(name).collect::<Vec<_>>().join(" ")
     }
