@@ -89,9 +89,9 @@ def empty(count: int = 5_000, ticking_count: int = 1_000) -> list[Figure]:
         start = time.process_time()
         await asyncio.sleep(3)
         share = (time.process_time() - start) / 3
-        tick = share / (count * 20) * 1e6
+        tick = share / (ticking_count * 20) * 1e6
         figures.append(
-            (f"{count} empty rooms at 20 Hz", "stated", f"{tick:.2f} us a tick, {share:.1%} of a core", None)
+            (f"{ticking_count} empty rooms at 20 Hz", "stated", f"{tick:.2f} us a tick, {share:.1%} of a core", None)
         )
         app.stop()
 

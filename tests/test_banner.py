@@ -30,7 +30,8 @@ def test_it_names_app_handlers_tick_limits_and_urls() -> None:
             "  handlers  8 routes: r0, r1, r2, r3, r4, r5 and 2 more; join, every (2)",
             "  people    anybody: there is no @app.authenticate",
             "  tick      30 Hz, every 33.33 ms; when late: catch up 5, then skip ticks",
-            "  limits    body 64 KiB (4 KiB before login), queue 1 MiB, 500 connections, 4096 descriptors",
+            "  limits    body 64 KiB (4 KiB before login), queue 1 MiB, 1000/s messages a client, "
+            "500 connections, 4096 descriptors",
             "  clients   heartbeat 15 s, json, TLS, 2 I/O threads, spinning",
         ]
     )

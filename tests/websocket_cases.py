@@ -230,9 +230,13 @@ def deflated() -> Iterator[Case]:
     yield case("a bomb in pieces", frame(BINARY, bomb[:200], first=RSV1), frame(CONTINUATION, bomb[200:]))
 
 
-def play(port: int, case: Case) -> str:
-    """Runs a case against a server; says in words what came of it."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as raw:
+def play(port: int, case: Case, source: str = "127.0.0.1") -> str:
+    """Runs a case against a server; says in words what came of it.
+
+    Raises:
+        EOFError, OSError: it does not begin.
+    """
+    with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if case.deflate else ""
         raw.sendall(
@@ -290,7 +294,8 @@ class Reader:
 
     def skip_head(self) -> None:
         while b"\r\n\r\n" not in self._bytes:
-            self._more()
+            if not self._more():
+                raise EOFError("no upgrade")
         self._bytes = self._bytes.split(b"\r\n\r\n", 1)[1]
 
     def frame(self) -> tuple[int, bytes, bool] | None:

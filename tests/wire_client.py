@@ -82,10 +82,16 @@ class Client:
     opened: ClassVar[list[Client]] = []  # closed by conftest when a test ends
 
     def __init__(
-        self, address: str | int, *, timeout: float = 10.0, tls: ssl.SSLContext | None = None, family: int = 0
+        self,
+        address: str | int,
+        *,
+        timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+        family: int = 0,
+        source: str = "127.0.0.1",
     ) -> None:
         if isinstance(address, int):
-            self.socket: socket.socket = socket.create_connection(("127.0.0.1", address), timeout)
+            self.socket: socket.socket = socket.create_connection(("127.0.0.1", address), timeout, (source, 0))
         elif address.startswith("/"):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)

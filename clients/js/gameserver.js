@@ -691,7 +691,7 @@ export class Client {
     const error = new GameServerError('disconnected', 'the server is about to stop; connecting anew');
     this.#traffic = this.traffic;
     this.#link = null;
-    link.leave();
+    link.close(error);
     this.#giveUp(error);
     this.#retryLater(error);
   }
@@ -949,9 +949,9 @@ class Link {
     this.#end(error, CLOSE_NORMAL);
   }
 
-  /** For good, as far as the server knows. */
+  /** The page goes, and perhaps comes back. */
   leave() {
-    this.#end(new GameServerError('disconnected', 'left'), CLOSE_PAGE_LEFT);
+    this.#end(new GameServerError('disconnected', 'the page was left'), CLOSE_PAGE_LEFT);
   }
 
   /** Another one follows. @param {GameServerError} error Why. */

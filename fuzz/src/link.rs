@@ -5,13 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
 use engine::link::{ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, Phase};
+use engine::rate::{Limit, Over, Rate};
 use engine::route::RouteTable;
 use wire::message::ResponseHead;
+use wire::websocket::deflate::DeflateMode;
 
 /// A peer's bytes: `how u8, size of the pieces u8, budget u8, stream`.
 ///
 /// `how`: bit 0 a client's link, bit 1 over WebSocket, bit 2 the peer's good beginning comes before the stream, so that it
-/// reaches a link that is up, bit 3 the game pauses the link after each piece, bit 4 the stream ends behind it.
+/// reaches a link that is up, bit 3 the game pauses the link after each piece, bit 4 the stream ends behind it, bit 5 a client offers to compress.
 ///
 /// No panic; not more is taken than was given, and no more asked for than a packet, frame or head may have; what is kept and
 /// what is told is bounded by what came; the end is told once, and nothing behind it.
@@ -39,6 +41,7 @@ struct Run {
     id: LinkId,
     is_client: bool,
     is_websocket: bool,
+    deflates: bool,
     pauses: bool,
     budget: usize,
     now: Nanos,
@@ -63,6 +66,8 @@ impl Run {
             inflate_bytes_max: INFLATE_BYTES_MAX,
             http_head_bytes_max: HEAD_BYTES_MAX,
             compress_bytes_min: Some(1),
+            messages: Some(Limit { rate: Rate::new(1e6, 1000), over: Over::Refuse }),
+            deflate: DeflateMode::Takeover,
             ..LinkConfig::default()
         });
         let id = LinkId::new(0, 1, 1);
@@ -82,6 +87,7 @@ impl Run {
             id,
             is_client,
             is_websocket,
+            deflates: how & 32 != 0 && is_websocket && !is_client,
             pauses: false,
             budget,
             now: 0,
@@ -121,7 +127,15 @@ impl Run {
                 };
                 upgrade::accept(&item, None, |_, _| true).expect("it is a good one")
             }
-            false => upgrade::request("a:1", "/", None, *b"the sample nonce").expect("it can be asked"),
+            false => {
+                let mut request =
+                    upgrade::request("a:1", "/", None, *b"the sample nonce").expect("it can be asked");
+                if self.deflates {
+                    request.truncate(request.len() - 2);
+                    request.extend(b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+                }
+                request
+            }
         };
         let mask = (!self.is_client).then_some([1, 2, 3, 4]);
         encode_frame(OpCode::Binary, true, mask, &packets, &mut bytes);
@@ -197,7 +211,8 @@ impl Run {
     fn obey(&mut self) {
         let ups = std::mem::take(&mut self.ups);
         // Compressed bodies alone become more than came; each has its cap, and is at least one packet.
-        assert!(ups.stored() <= self.received + (INFLATE_BYTES_MAX + 64) * ups.events.len() + 64);
+        let received = if self.deflates { self.received * DEFLATE_RATIO_MAX } else { self.received };
+        assert!(ups.stored() <= received + (INFLATE_BYTES_MAX + 64) * ups.events.len() + 64);
         for up in &ups.events {
             assert!(!self.is_closed, "{up:?} behind the end");
             assert_eq!(up.link(), self.id);
@@ -284,6 +299,8 @@ const INFLATE_BYTES_MAX: usize = 2000;
 const HEAD_BYTES_MAX: usize = 2048;
 /// The longest thing that a link may want to see as a whole: a packet in a frame, or a head.
 const NEEDED_MAX: usize = HEAD_BYTES_MAX + 16;
+/// Deflate makes nothing more than so many times smaller.
+const DEFLATE_RATIO_MAX: usize = 1032;
 /// A packet but its last byte, and the frame that goes on with it.
 const KEPT_MAX: usize = 2 * (BODY_BYTES_MAX + 4);
 /// Upgrade, handshakes, heartbeats, farewells.

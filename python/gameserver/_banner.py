@@ -113,6 +113,8 @@ def _limits(settings: Settings, descriptors: int) -> str:
         f"body {byte_size(settings.body_bytes_max)} ({byte_size(settings.auth_bytes_max)} before login)",
         f"queue {byte_size(settings.queue_bytes_max)}",
     ]
+    if settings.message_rate != "none":
+        parts.append(f"{settings.message_rate} messages a client")
     if settings.max_connections:
         parts.append(f"{settings.max_connections} connections")
     if settings.max_connections_per_address:

@@ -44,6 +44,7 @@ UPGRADE = (
 )
 TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 SEED = 20
+SOURCE = "127.0.0.2"  # the good client comes from another address
 
 Going = Callable[[], bool]
 
@@ -119,7 +120,7 @@ def connect_flood(port: int, going: Going) -> None:
     """Connections from one address, as fast as they come."""
     while going():
         for _ in range(50):
-            raw = connect(port, "127.0.0.2")
+            raw = connect(port)
             if raw is not None:
                 raw.close()
 
@@ -154,6 +155,7 @@ def slow_readers(port: int, going: Going) -> None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             raw.settimeout(5)
             with contextlib.suppress(OSError):
+                raw.bind((SOURCE, 0))
                 raw.connect(("127.0.0.1", port))
                 raw.sendall(READY + notify("read", b"800"))
                 held.append(raw)
@@ -175,7 +177,8 @@ def replays(port: int, going: Going) -> None:
                 continue
             raw.sendall(READY + request(7, "buy") * 2)
             until_closed(raw)
-        with Client(port) as client:
+        token = ""
+        with Client(port, source=SOURCE) as client, contextlib.suppress(EOFError, OSError):
             client.handshake(GS)
             token = client.hello["sys"]["gs"]["resume"]["token"]
         stolen = json.dumps({"sys": {"gs": {"resume": {"token": token, "seen": 0}}}, "user": {}}).encode()
@@ -195,7 +198,7 @@ def tokens(port: int, going: Going) -> None:
             "".join(chance.choices("ABCDEFabcdef0123456789-_", k=chance.choice([0, 1, 21, 22, 23, 43, 300]))),
             own,
         ][number % 2]
-        with Client(port) as client:
+        with Client(port, source=SOURCE) as client, contextlib.suppress(EOFError, OSError):
             client.handshake(
                 json.dumps(
                     {"sys": {"gs": {"resume": {"token": guess, "seen": chance.randrange(3)}}}, "user": {}}
@@ -210,7 +213,8 @@ def websockets(port: int, going: Going) -> None:
     """Every case of the conformance run, over and over."""
     abuse: list[Case] = [case for case in cases() if not case.deflate]
     for number in counted(going):
-        play(port, abuse[number % len(abuse)])
+        with contextlib.suppress(EOFError, OSError):
+            play(port, abuse[number % len(abuse)], SOURCE)
 
 
 def tls_garbage(port: int, going: Going) -> None:
@@ -345,7 +349,10 @@ def garbage(port: int, going: Going) -> None:
 def log_floods(port: int, going: Going) -> None:
     """Whatever could be worth a line: handlers that raise, bodies that do not decode, routes that nobody has, broken rules."""
     for begun in counted(going):
-        with Client(port) as client, contextlib.suppress(EOFError, OSError):  # after so many bad bodies it is closed
+        with (
+            Client(port, source=SOURCE) as client,
+            contextlib.suppress(EOFError, OSError),
+        ):  # after so many bad bodies it is closed
             client.handshake(POMELO_HANDSHAKE)
             for number in counted(going):
                 body = f"{begun}.{number}\n\x1b[31mINJECTED\r\n".encode()
@@ -364,7 +371,7 @@ def cardinality(port: int, going: Going) -> None:
         hello = json.dumps(
             {"sys": {"type": name, "version": name, "gs": {"serializer": "json"}}, "user": {"name": name}}
         )
-        with Client(port) as client:
+        with Client(port, source=SOURCE) as client, contextlib.suppress(EOFError, OSError):
             client.handshake(hello.encode())
             client.send(b"".join(notify(f"{name}.{at}@{at}") for at in range(20)) + request(1, name))
             client.response(1)
@@ -412,10 +419,10 @@ ATTACKS: dict[str, Callable[[int, Going], None]] = {
 # -- their tools ------------------------------------------------------------------------------------------------------------
 
 
-def connect(port: int, source: str = "127.0.0.1") -> socket.socket | None:
+def connect(port: int) -> socket.socket | None:
     """A connection, if one is to be had."""
     try:
-        return socket.create_connection(("127.0.0.1", port), 5, (source, 0))
+        return socket.create_connection(("127.0.0.1", port), 5, (SOURCE, 0))
     except OSError:
         return None
 

@@ -1,7 +1,7 @@
 """What an attack may cost at most, in one place.
 
 The tests are generous: machines are busy, and an attacker, a good client and the server share their cores. The figures that
-count are those of `benches/attacks.py`.
+count are those of `benches/under_attack.py`.
 """
 
 from __future__ import annotations

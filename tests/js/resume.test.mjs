@@ -236,3 +236,27 @@ test('an outbox keeps what was not seen, and of that the newest', () => {
   assert.equal(outbox.handleSeen(4), true);
   assert.deepEqual(kept(), []);
 });
+
+test('a server that is about to stop is left for another one, when all that was asked is answered', async () => {
+  const { client, socket, told } = await connected();
+  client.onDrain(({ retryIn }) => told.push(`drain ${retryIn}`));
+  const asked = client.request('a', 1);
+  socket.receive(push('$reconnect', '{"delay":1.5}'));
+  assert.deepEqual(told, ['drain 1500']);
+  await clock.advance(1_500);
+  assert.equal(client.state, 'open', 'its request is not answered yet');
+  socket.receive(data('04 01', '"one"'));
+  assert.equal(await asked, 'one');
+  await clock.advance(100);
+  assert.deepEqual([client.state, socket.closedWith], ['waiting', 1000], 'for good, as far as this server knows');
+  const { socket: next, ask } = await back();
+  assert.deepEqual(ask, {}, 'as somebody new');
+  // One that is about to stop as well says so; the next attempt may reach another.
+  next.receive(packet(1, JSON.stringify({ code: 500, sys: {}, user: { code: 'GS-503', msg: 'stopping' } })));
+  await settle();
+  assert.equal(client.state, 'waiting');
+  const { socket: third } = await back();
+  third.receive(packet(1, JSON.stringify(answer({ token: 't9', grace: 60000 }, '8'))));
+  await settle();
+  assert.deepEqual([client.state, told], ['open', ['drain 1500', 'reconnect']]);
+});

@@ -94,6 +94,9 @@ pub struct Proxies {
 impl Proxies {
     /// Whether an address, as a link is given it, is one of theirs.
     pub(crate) fn has(&self, address: &str) -> bool {
+        if self.networks.is_empty() {
+            return false;
+        }
         match address.parse::<SocketAddr>() {
             Ok(address) => self.networks.contains(address.ip()),
             Err(_) => self.networks.unix,

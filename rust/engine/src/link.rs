@@ -553,6 +553,9 @@ impl Link {
         if self.ending() != Ending::No {
             return;
         }
+        if std::mem::take(&mut self.is_congested) {
+            ups.push(Up::Relieved { link: self.id }); // what waited goes with it
+        }
         ups.push(Up::Closed { link: self.id, why });
         let patience = match self.phase {
             // A page may be large and its reader slow; the game's HTTP side has bounded it until here.

@@ -195,6 +195,13 @@ fn a_client_that_does_not_read_is_congested_until_it_does() {
         assert_eq!(server.story().trim_start_matches("knocked joined").trim(), story, "{queued}");
     }
     assert_eq!(server.realm.push(session, Class::Droppable, 0, "note", b"x"), Ok(()));
+    sent(&mut server, 5000);
+    let now = server.now;
+    let end = server.end(link);
+    end.link.handle_end(now, Close::Reset, &mut end.ups);
+    server.settle();
+    let story = server.story();
+    assert!(story.ends_with("congested relieved left"), "{story}: what waited went with the connection");
 }
 
 // -- proxies ---------------------------------------------------------------------------------------------------------

@@ -321,10 +321,8 @@ impl Peers {
         }
         let id = LinkId::new(self.number, token.slot, token.generation);
         let mut link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
-        if self.config.address_messages.is_some()
-            && let Some(number) = self.reactor.shared_number(token)
-        {
-            link.share_bucket(SharedBucket(number));
+        if let Some(bucket) = bucket_of(&self.config, &self.reactor, token) {
+            link.share_bucket(bucket);
         }
         self.wheel.set(token.slot, link.next_timeout());
         self.slots[place] =
@@ -405,10 +403,15 @@ impl Peers {
             Read::Partial => return slot.link.handle_heard(now, ups),
             Read::WouldBlock | Read::Gone => return,
         }
-        if let Some(address) = slot.link.take_moved()
-            && self.reactor.set_peer(token, Peer::tcp(address)).is_err()
-        {
-            slot.link.handle_end(now, Close::Refused, ups);
+        if let Some(address) = slot.link.take_moved() {
+            match self.reactor.set_peer(token, Peer::tcp(address)) {
+                Ok(()) => {
+                    if let Some(bucket) = bucket_of(&self.config, &self.reactor, token) {
+                        slot.link.share_bucket(bucket);
+                    }
+                }
+                Err(_) => slot.link.handle_end(now, Close::Refused, ups),
+            }
         }
         if see_tls {
             match self.reactor.start_tls(token) {
@@ -606,6 +609,12 @@ fn token(id: LinkId) -> Token {
 }
 
 #[inline]
+/// The bucket that a connection shares with the others of its address, if there is a limit.
+fn bucket_of(config: &LinkConfig, reactor: &Reactor, token: Token) -> Option<SharedBucket> {
+    config.address_messages?;
+    reactor.shared_number(token).map(SharedBucket)
+}
+
 fn net_class(class: Class) -> queue::Class {
     match class {
         Class::Reliable => queue::Class::Reliable,

@@ -61,6 +61,11 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Whether nobody is believed.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && !self.unix
+    }
+
     /// Whether an address is believed.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.ranges.iter().any(|network| network.contains(ip))

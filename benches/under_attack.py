@@ -1,7 +1,7 @@
 """The nineteen attacks of `tests/attacks`, longer, and what a good client notices of each.
 
-`python benches/attacks.py [SECONDS] [NAME ...]`. Attacker, good client and server share the machine's cores; each figure is the
-median of three runs.
+`python benches/under_attack.py [SECONDS] [NAME ...]`. Attacker, good client and server share the machine's cores; each figure
+is the median of three runs.
 """
 
 from __future__ import annotations
