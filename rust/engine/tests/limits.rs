@@ -201,7 +201,10 @@ fn a_client_that_does_not_read_is_congested_until_it_does() {
     end.link.handle_end(now, Close::Reset, &mut end.ups);
     server.settle();
     let story = server.story();
-    assert!(story.ends_with("congested relieved dropped left"), "{story}: what waited went with the connection");
+    assert!(
+        story.ends_with("congested relieved dropped left"),
+        "{story}: what waited went with the connection"
+    );
 }
 
 // -- proxies ---------------------------------------------------------------------------------------------------------
