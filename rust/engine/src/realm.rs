@@ -621,11 +621,14 @@ impl Realm {
             }
         }
         self.fired = fired;
+        while let Some(circle) = self.rooms.next_due(now) {
+            self.rooms_due(now, circle);
+        }
     }
 
     /// When [`Realm::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.timers.next_deadline()
+        self.timers.next_deadline().into_iter().chain(self.rooms.next_deadline()).min()
     }
 
     // -- what comes out ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::clock::TickClock;
+use crate::clock::{Due, TickClock};
 use crate::event::Nanos;
 use crate::group::GroupKey;
 use crate::timer::TimerKey;
@@ -21,8 +21,15 @@ pub(crate) struct Rooms {
     last: RoomNumber,
     circles: FxHashMap<CircleId, Circle>,
     last_circle: CircleId,
-    /// By rate, those that rooms may join.
-    together: FxHashMap<u32, CircleId>,
+    /// Those that rooms may join, one for each rate. They are due to the nanosecond, as the app's tick is, so that one wake is for all;
+    /// a timer's slot would be over a moment later.
+    together: Vec<Together>,
+}
+
+struct Together {
+    rate: u32,
+    circle: CircleId,
+    due: Nanos,
 }
 
 /// What the realm keeps of a room.
@@ -64,8 +71,8 @@ pub struct RoomTime {
 
 pub(crate) struct Circle {
     pub clock: TickClock,
-    /// Of the next deadline.
-    pub timer: TimerKey,
+    /// Of the next deadline, if it has only one room.
+    pub timer: Option<TimerKey>,
     rooms: usize,
 }
 
@@ -88,7 +95,7 @@ impl Rooms {
         self.rooms.get(&number)
     }
 
-    /// A room joins those that it ticks with; `start` begins a timer for the first of them.
+    /// A room joins those that it ticks with; `start` begins a timer for one that ticks alone.
     pub fn begin_ticks(
         &mut self,
         now: Nanos,
@@ -100,7 +107,8 @@ impl Rooms {
             RoomTick::Alone(clock) => (clock, false),
         };
         if is_shared
-            && let Some(&circle) = self.together.get(&clock.rate())
+            && let Some(&Together { circle, .. }) =
+                self.together.iter().find(|together| together.rate == clock.rate())
             && let Some(found) = self.circles.get_mut(&circle)
         {
             found.rooms += 1;
@@ -110,10 +118,12 @@ impl Rooms {
         }
         self.last_circle += 1;
         let (circle, before) = (self.last_circle, clock.next_tick() - 1);
-        if is_shared {
-            self.together.insert(clock.rate(), circle);
-        }
-        let timer = start(circle, &clock);
+        let timer = if is_shared {
+            self.together.push(Together { rate: clock.rate(), circle, due: clock.next_deadline() });
+            None
+        } else {
+            Some(start(circle, &clock))
+        };
         self.circles.insert(circle, Circle { clock, timer, rooms: 1 });
         Tick { circle, before }
     }
@@ -126,8 +136,28 @@ impl Rooms {
             return None;
         }
         let circle = self.circles.remove(&tick.circle)?;
-        self.together.retain(|_, &mut id| id != tick.circle);
-        Some(circle.timer)
+        self.together.retain(|together| together.circle != tick.circle);
+        circle.timer
+    }
+
+    /// When the next ones that tick together are due.
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.together.iter().map(|together| together.due).min()
+    }
+
+    /// One of them that is due; it has to be asked for its ticks, which puts it off.
+    pub fn next_due(&self, now: Nanos) -> Option<CircleId> {
+        self.together.iter().find(|together| together.due <= now).map(|together| together.circle)
+    }
+
+    /// The ticks of a circle that are due, and when the next one is.
+    pub fn due(&mut self, now: Nanos, circle: CircleId) -> Option<(Due, Nanos)> {
+        let found = self.circles.get_mut(&circle)?;
+        let (due, next) = (found.clock.due(now), found.clock.next_deadline());
+        for together in self.together.iter_mut().filter(|together| together.circle == circle) {
+            together.due = next;
+        }
+        Some((due, next))
     }
 
     pub fn circle(&self, circle: CircleId) -> Option<&Circle> {

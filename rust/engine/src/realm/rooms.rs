@@ -74,12 +74,13 @@ impl Realm {
 
     /// The next tick of some rooms is due.
     pub(super) fn rooms_due(&mut self, now: Nanos, circle: CircleId) {
-        let Some(found) = self.rooms.circle_mut(circle) else { return };
-        let due = found.clock.due(now);
+        let Some((due, next)) = self.rooms.due(now, circle) else { return };
         for tick in due.first..due.first + u64::from(due.count) {
             self.events.push_back(Event::RoomTicks { circle, tick });
         }
-        found.timer = self.timers.insert(found.clock.next_deadline(), ROOM_TIMER | u64::from(circle));
+        if let Some(alone) = self.rooms.circle_mut(circle).filter(|circle| circle.timer.is_some()) {
+            alone.timer = Some(self.timers.insert(next, ROOM_TIMER | u64::from(circle)));
+        }
     }
 }
 
