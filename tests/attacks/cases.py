@@ -36,7 +36,7 @@ def counts(stats: Any) -> int:
 
 CASES: dict[str, Case] = {
     "slow_handshakes": Case(
-        lambda stats, _: stats["closed"]["handshake-timeout"] >= 300,
+        lambda stats, _: stats["closed"]["handshake-timeout"] >= 200,
         {"handshake_timeout": 0.8},
     ),
     "length_bombs": Case(lambda stats, _: stats["closed"]["packet-too-long"] > 10),
