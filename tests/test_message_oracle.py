@@ -177,6 +177,7 @@ def test_of_any_json_both_take_the_same(data: st.DataObject) -> None:
             st.just({}),
         )
     )
+    assume(not has_largest_f32(shown))  # which google's own parser does not take
     text = json.dumps(shown)
     try:
         theirs: message.Message | None = json_format.Parse(text, case.google())

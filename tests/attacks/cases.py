@@ -50,7 +50,7 @@ CASES: dict[str, Case] = {
     "connect_flood": Case(
         lambda stats, _: stats["connections"]["refused_rate"] > 100, {"connect_rate": "20/s", "connect_burst": 50}
     ),
-    "descriptors": Case(lambda stats, _: stats["connections"]["refused_descriptors"] > 10, {"descriptors": 256}),
+    "descriptors": Case(lambda stats, _: stats["connections"]["refused_descriptors"] > 0, {"descriptors": 256}),
     "half_open": Case(
         lambda stats, _: stats["closed"]["silent"] == 300,
         {"heartbeat": 0.3, "stale_after": 0.5, "resume_grace": 1.0},
