@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wire_client import ACK, HANDSHAKE, HEARTBEAT, KICK, POMELO_HANDSHAKE, packet, request
+from wire_client import ACK, HANDSHAKE, HEARTBEAT, KICK, POMELO_HANDSHAKE, connection, packet, request
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RSV1, RSV2, RSV3 = 0x80, 0x40, 0x20, 0x10
@@ -230,13 +230,13 @@ def deflated() -> Iterator[Case]:
     yield case("a bomb in pieces", frame(BINARY, bomb[:200], first=RSV1), frame(CONTINUATION, bomb[200:]))
 
 
-def play(port: int, case: Case, source: str = "127.0.0.1") -> str:
+def play(port: int, case: Case, source: str | None = None) -> str:
     """Runs a case against a server; says in words what came of it.
 
     Raises:
         EOFError, OSError: it does not begin.
     """
-    with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as raw:
+    with connection(port, PATIENCE, source) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if case.deflate else ""
         raw.sendall(

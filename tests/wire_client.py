@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
 HANDSHAKE, ACK, HEARTBEAT, DATA, KICK = 1, 2, 3, 4, 5
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python names it from 3.12 on
 REQUEST, NOTIFY, RESPONSE, PUSH = 0, 1, 2, 3
 
 POMELO_HANDSHAKE = b'{"sys":{"type":"js-websocket","version":"0.0.1","rsa":{}},"user":{}}'
@@ -76,6 +77,25 @@ def read_message(data: bytes) -> Message:
     return Message(kind, number, route, bool(flag & 0x20), data[at:])
 
 
+def connection(port: int, timeout: float, source: str | None = None) -> socket.socket:
+    """A socket to a port of this machine; from another of its addresses, without asking which ports are free there beforehand.
+
+    Raises:
+        OSError: there is none.
+    """
+    raw = socket.socket()
+    raw.settimeout(timeout)
+    try:
+        if source is not None:
+            raw.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            raw.bind((source, 0))
+        raw.connect(("127.0.0.1", port))
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
 class Client:
     """A blocking client; every read has a deadline, so a test never hangs."""
 
@@ -88,10 +108,10 @@ class Client:
         timeout: float = 10.0,
         tls: ssl.SSLContext | None = None,
         family: int = 0,
-        source: str = "127.0.0.1",
+        source: str | None = None,
     ) -> None:
         if isinstance(address, int):
-            self.socket: socket.socket = socket.create_connection(("127.0.0.1", address), timeout, (source, 0))
+            self.socket: socket.socket = connection(address, timeout, source)
         elif address.startswith("/"):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)

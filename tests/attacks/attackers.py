@@ -29,6 +29,7 @@ from wire_client import (
     HEARTBEAT,
     POMELO_HANDSHAKE,
     Client,
+    connection,
     notify,
     packet,
     request,
@@ -151,13 +152,10 @@ def slow_readers(port: int, going: Going) -> None:
     held: list[socket.socket] = []
     while going():
         if len(held) < 60:
-            raw = socket.socket()
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            raw.settimeout(5)
-            with contextlib.suppress(OSError):
-                raw.bind((SOURCE, 0))
-                raw.connect(("127.0.0.1", port))
-                raw.sendall(READY + notify("read", b"800"))
+            raw = connect(port)
+            if raw is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                said(raw, READY + notify("read", b"800"))
                 held.append(raw)
             continue
         for raw in [*held]:
@@ -422,7 +420,7 @@ ATTACKS: dict[str, Callable[[int, Going], None]] = {
 def connect(port: int) -> socket.socket | None:
     """A connection, if one is to be had."""
     try:
-        return socket.create_connection(("127.0.0.1", port), 5, (SOURCE, 0))
+        return connection(port, 5, SOURCE)
     except OSError:
         return None
 
