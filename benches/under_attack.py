@@ -7,7 +7,6 @@ is the median of three runs.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from attacks import bounds  # noqa: E402
 from attacks.cases import CASES  # noqa: E402
 from attacks.siege import Report, besiege  # noqa: E402
+from certificates import make_certificate  # noqa: E402
 
 ROUNDS = 3
 RATIO_MUST, EXTRA_MUST = 3.0, 0.002
@@ -58,24 +58,6 @@ def measured(name: str, seconds: float, certificate: tuple[Path, Path]) -> bool:
         flush=True,
     )
     return meanwhile <= must
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    kind = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command = ["openssl", "req", "-x509", *kind]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return cert, key
 
 
 if __name__ == "__main__":

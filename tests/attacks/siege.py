@@ -18,6 +18,7 @@ from typing import Any
 from wire_client import Client
 
 HERE = Path(__file__).parent
+WARMUP, ALONE = 50, 200  # answers of the good client before the attack: thrown away, and measured
 STEP = 0.004  # s between two requests of the good client
 BACK_WITHIN = 2.0  # s; one without descriptors lets its listener rest for a moment
 
@@ -87,11 +88,20 @@ class Good:
         self._going = True
         self._times: list[float] = []
         self._failure: BaseException | None = None
+        self._heard = threading.Condition()
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
 
     def mark(self) -> None:
         self._times = []
+
+    def wait_for(self, answers: int) -> None:
+        """Returns when so many have come since the last mark."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: self._failure is not None or len(self._times) >= answers, 30), (
+                "too slow"
+            )
+        self.times()
 
     def times(self) -> list[float]:
         """Round trips since the last mark, in seconds."""
@@ -114,10 +124,14 @@ class Good:
             while self._going:
                 began = time.perf_counter()
                 assert self._client.request("echo", b"good").body == b"good"
-                self._times.append(time.perf_counter() - began)
+                with self._heard:
+                    self._times.append(time.perf_counter() - began)
+                    self._heard.notify_all()
                 time.sleep(STEP)
         except BaseException as error:
-            self._failure = error
+            with self._heard:
+                self._failure = error
+                self._heard.notify_all()
 
 
 @dataclass
@@ -144,9 +158,9 @@ def besiege(name: str, seconds: float, relief: float, enough: float, **settings:
     with target(**settings) as server:
         good = Good(server.port)
         try:
-            time.sleep(0.3)
+            good.wait_for(WARMUP)
             good.mark()
-            time.sleep(1.0)
+            good.wait_for(ALONE)
             p99_before, stats_before, memory_before = good.p99(), server.stats(), server.memory()
             lines = len(server.log.read_text().splitlines())
             command = [sys.executable, str(HERE / "attackers.py"), name, str(server.port), str(seconds)]
