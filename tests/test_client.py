@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -215,6 +217,51 @@ def test_a_kick_is_told_and_ends_it(server: RunningServer) -> None:
         assert client.state == "closed"
 
     run(main)
+
+
+def test_a_listener_may_close_its_client(server: RunningServer) -> None:
+    async def main() -> None:
+        client = await Client.connect(f"ws://127.0.0.1:{server.port}")
+        over = asyncio.Event()
+
+        async def kicked(reason: str) -> None:
+            await client.aclose()
+            over.set()
+
+        client.on_kick(kicked)
+        client.notify("kick")
+        await over.wait()
+
+    run(main)
+
+
+@pytest.mark.parametrize("scheme", ["wss", "tls", "ws", "tcp"])
+def test_what_was_said_before_the_end_arrives_and_no_socket_is_left(
+    certificate: tuple[Path, Path], scheme: str
+) -> None:
+    cert, key = certificate
+    app, heard, all_heard = game(), list[int](), threading.Event()
+
+    @app.on("long")
+    def long(session: Session, body: bytes) -> None:
+        heard.append(len(body))
+        if len(heard) == 300:
+            all_heard.set()
+
+    context = ssl.create_default_context(cafile=cert) if scheme in ("wss", "tls") else None
+    secured: dict[str, Any] = {"tls_cert": cert, "tls_key": key} if context else {}
+    with running(app, **secured) as server:
+
+        async def main() -> None:
+            client = await Client.connect(f"{scheme}://localhost:{server.port}", tls=context)
+            for _ in range(300):  # more than the system's buffers hold
+                client.notify("long", b"x" * 60_000)
+            await client.aclose()
+
+        run(main)
+        gc.collect()  # a socket that is open would warn, which fails the test
+        assert all_heard.wait(DEADLINE)
+        assert sum(heard) == 300 * 60_000
 
 
 @pytest.mark.parametrize("scheme", ["ws", "tcp"])

@@ -28,6 +28,7 @@ class AsyncioDriver:
         self._wire: _Wire | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._wires: set[_Wire] = set()
         self._is_opening = False
         self._is_settling = False
 
@@ -55,7 +56,7 @@ class AsyncioDriver:
                 wire.transport.write(data)
             if not self._protocol.wants_socket:
                 self._wire = None
-                wire.transport.close()
+                wire.close(self._protocol.options.timeout)
             elif wire.transport.get_write_buffer_size() > WRITE_BYTES_MAX:
                 wire.transport.abort()
         if self._protocol.wants_connection and not self._is_opening:
@@ -66,8 +67,14 @@ class AsyncioDriver:
         due = self._protocol.due
         self._timer = self._loop.call_at(due, self._timeout) if due < float("inf") else None
 
+    def opened(self, wire: _Wire) -> None:
+        """A connection; it may be one that nobody wants any more."""
+        self._wires.add(wire)
+
     def received(self, wire: _Wire, data: bytes) -> None:
         """Bytes of a connection; none: its end."""
+        if not data:
+            self._wires.discard(wire)
         if wire is self._wire:
             if not data:
                 self._wire = None
@@ -75,9 +82,11 @@ class AsyncioDriver:
             self.settle()
 
     async def closed(self) -> None:
-        """Until the last bytes have left, and nothing runs any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Until the server has the last bytes, and nothing runs any more; if it takes none, for the timeout at most."""
+        while tasks := self._tasks - {asyncio.current_task()}:  # a listener may ask for this
+            await asyncio.wait(tasks)
+        if self._wires:
+            await asyncio.wait([wire.lost for wire in self._wires])
 
     async def _open(self) -> None:
         try:
@@ -98,8 +107,7 @@ class AsyncioDriver:
         else:
             self._is_opening = False
             if not self._protocol.wants_connection:  # closed meanwhile
-                assert wire.transport is not None
-                wire.transport.close()
+                wire.close(self._protocol.options.timeout)
                 return
             self._wire = wire
             self._protocol.connected(self.now(), user)
@@ -130,14 +138,30 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self, driver: AsyncioDriver) -> None:
         self._driver = driver
+        self.lost: asyncio.Future[None] = driver.future()
+        self._limit: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self._driver.opened(self)
+
+    def close(self, timeout: float) -> None:
+        """Sends what is left, and waits for the server's end: a socket that is closed with something unread takes back what it
+        has not sent."""
+        assert self.transport is not None
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS says its own goodbye
+        self._limit = asyncio.get_running_loop().call_later(timeout, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._driver.received(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
         self._driver.received(self, b"")
+        self.lost.set_result(None)

@@ -166,6 +166,12 @@ class PumpDriver:
 
     def _close(self) -> None:
         if self._socket is not None:
+            # A socket that is closed with something unread takes back what it has not sent.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+                for _ in range(READS_MAX):
+                    if not self._socket.recv(READ_BYTES):
+                        break
             self._socket.close()
         self._socket, self._opening = None, None
         self._out.clear()

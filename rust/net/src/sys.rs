@@ -226,6 +226,7 @@ impl AsFd for Foreign {
 }
 
 /// Gives pages of the heap that nothing lies on back to the system: the allocator does so at the heap's end only. Some milliseconds.
+/// Of other threads' heaps it leaves the ends: see [`release_own_memory`].
 pub fn release_free_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes a number, touches only what is free, and may be called by any thread at any time.
@@ -233,6 +234,34 @@ pub fn release_free_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// Gives the free end of this thread's heap back to the system. glibc does so only in `free`, once the end is larger than a
+/// threshold that each large block raises (to 64 MiB at most), and `malloc_trim` does so for the main thread's heap alone.
+pub fn release_own_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        set_heap_thresholds(END_KEPT_BYTES);
+        // Freeing this much makes the allocator look at its heap's end.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(100 << 10)));
+        set_heap_thresholds(2 * MAPPED_BYTES);
+    }
+}
+
+/// At how many free bytes an end goes back. Told once, the allocator no longer finds its thresholds by itself: so it is told the
+/// other one, too, from which on a block is mapped, and not of a heap.
+#[cfg(target_env = "gnu")]
+fn set_heap_thresholds(end_bytes: libc::c_int) {
+    // SAFETY: it takes numbers, changes what later calls of the allocator do, and may be called by any thread at any time.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, end_bytes);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
+    }
+}
+
+#[cfg(target_env = "gnu")]
+const END_KEPT_BYTES: libc::c_int = 1 << 20;
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES: libc::c_int = 8 << 20;
 
 /// Receives into `buffer`. `Ok(0)` is the end of the stream.
 #[inline]

@@ -46,6 +46,7 @@ enum Order {
     Apply(DownLog),
     Configure(Arc<LinkConfig>),
     StopListening,
+    ReleaseMemory,
 }
 
 impl IoThread {
@@ -104,6 +105,11 @@ impl IoThread {
     /// No new connections.
     pub fn stop_listening(&self) {
         self.order(Order::StopListening);
+    }
+
+    /// A burst is over.
+    pub fn release_memory(&self) {
+        self.order(Order::ReleaseMemory);
     }
 
     /// Counters, as of the thread's last pass.
@@ -182,6 +188,7 @@ fn run(peers: &mut Peers, shared: &Shared, ups: &mut UpLog, logic: &Waker, spin:
                     peers.stop_listening(ups);
                     stopping = true;
                 }
+                Order::ReleaseMemory => net::sys::release_own_memory(),
             }
         }
         peers.flush(false, ups);

@@ -299,6 +299,7 @@ impl Server {
         }
         if self.trim_at.is_some_and(|at| at <= self.now) {
             self.trim_at = None;
+            self.threads.iter().for_each(IoThread::release_memory);
             net::sys::release_free_memory();
         }
     }
