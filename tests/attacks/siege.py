@@ -150,6 +150,8 @@ class Report:
     stats: dict[str, Any]
     seconds: float
     stats_before: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    """What the attacker has counted."""
 
 
 def besiege(name: str, seconds: float, relief: float, enough: float, **settings: Any) -> Report:
@@ -174,6 +176,7 @@ def besiege(name: str, seconds: float, relief: float, enough: float, **settings:
                     time.sleep(0.02)
                 took = time.monotonic() - began
                 assert attacker.returncode == 0, f"the attacker found a hole, or failed: {name}"
+                seen = json.loads(attacker.stdout.readline())
             p99, spent = good.p99(), server.cpu() - cpu
             after = server.memory()
             end = time.monotonic() + relief
@@ -184,4 +187,6 @@ def besiege(name: str, seconds: float, relief: float, enough: float, **settings:
             said = len(server.log.read_text().splitlines()) - lines
         finally:
             good.close()
-        return Report(name, p99_before, p99, memory_before, most, after, spent / took, said, stats, took, stats_before)
+        return Report(
+            name, p99_before, p99, memory_before, most, after, spent / took, said, stats, took, stats_before, seen
+        )
