@@ -27,7 +27,7 @@ STOP_SECONDS_MAX = 10.0
 LOAD_SECONDS_MAX = 60.0  # beyond its window: opening 10,000 connections on a busy machine
 
 LIMITS = {
-    f"GAMESERVER_{kind}_{what}": "1000000/s" if what == "RATE" else "10000000"
+    f"GAMESERVER_{kind}_{what}": "100000000/s" if what == "RATE" else "10000000"
     for kind in ("MESSAGE", "ADDRESS_MESSAGE", "CONNECT")
     for what in ("RATE", "BURST")
 }
