@@ -467,3 +467,34 @@ def wire_decode_server_handshake(
 ) -> tuple[int, int | None, _Serializer | None, list[tuple[str, int]], int | None, str | None]: ...
 def wire_repair_surrogates(text: bytes) -> bytes: ...
 def wire_escape_ascii(json: bytes) -> bytes: ...
+
+@final
+class SwarmRun:
+    """A plan that is being played by threads of the core; `gameserver.swarm.play` is its face."""
+
+    def __new__(
+        cls,
+        *,
+        host: str,
+        port: int,
+        tls: tuple[str, str] | None,
+        websocket: tuple[str, str] | None,
+        handshakes: Sequence[bytes],
+        actions: Sequence[tuple[str, bool, float, Sequence[bytes]]],
+        phases: Sequence[tuple[str, float, int, bool, str, float, float, bool, bool]],
+        threads: int,
+        seed: int,
+        timeout: float,
+    ) -> SwarmRun: ...
+    def poll(self) -> list[dict[str, Any]]:
+        """What all threads have told since the last call: a dict for each second."""
+    def total(self) -> dict[str, Any]:
+        """What has counted so far, with curves, and each action for itself."""
+    def is_over(self) -> bool:
+        """Whether all threads have ended."""
+    def failure(self) -> str | None:
+        """Why a thread has failed, if one has; asked once all have ended."""
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+    def stop(self) -> None:
+        """Ends it early."""

@@ -1,4 +1,4 @@
-"""The `gameserver` command: run, dev, info, schema, version.
+"""The `gameserver` command: run, dev, info, schema, swarm, version.
 
 Every setting is an option of `run`, `dev` and `info`, made from the list in `Settings`. A mistake in what was typed
 gets one line and exit code 2.
@@ -23,7 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gameserver import _reload, _schema_cli, _settings, _target
+from gameserver import _reload, _schema_cli, _settings, _swarm_cli, _target
 from gameserver._schema_cli import near as _near
 from gameserver._settings import SPECS, Kind, Spec
 from gameserver.errors import ConfigError, SchemaError
@@ -154,6 +154,7 @@ def _make() -> typer.Typer:
     cli.command("dev")(_with_settings(dev, lan=True))
     cli.command("info")(_with_settings(info, lan=False))
     cli.add_typer(_schema_cli.make(), name="schema")
+    cli.command("swarm")(_swarm_cli.swarm)
     cli.command("version")(version)
     return cli
 

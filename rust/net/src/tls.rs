@@ -4,9 +4,15 @@ use crate::queue::SendQueue;
 use crate::sys;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    ServerConnection, SignatureScheme,
+};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,15 +45,64 @@ pub struct TlsClientConfig {
 impl TlsClientConfig {
     /// Trusts servers whose certificate is in this PEM file, or was signed by one that is.
     pub fn trusting(ca: &Path) -> Result<Self, TlsError> {
+        let listed = certificates(ca)?;
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca)? {
-            roots.add(certificate)?;
-        }
+        // The systems' own lists have some of which rustls knows nothing.
+        roots.add_parsable_certificates(listed.iter().cloned());
+        let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Trusted { listed, signed }))
             .with_no_client_auth();
         Ok(Self { config: Arc::new(config) })
+    }
+}
+
+/// A certificate is believed if it is listed, or signed by one that is. rustls alone takes those that may sign others, as all are that
+/// have signed themselves by openssl's defaults, for signers only.
+#[derive(Debug)]
+struct Trusted {
+    listed: Vec<CertificateDer<'static>>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.listed.contains(end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signed.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signed.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
     }
 }
 
@@ -65,6 +120,9 @@ pub enum TlsError {
     /// The file has no certificate in it.
     #[error("{}: no certificate in this file (expected a PEM file with BEGIN CERTIFICATE)", .0.display())]
     NoCertificate(PathBuf),
+    /// None of them can be one that is trusted.
+    #[error("no certificate can be trusted: {0}")]
+    Untrusted(#[from] VerifierBuilderError),
     /// rustls does not accept them: for instance, the key is not that of the certificate.
     #[error("the certificate and key cannot be used: {0}")]
     Rejected(#[from] rustls::Error),

@@ -22,6 +22,7 @@ mod seat;
 mod session;
 mod state;
 mod stats;
+mod swarm;
 mod task;
 mod typed;
 mod value;
@@ -40,6 +41,8 @@ mod core_module {
     use crate::room::CoreRooms;
     #[pymodule_export]
     use crate::session::Session;
+    #[pymodule_export]
+    use crate::swarm::SwarmRun;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

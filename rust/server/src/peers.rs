@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, UpLog};
-use engine::link::{Ending, Full, Link, LinkConfig, Next, Outbox, Pass, SharedPush, Taken};
+use engine::link::{Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, SharedPush, Taken};
 use engine::rate::SharedBucket;
 use engine::wheel::{Due, Wheel};
-use net::address::Peer;
+use net::address::{Address, Peer};
 use net::pool::Pool;
 use net::queue::{self, SendQueue};
 use net::reactor::{Flush, Reactor, Read, Ready, Token};
+use net::tls::TlsClientConfig;
 use wire::detect::{Detected, detect};
 
 use crate::awake::Awake;
@@ -146,7 +147,8 @@ impl Peers {
             match ready {
                 Ready::Readable(token) => self.receive(token, false, ups),
                 Ready::Writable(token) => self.mark_dirty(token),
-                Ready::Accepted(token) | Ready::Connected(token) => self.open(token),
+                Ready::Accepted(token) => self.open(token),
+                Ready::Connected(token) => self.greet(token, ups),
                 Ready::Foreign { fd, read, write, error } => {
                     self.foreign.push(Foreign { fd, read: read || error, write: write || error });
                 }
@@ -183,6 +185,22 @@ impl Peers {
             });
             rest = &rest[row..];
         }
+    }
+
+    /// Begins to connect, in client role: once it is connected it says its greeting. With TLS, to a server of this name.
+    pub fn connect(
+        &mut self,
+        address: &Address,
+        tls: Option<(&TlsClientConfig, &str)>,
+        greeting: Greeting,
+    ) -> io::Result<LinkId> {
+        let token = match tls {
+            Some((config, name)) => self.reactor.connect_tls(address, config, name)?,
+            None => self.reactor.connect(address)?,
+        };
+        let id = LinkId::new(self.number, token.slot, token.generation);
+        self.insert(token, Link::client(self.awake.now(), id, self.config.clone(), greeting));
+        Ok(id)
     }
 
     /// What is queued for a link may wait for more that is about to be, or may not any longer.
@@ -315,18 +333,32 @@ impl Peers {
 
     fn open(&mut self, token: Token) {
         let Some(info) = self.reactor.info(token) else { return };
-        let place = token.slot as usize;
-        if self.slots.len() <= place {
-            self.slots.resize_with(place + 1, || None);
-        }
         let id = LinkId::new(self.number, token.slot, token.generation);
         let mut link = Link::server(self.awake.now(), id, self.config.clone(), &info.peer.to_string());
         if let Some(bucket) = bucket_of(&self.config, &self.reactor, token) {
             link.share_bucket(bucket);
         }
+        self.insert(token, link);
+    }
+
+    fn insert(&mut self, token: Token, link: Link) {
+        let place = token.slot as usize;
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, || None);
+        }
         self.wheel.set(token.slot, link.next_timeout());
         self.slots[place] =
             Some(Slot { dirty: false, backlog: false, held: false, choked: false, more_comes: false, link });
+    }
+
+    fn greet(&mut self, token: Token, ups: &mut UpLog) {
+        let id = LinkId::new(self.number, token.slot, token.generation);
+        self.with_link(id, ups, |link, now, ups, out| {
+            link.start(out).map_err(|_| {
+                link.handle_end(now, Close::UnknownProtocol, ups); // a host that no request can name
+                Close::UnknownProtocol
+            })
+        });
     }
 
     #[inline]

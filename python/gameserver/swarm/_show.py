@@ -1,0 +1,197 @@
+"""A run on a terminal: a live view while it goes on, a summary at its end, a comparison with an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gameserver.swarm._compare import Change
+from gameserver.swarm._scenario import Scenario
+from gameserver.swarm._thresholds import FIGURES
+
+__all__ = ["LiveView", "amount", "duration", "show_changes", "show_result"]
+
+ROWS = 12  # seconds that the live view shows
+ENDS = 8  # kinds of ends, errors and pushes that a summary shows
+
+
+class LiveView:
+    """What clients notice, second by second. Where the output is no terminal: a line every ten seconds."""
+
+    def __init__(self, console: Console, scenario: Scenario, name: str) -> None:
+        self._console = console
+        self._scenario = scenario
+        self._name = name
+        self._phases = scenario.core_phases()
+        self._seconds: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def second(self, second: Mapping[str, Any], server: Mapping[str, Any] | None) -> None:
+        """One more."""
+        self._seconds = [*self._seconds[1 - ROWS :], (second, server)]
+        if self._live is not None:
+            self._live.update(self._table())
+        elif second["second"] % 10 == 0:
+            self._console.print(
+                f"{second['second']:4} s  {self._phase(second)}  {second['clients']} clients  {second['answered']}/s answered  "
+                f"p50 {duration(second['latency']['p50'])}  p99 {duration(second['latency']['p99'])}  {_trouble(second)} errors",
+                highlight=False,
+            )
+
+    def _phase(self, second: Mapping[str, Any]) -> str:
+        number = second["phase"]
+        return self._phases[number][0] if number < len(self._phases) else "end"
+
+    def _table(self) -> RenderableType:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in ("s", "phase", "clients", "sent/s", "answers/s", "p50", "p99", "p99.9", "errors", "kB/s a client"):
+            table.add_column(column, justify="left" if column == "phase" else "right")
+        has_server = any(server is not None for _, server in self._seconds)
+        if has_server:
+            table.add_column("server", justify="right")
+        for second, server in self._seconds:
+            latency = second["latency"]
+            row = [
+                str(second["second"]),
+                self._phase(second),
+                str(second["clients"]),
+                amount(second["sent"]),
+                amount(second["answered"]),
+                *(duration(latency[name]) if latency["count"] else "-" for name in ("p50", "p99", "p999")),
+                str(_trouble(second)),
+                f"{second['bytes_in'] / max(1, second['clients']) / 1e3:.1f}",
+            ]
+            if has_server:
+                row.append(f"{server['memory'] / 1e6:.0f} MB" if server is not None else "")
+            table.add_row(*row, style="red" if _trouble(second) else None)
+        seconds = self._seconds[-1][0]["second"] + 1 if self._seconds else 0
+        head = f"{self._name}: {seconds} of {self._scenario.seconds:.0f} s; Ctrl-C ends it early"
+        return Group(Text(head, style="bold"), table)
+
+
+def show_result(console: Console, result: Mapping[str, Any]) -> None:
+    """What came of a run."""
+    total, server = result["total"], result["server"]
+    console.print(
+        f"\n{result['name']}: {amount(total['sent'])} messages of {result['scenario']['clients']} clients in "
+        f"{total['seconds']:.1f} s, {amount(total['answered_per_second'])} answers a second",
+        markup=False,
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("", "count", "p50", "p90", "p99", "p99.9", "max"):
+        table.add_column(column, justify="left" if not column else "right")
+    for action in total["actions"]:
+        verb = "ask" if action["is_request"] else "tell"
+        table.add_row(f"{verb} {action['route']}", amount(action["sent"]), *_times(action["latency"]))
+    if len(total["actions"]) != 1:
+        table.add_row("all requests", amount(total["answered"]), *_times(total["latency"]), style="bold")
+    table.add_row("let in", amount(total["opened"]), *_times(total["connecting"]))
+    if total["snapshots"]:
+        table.add_row("between snapshots", amount(total["snapshots"]), *_times(total["snapshot_gaps"]))
+    if total["lateness"]["count"]:
+        table.add_row("the swarm's own lateness", "", *_times(total["lateness"]), style="dim")
+    console.print(table)
+    for title, counts in (("errors", total["errors"]), ("ended by the server", total["ended"])):
+        for name, count in sorted(counts.items(), key=lambda item: -item[1])[:ENDS]:
+            console.print(f"{title}: {name}: {count}", style="red", markup=False, highlight=False)
+    for name in ("timed_out", "lost"):
+        if total[name]:
+            console.print(f"requests {name.replace('_', ' ')}: {total[name]}", style="red")
+    pushes = sorted(total["pushes"].items(), key=lambda item: -item[1][1])[:ENDS]
+    if pushes:
+        console.print("pushes: " + ", ".join(f"{route} {amount(n)} ({amount(size)}B)" for route, (n, size) in pushes), markup=False)
+    console.print(
+        f"a client: {total['kb_in_per_client_second']:.2f} kB/s in, {total['kb_out_per_client_second']:.2f} kB/s out; "
+        f"swarm: {result['swarm_cpu']:.2f} cores, {result['swarm_memory'] / 1e6:.0f} MB",
+        highlight=False,
+    )
+    if server is not None:
+        console.print(
+            f"server: {server['cpu']:.2f} cores, {server['memory_max'] / 1e6:.0f} MB; {server['ticks']} ticks, {server['tick_skipped']} "
+            f"skipped, late by {duration(server['tick_lateness_p99'])} (p99); longest garbage collection {duration(server['gc_max'])}",
+            highlight=False,
+        )
+    for threshold in result["thresholds"]:
+        mark, style = ("holds", "green") if threshold["holds"] else ("FAILS", "bold red")
+        value = "not measured" if threshold["value"] is None else _figure(threshold["text"], threshold["value"])
+        console.print(f"{mark}: {threshold['text']} (it is {value})", style=style, markup=False, highlight=False)
+    for why in result["invalid"]:
+        console.print(f"INVALID: {why}", style="bold yellow", markup=False, highlight=False)
+
+
+def show_changes(console: Console, changes: Sequence[Change]) -> None:
+    """Two results, side by side."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("", "before", "now", "change", "noise", ""):
+        table.add_column(column, justify="left" if not column else "right")
+    for change in changes:
+        unit = FIGURES[change.name][0]
+        table.add_row(
+            change.name,
+            spelled(change.before, unit),
+            spelled(change.now, unit),
+            f"{change.share:+.1%}" if change.share is not None else "-",
+            f"{change.noise:.1%}" if change.noise is not None else "unknown",
+            change.verdict,
+            style={"worse": "red", "better": "green"}.get(change.verdict),
+        )
+    console.print(table)
+
+
+def spelled(value: float | None, unit: str) -> str:
+    """A figure with its unit."""
+    if value is None:
+        return "-"
+    match unit:
+        case "s":
+            return duration(value)
+        case "share":
+            return f"{value:.3%}"
+        case "B":
+            return f"{value / 1e6:.1f} MB"
+        case _:
+            return f"{value:,.2f}".rstrip("0").rstrip(".") + (f" {unit}" if unit else "")
+
+
+def duration(seconds: float) -> str:
+    """``"1.25 ms"``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} us"
+    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def amount(number: float) -> str:
+    """``"12.3 k"``."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if number >= limit:
+            return f"{number / (limit if unit != ' k' else 1e3):.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def _figure(text: str, value: float) -> str:
+    name = text.split()[0].rstrip("<>=0123456789%") if " " not in text else text.split()[0]
+    return spelled(value, FIGURES[name][0] if name in FIGURES else "")
+
+
+def _times(times: Mapping[str, float]) -> list[str]:
+    names = ("p50", "p90", "p99", "p999", "max")
+    return [duration(times[name]) for name in names] if times["count"] else ["-"] * len(names)
+
+
+def _trouble(second: Mapping[str, Any]) -> int:
+    return int(second["failed"] + second["timed_out"] + second["lost"])

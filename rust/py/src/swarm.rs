@@ -1,0 +1,224 @@
+//! The swarm's face: a plan in, counts and quantiles out, second by second.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use net::address::Address;
+use net::tls::TlsClientConfig;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use swarm::plan::{Action, Pace, Phase, Plan};
+use swarm::run::Run;
+use swarm::tally::{ActionTally, Tally, Times};
+
+/// A plan that is being played, on threads of its own.
+#[pyclass(frozen, module = "gameserver._core")]
+pub struct SwarmRun {
+    run: Mutex<Run>,
+}
+
+type GivenAction = (String, bool, f64, Vec<Vec<u8>>);
+type GivenPhase = (String, f64, u32, bool, String, f64, f64, bool, bool);
+
+#[pymethods]
+impl SwarmRun {
+    #[new]
+    #[pyo3(signature = (*, host, port, tls, websocket, handshakes, actions, phases, threads, seed, timeout))]
+    #[expect(clippy::too_many_arguments, reason = "Python's own, by name")]
+    fn new(
+        host: IpAddr,
+        port: u16,
+        tls: Option<(PathBuf, String)>,
+        websocket: Option<(String, String)>,
+        handshakes: Vec<Vec<u8>>,
+        actions: Vec<GivenAction>,
+        phases: Vec<GivenPhase>,
+        threads: usize,
+        seed: u64,
+        timeout: f64,
+    ) -> PyResult<Self> {
+        let tls = match tls {
+            Some((ca, name)) => {
+                let config =
+                    TlsClientConfig::trusting(&ca).map_err(|error| PyOSError::new_err(error.to_string()))?;
+                Some((config, name))
+            }
+            None => None,
+        };
+        let actions = actions.into_iter().map(|(route, is_request, weight, bodies)| Action {
+            route,
+            is_request,
+            weight,
+            bodies,
+        });
+        let plan = Plan {
+            address: Address::Tcp(SocketAddr::new(host, port)),
+            tls,
+            websocket,
+            handshakes,
+            actions: actions.collect(),
+            phases: phases.into_iter().map(phase).collect::<PyResult<_>>()?,
+            threads,
+            seed,
+            timeout: nanos(timeout),
+        };
+        let sound = threads > 0
+            && !plan.handshakes.is_empty()
+            && !plan.phases.is_empty()
+            && plan.actions.len() < usize::from(u16::MAX)
+            && plan.actions.iter().all(|action| !action.bodies.is_empty() && action.weight > 0.0);
+        if !sound {
+            return Err(PyValueError::new_err(
+                "a plan has threads, handshakes, phases, and bodies and weights of actions",
+            ));
+        }
+        Ok(Self { run: Mutex::new(Run::start(plan)?) })
+    }
+
+    /// What all threads have told since the last call: a dict for each second.
+    fn poll<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let seconds = self.run().poll();
+        seconds
+            .iter()
+            .map(|second| {
+                let dict = tally_dict(py, &second.tally)?;
+                dict.set_item("second", second.number)?;
+                dict.set_item("phase", second.phase)?;
+                dict.set_item("clients", second.tally.clients)?;
+                Ok(dict)
+            })
+            .collect()
+    }
+
+    /// What has counted so far, with curves, and each action for itself.
+    fn total<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let run = self.run();
+        let total = run.total();
+        let dict = tally_dict(py, total)?;
+        dict.set_item("curve", curve(&total.latency))?;
+        dict.set_item("lateness_curve", curve(&total.lateness))?;
+        let actions = total
+            .actions
+            .iter()
+            .zip(&run.plan().actions)
+            .map(|(tally, action)| action_dict(py, action, tally));
+        dict.set_item("actions", actions.collect::<PyResult<Vec<_>>>()?)?;
+        Ok(dict)
+    }
+
+    /// Whether all threads have ended.
+    fn is_over(&self) -> bool {
+        self.run().is_over()
+    }
+
+    /// Why a thread has failed, if one has; asked once all have ended.
+    fn failure(&self) -> Option<String> {
+        self.run().failure().map(str::to_owned)
+    }
+
+    /// Seconds since the start.
+    fn elapsed(&self) -> f64 {
+        self.run().elapsed() as f64 / 1e9
+    }
+
+    /// Ends it early.
+    fn stop(&self) {
+        self.run().stop();
+    }
+}
+
+impl SwarmRun {
+    fn run(&self) -> MutexGuard<'_, Run> {
+        // Counts, and handles of threads: whatever has panicked, they are whole.
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn phase(
+    (name, seconds, clients, jumps, kind, amount, churn, storms, counts): GivenPhase,
+) -> PyResult<Phase> {
+    let pace = match kind.as_str() {
+        "quiet" => Pace::Quiet,
+        "open" if amount > 0.0 => Pace::Open(amount),
+        "closed" => Pace::Closed(amount as u32),
+        _ => return Err(PyValueError::new_err(format!("a pace is quiet, open or closed, not {kind}"))),
+    };
+    Ok(Phase { name, nanos: nanos(seconds).max(1), clients, jumps, pace, churn, storms, counts })
+}
+
+fn nanos(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+fn tally_dict<'py>(py: Python<'py>, tally: &Tally) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, times) in [
+        ("latency", &tally.latency),
+        ("lateness", &tally.lateness),
+        ("connecting", &tally.connecting),
+        ("snapshot_gaps", &tally.snapshot_gaps),
+    ] {
+        dict.set_item(name, times_dict(py, times)?)?;
+    }
+    for (name, count) in [
+        ("begun", tally.begun),
+        ("opened", tally.opened),
+        ("sent", tally.sent()),
+        ("answered", tally.answered()),
+        ("failed", tally.errors()),
+        ("timed_out", tally.timed_out),
+        ("lost", tally.lost),
+        ("snapshots", tally.snapshots),
+        ("bytes_in", tally.bytes_in),
+        ("bytes_out", tally.bytes_out),
+    ] {
+        dict.set_item(name, count)?;
+    }
+    dict.set_item("cpu", seconds(tally.cpu))?;
+    dict.set_item("ended", &tally.ended)?;
+    let pushes = PyDict::new(py);
+    for (route, (count, bytes)) in &tally.pushes {
+        pushes.set_item(route, (count, bytes))?;
+    }
+    dict.set_item("pushes", pushes)?;
+    let errors = PyDict::new(py);
+    for (code, count) in tally.actions.iter().flat_map(|action| &action.errors) {
+        let before: u64 = errors.get_item(code)?.map_or(Ok(0), |count| count.extract())?;
+        errors.set_item(code, before + count)?;
+    }
+    dict.set_item("errors", errors)?;
+    Ok(dict)
+}
+
+fn action_dict<'py>(py: Python<'py>, action: &Action, tally: &ActionTally) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("route", &action.route)?;
+    dict.set_item("is_request", action.is_request)?;
+    dict.set_item("sent", tally.sent)?;
+    dict.set_item("bytes", tally.bytes)?;
+    dict.set_item("answered", tally.answered)?;
+    dict.set_item("errors", &tally.errors)?;
+    dict.set_item("latency", times_dict(py, &tally.latency)?)?;
+    Ok(dict)
+}
+
+/// Seconds.
+fn times_dict<'py>(py: Python<'py>, times: &Times) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("count", times.count())?;
+    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)] {
+        dict.set_item(name, seconds(times.quantile(share)))?;
+    }
+    dict.set_item("mean", times.mean() / 1e9)?;
+    Ok(dict)
+}
+
+fn curve(times: &Times) -> Vec<(f64, f64)> {
+    times.curve().into_iter().map(|(share, nanos)| (share, seconds(nanos))).collect()
+}

@@ -1,0 +1,209 @@
+//! What is to be played: against whom, by how many, in which phases, with which messages.
+
+use engine::event::Nanos;
+use net::address::Address;
+use net::tls::TlsClientConfig;
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server.
+    pub address: Address,
+    /// Whom its certificate must name; None: without TLS.
+    pub tls: Option<(TlsClientConfig, String)>,
+    /// Host and path of WebSocket; None: packets straight on the stream.
+    pub websocket: Option<(String, String)>,
+    /// Handshakes in JSON; client n sends the one of number n modulo how many there are. At least one.
+    pub handshakes: Vec<Vec<u8>>,
+    /// What clients say; may be none.
+    pub actions: Vec<Action>,
+    /// One after the other. At least one.
+    pub phases: Vec<Phase>,
+    /// At least one. Clients are dealt out to them.
+    pub threads: usize,
+    /// Of all that is left to chance.
+    pub seed: u64,
+    /// A request without an answer for so long counts as timed out, as does a connection that is not up by then.
+    pub timeout: Nanos,
+}
+
+/// One kind of message.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// Its route.
+    pub route: String,
+    /// Whether an answer is awaited; else it is a notify.
+    pub is_request: bool,
+    /// How often it is chosen, beside the others'.
+    pub weight: f64,
+    /// Bodies to choose from, in turn. At least one.
+    pub bodies: Vec<Vec<u8>>,
+}
+
+/// A stretch of time.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// For reports.
+    pub name: String,
+    /// How long.
+    pub nanos: Nanos,
+    /// Clients at its end: from one phase's to the next one's their number goes evenly, or at once with `jumps`.
+    pub clients: u32,
+    /// All at its beginning, not one after the other.
+    pub jumps: bool,
+    /// What they do.
+    pub pace: Pace,
+    /// So many a second leave in good order, and others come for them.
+    pub churn: f64,
+    /// At its beginning every connection is cut, and all connect anew.
+    pub storms: bool,
+    /// Whether its latencies count in the total.
+    pub counts: bool,
+}
+
+/// How clients send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Nothing.
+    Quiet,
+    /// Open loop: so many messages a second from each client, evenly, each client from an offset of its own.
+    Open(f64),
+    /// Closed loop: so many requests of each client are under way at any time. What a slow server is spared is not seen.
+    Closed(u32),
+}
+
+impl Plan {
+    /// How long it takes.
+    pub fn nanos(&self) -> Nanos {
+        self.phases.iter().map(|phase| phase.nanos).sum()
+    }
+
+    /// The number of the phase at `at` nanoseconds from the start, and when it began; None: it is over.
+    pub fn phase_at(&self, at: Nanos) -> Option<(usize, Nanos)> {
+        let mut began = 0;
+        for (number, phase) in self.phases.iter().enumerate() {
+            if at < began + phase.nanos {
+                return Some((number, began));
+            }
+            began += phase.nanos;
+        }
+        None
+    }
+
+    /// How many clients there should be at `at`.
+    pub fn clients_at(&self, at: Nanos) -> u32 {
+        let Some((number, began)) = self.phase_at(at) else { return 0 };
+        let phase = &self.phases[number];
+        let before = number.checked_sub(1).map_or(0, |before| self.phases[before].clients);
+        if phase.jumps {
+            return phase.clients;
+        }
+        let share = (at - began) as f64 / phase.nanos as f64;
+        (f64::from(before) + (f64::from(phase.clients) - f64::from(before)) * share).round() as u32
+    }
+
+    /// The most clients at any time.
+    pub fn clients_max(&self) -> u32 {
+        self.phases.iter().map(|phase| phase.clients).max().unwrap_or(0)
+    }
+
+    /// What is said in turn: numbers of actions, as often as their weights say, well mixed.
+    pub(crate) fn turns(&self, random: &mut Random) -> Vec<u16> {
+        let sum: f64 = self.actions.iter().map(|action| action.weight).sum();
+        let mut turns = Vec::with_capacity(TURNS);
+        let mut due: Vec<f64> = vec![0.0; self.actions.len()];
+        // The one that is furthest behind its share comes next; then they are shuffled.
+        for _ in 0..if sum > 0.0 { TURNS } else { 0 } {
+            for (due, action) in due.iter_mut().zip(&self.actions) {
+                *due += action.weight / sum;
+            }
+            let (next, _) = due.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("there are some");
+            due[next] -= 1.0;
+            turns.push(next as u16);
+        }
+        for last in (1..turns.len()).rev() {
+            turns.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        turns
+    }
+}
+
+const TURNS: usize = 4096;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough chance for a load, and the same for the same seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below `end`, which is not 0.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn phase(nanos: Nanos, clients: u32, jumps: bool) -> Phase {
+        Phase {
+            name: String::new(),
+            nanos,
+            clients,
+            jumps,
+            pace: Pace::Quiet,
+            churn: 0.0,
+            storms: false,
+            counts: true,
+        }
+    }
+
+    fn plan(phases: Vec<Phase>, weights: &[f64]) -> Plan {
+        let action =
+            |&weight: &f64| Action { route: "a".into(), is_request: true, weight, bodies: vec![Vec::new()] };
+        Plan {
+            address: Address::Tcp("127.0.0.1:1".parse().unwrap()),
+            tls: None,
+            websocket: None,
+            handshakes: vec![b"{}".to_vec()],
+            actions: weights.iter().map(action).collect(),
+            phases,
+            threads: 1,
+            seed: 1,
+            timeout: 1,
+        }
+    }
+
+    #[test]
+    fn clients_rise_and_fall_evenly_and_jump_where_they_should() {
+        let plan = plan(
+            vec![phase(100, 10, false), phase(100, 10, false), phase(50, 40, true), phase(10, 0, false)],
+            &[],
+        );
+        let at = |at| plan.clients_at(at);
+        assert_eq!((at(0), at(50), at(99), at(150), at(200), at(249)), (0, 5, 10, 10, 40, 40));
+        assert_eq!((at(255), at(260), plan.nanos(), plan.clients_max()), (20, 0, 260, 40));
+    }
+
+    proptest! {
+        #[test]
+        fn each_action_has_its_share(weights in proptest::collection::vec(0.01f64..100.0, 1..20), seed: u64) {
+            let plan = plan(vec![phase(1, 1, false)], &weights);
+            let turns = plan.turns(&mut Random(seed));
+            let sum: f64 = weights.iter().sum();
+            for (number, weight) in weights.iter().enumerate() {
+                let found = turns.iter().filter(|&&turn| usize::from(turn) == number).count() as f64;
+                prop_assert!((found - weight / sum * turns.len() as f64).abs() < 2.0 + weights.len() as f64);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What clients noticed, as counts and histograms; those of several threads and seconds add up.
+
+use std::collections::BTreeMap;
+
+use engine::event::Nanos;
+use hdrhistogram::Histogram;
+
+/// Nanoseconds, to three digits, up to a minute; what is longer counts as a minute.
+#[derive(Clone, Debug)]
+pub struct Times(Histogram<u64>);
+
+impl Default for Times {
+    fn default() -> Self {
+        let mut histogram = Histogram::new_with_bounds(1, LONGEST, 3).expect("bounds that are allowed");
+        histogram.auto(false);
+        Self(histogram)
+    }
+}
+
+impl Times {
+    /// One more.
+    #[inline]
+    pub fn record(&mut self, nanos: Nanos) {
+        self.0.saturating_record(nanos.clamp(1, LONGEST));
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The value that this share of all are at most; 0 if there are none.
+    pub fn quantile(&self, share: f64) -> Nanos {
+        if self.0.is_empty() { 0 } else { self.0.value_at_quantile(share) }
+    }
+
+    /// The largest; 0 if there are none.
+    pub fn max(&self) -> Nanos {
+        self.quantile(1.0)
+    }
+
+    /// Their mean.
+    pub fn mean(&self) -> f64 {
+        self.0.mean()
+    }
+
+    /// A curve: shares of all, each nearer to 1, and their quantiles.
+    pub fn curve(&self) -> Vec<(f64, Nanos)> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let steps = self.0.iter_quantiles(5);
+        steps.map(|step| (step.quantile(), step.value_iterated_to())).collect()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("of the same bounds");
+    }
+}
+
+/// Of one action.
+#[derive(Clone, Debug, Default)]
+pub struct ActionTally {
+    /// Sent.
+    pub sent: u64,
+    /// Bytes of bodies sent.
+    pub bytes: u64,
+    /// Answered, well or with an error.
+    pub answered: u64,
+    /// With an error, by its code.
+    pub errors: BTreeMap<String, u64>,
+    /// From the intended time to the answer.
+    pub latency: Times,
+}
+
+/// All of it, of a stretch of time.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Of each action, in the plan's order.
+    pub actions: Vec<ActionTally>,
+    /// Of all requests.
+    pub latency: Times,
+    /// How late messages left: the tool's own delay. Open loop.
+    pub lateness: Times,
+    /// From the first packet of a connection to its being let in.
+    pub connecting: Times,
+    /// Between two snapshots of one client.
+    pub snapshot_gaps: Times,
+    /// Connections that were begun, and those that were let in.
+    pub begun: u64,
+    /// See `begun`.
+    pub opened: u64,
+    /// How connections ended that we did not end: the server's kick, a reset, a refusal.
+    pub ended: BTreeMap<String, u64>,
+    /// Requests that waited too long.
+    pub timed_out: u64,
+    /// Requests whose connection ended before their answer.
+    pub lost: u64,
+    /// Pushes by route: how many, and bytes of their bodies.
+    pub pushes: BTreeMap<String, (u64, u64)>,
+    /// Snapshots of the world.
+    pub snapshots: u64,
+    /// Bytes received and sent, framing and TLS included.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+    /// CPU time of the threads.
+    pub cpu: Nanos,
+    /// Clients that are in; of several threads added up, of several seconds the last.
+    pub clients: u64,
+}
+
+impl Tally {
+    /// For so many actions.
+    pub fn new(actions: usize) -> Self {
+        Self { actions: vec![ActionTally::default(); actions], ..Self::default() }
+    }
+
+    /// Adds what another thread, or another second, has counted. `clients` is not touched.
+    pub fn add(&mut self, other: &Self) {
+        for (action, other) in self.actions.iter_mut().zip(&other.actions) {
+            action.sent += other.sent;
+            action.bytes += other.bytes;
+            action.answered += other.answered;
+            action.latency.add(&other.latency);
+            add_counts(&mut action.errors, &other.errors);
+        }
+        for (times, others) in [
+            (&mut self.latency, &other.latency),
+            (&mut self.lateness, &other.lateness),
+            (&mut self.snapshot_gaps, &other.snapshot_gaps),
+        ] {
+            times.add(others);
+        }
+        for (route, (count, bytes)) in &other.pushes {
+            let sum = self.pushes.entry(route.clone()).or_default();
+            *sum = (sum.0 + count, sum.1 + bytes);
+        }
+        for (sum, more) in [
+            (&mut self.timed_out, other.timed_out),
+            (&mut self.lost, other.lost),
+            (&mut self.snapshots, other.snapshots),
+            (&mut self.bytes_in, other.bytes_in),
+            (&mut self.bytes_out, other.bytes_out),
+            (&mut self.cpu, other.cpu),
+        ] {
+            *sum += more;
+        }
+        self.add_connections(other);
+    }
+
+    /// Adds only what became of connections.
+    pub fn add_connections(&mut self, other: &Self) {
+        self.begun += other.begun;
+        self.opened += other.opened;
+        self.connecting.add(&other.connecting);
+        add_counts(&mut self.ended, &other.ended);
+    }
+
+    /// Messages sent.
+    pub fn sent(&self) -> u64 {
+        self.actions.iter().map(|action| action.sent).sum()
+    }
+
+    /// Requests answered.
+    pub fn answered(&self) -> u64 {
+        self.actions.iter().map(|action| action.answered).sum()
+    }
+
+    /// Answers that were errors.
+    pub fn errors(&self) -> u64 {
+        self.actions.iter().flat_map(|action| action.errors.values()).sum()
+    }
+}
+
+fn add_counts(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (name, count) in more {
+        *sum.entry(name.clone()).or_default() += count;
+    }
+}
+
+const LONGEST: Nanos = 60_000_000_000;
