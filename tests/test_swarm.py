@@ -152,7 +152,9 @@ def test_what_is_sent_is_heard_and_answered(server: RunningServer, scheme: str, 
     assert (total["timed_out"], total["lost"], total["error_share"]) == (0, 0, 0)
     assert total["latency"]["count"] == total["answered"]
     assert sum(second["sent"] for second in result["series"]) == total["sent"]
-    assert {name: count for name, count in heard.items() if name.startswith("user")} == {f"user bot-{n}": 1 for n in range(20)}
+    assert {name: count for name, count in heard.items() if name.startswith("user")} == {
+        f"user bot-{n}": 1 for n in range(20)
+    }
     assert not result["thresholds"]
 
 
@@ -196,7 +198,12 @@ def test_snapshots_are_counted_and_what_lies_between(server: RunningServer) -> N
 
 
 def test_clients_come_and_go(server: RunningServer) -> None:
-    result = against(server, [ask("echo")], [ramp(10, 0.1, counts=True), churn(40, 0.5), storm(0.5), ramp(0, 0.2, counts=True)], pace="20/s")
+    result = against(
+        server,
+        [ask("echo")],
+        [ramp(10, 0.1, counts=True), churn(40, 0.5), storm(0.5), ramp(0, 0.2, counts=True)],
+        pace="20/s",
+    )
     total = result["total"]
     assert 20 + 15 <= total["opened"] <= 20 + 25
     assert total["ended"] == {}, "we have ended them"
@@ -222,7 +229,9 @@ def test_secured(certificate: tuple[Path, Path]) -> None:
         for scheme in ("wss", "tls"):
             heard.clear()
             url = f"{scheme}://localhost:{server.port}"
-            result = play(Scenario([ask("echo", body=b"x")], [hold(0.3, clients=5)], pace="20/s", url=url), ca=str(cert))
+            result = play(
+                Scenario([ask("echo", body=b"x")], [hold(0.3, clients=5)], pace="20/s", url=url), ca=str(cert)
+            )
             assert result["total"]["answered"] == heard["echo"] > 0
     with pytest.raises(OSError, match="nowhere"):
         play(Scenario([], [hold(0.1, clients=1)], pace="nothing", url="wss://localhost:1"), ca="/nowhere.pem")
@@ -358,7 +367,7 @@ def test_units() -> None:
 
 def made_up(p99: float, wavers: float, count: int = 20) -> dict[str, Any]:
     series = [
-        {"phase": 0, "latency": {name: p99 * (1 + wavers * (-1) ** n) for name in ("p50", "p90", "p99", "p999", "mean", "max")},
+        {"phase": 0, "latency": dict.fromkeys(("p50", "p90", "p99", "p999", "mean", "max"), p99 * (1 + wavers * (-1) ** n)),
          "answered": 10, "snapshot_gaps": {"p99": 0}, "lateness": {"p99": 0}, "bytes_in": 1, "clients": 1}
         for n in range(count)
     ]  # fmt: skip
@@ -388,16 +397,21 @@ def test_the_command(tmp_path: Path) -> None:
     result = json.loads(kept.read_text())
     # On a busy machine the swarm may have been late, which it says.
     assert done.returncode == (1 if result["invalid"] else 0), done.stdout + done.stderr
-    assert "ask Steer" in done.stdout and "holds: p99 < 10s" in done.stdout
+    assert "ask Steer" in done.stdout
+    assert "holds: p99 < 10s" in done.stdout
     assert result["total"]["snapshots"] > 100
     assert result["total"]["errors"].keys() <= {"GS-409", "playing"}
-    assert result["server"]["ticks"] > 10 and result["server"]["memory_max"] > 1e6
+    assert result["server"]["ticks"] > 10
+    assert result["server"]["memory_max"] > 1e6
     done = swarm("examples/arena.py", *load, "--html", str(report), "--compare", str(kept), "--must", "p50 < 0.001us")
     assert done.returncode == 1, done.stderr
     assert "FAILS: p50 < 0.001us" in done.stdout
     html = report.read_text()
-    assert html.count("<svg") >= 8 and "Against the earlier run" in html
-    assert "http://" not in html.replace("http://www.w3.org", "") and "<script" not in html and "src=" not in html
+    assert html.count("<svg") >= 8
+    assert "Against the earlier run" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "<script" not in html
+    assert "src=" not in html
 
 
 @pytest.mark.parametrize(
@@ -412,7 +426,11 @@ def test_the_command(tmp_path: Path) -> None:
         (("examples/arena.py", "--compare", "README.md"), 2, "is no result"),
         (("examples/arena.py", "--compare", "nowhere.json"), 2, "No such file"),
         (("examples/arena.py", "--json", "nowhere/a.json"), 2, "there is no such folder"),
-        (("examples/arena.py", "--url", "ws://127.0.0.1:1", "--for", "100ms", "--ramp", "100ms"), 1, "no client was let in"),
+        (
+            ("examples/arena.py", "--url", "ws://127.0.0.1:1", "--for", "100ms", "--ramp", "100ms"),
+            1,
+            "no client was let in",
+        ),
         (("LOAD",), 2, "load.py:3: Move has no field z"),
         (("LOAD", "--rate", "5/s"), 2, "Move has no field z"),
         (("FINE", "--rate", "5/s"), 2, "says --rate itself"),
@@ -428,7 +446,8 @@ def test_what_the_command_says_of_mistakes(tmp_path: Path, arguments: tuple[str,
     files = {"LOAD": tmp_path / "load.py", "FINE": tmp_path / "fine.py"}
     files["LOAD"].write_text(head + "scenario = Scenario([ask(Move, z=1)], [hold(1, clients=1)], target='rules.py')\n")
     files["FINE"].write_text(
-        head + "scenario = Scenario([ask(Move, x=1)], [hold(0.3, clients=2)], target='rules.py', thresholds=['rate > 1000'])\n"
+        head
+        + "scenario = Scenario([ask(Move, x=1)], [hold(0.3, clients=2)], target='rules.py', thresholds=['rate > 1000'])\n"
     )
     typed = [str(files.get(argument, argument)) for argument in arguments]
     command = [sys.executable, "-m", "gameserver", "swarm", *typed]

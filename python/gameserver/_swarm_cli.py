@@ -25,34 +25,66 @@ from gameserver.swarm._show import LiveView, show_changes, show_result
 __all__ = ["swarm"]
 
 Target = Annotated[
-    str, typer.Argument(metavar="TARGET", help="A game (game.py, game.py:app, package.module:app), or a file with a Scenario")
+    str,
+    typer.Argument(
+        metavar="TARGET", help="A game (game.py, game.py:app, package.module:app), or a file with a Scenario"
+    ),
 ]
 Clients = Annotated[int | None, typer.Option("--clients", help="How many clients. Default: 100", show_default=False)]
 Rate = Annotated[
     str | None,
-    typer.Option("--rate", help='What each sends: "20/s", "depth 16" (closed loop) or "nothing". Default: 1/s', show_default=False),
+    typer.Option(
+        "--rate",
+        help='What each sends: "20/s", "depth 16" (closed loop) or "nothing". Default: 1/s',
+        show_default=False,
+    ),
 ]
-For = Annotated[str | None, typer.Option("--for", help="How long, once all are there. Default: 10s", show_default=False)]
-Ramp = Annotated[str | None, typer.Option("--ramp", help="How long they take to come. Default: 1 s for each 1000", show_default=False)]
+For = Annotated[
+    str | None, typer.Option("--for", help="How long, once all are there. Default: 10s", show_default=False)
+]
+Ramp = Annotated[
+    str | None,
+    typer.Option("--ramp", help="How long they take to come. Default: 1 s for each 1000", show_default=False),
+]
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="A server that runs: ws://host:port, wss://, tcp://, tls://. Default: the game is started", show_default=False),
+    typer.Option(
+        "--url",
+        help="A server that runs: ws://host:port, wss://, tcp://, tls://. Default: the game is started",
+        show_default=False,
+    ),
 ]
 User = Annotated[
     str | None,
-    typer.Option("--user", help='What clients say of themselves, in JSON; {n} is a client\'s number. Default: {"name":"bot-{n}"}', show_default=False),
+    typer.Option(
+        "--user",
+        help='What clients say of themselves, in JSON; {n} is a client\'s number. Default: {"name":"bot-{n}"}',
+        show_default=False,
+    ),
 ]
-World = Annotated[bool | None, typer.Option("--world/--no-world", help="Ask for the replicated world. Default: if the game has one")]
-Serializer = Annotated[str | None, typer.Option("--serializer", help="protobuf or json. Default: protobuf", show_default=False)]
+World = Annotated[
+    bool | None, typer.Option("--world/--no-world", help="Ask for the replicated world. Default: if the game has one")
+]
+Serializer = Annotated[
+    str | None, typer.Option("--serializer", help="protobuf or json. Default: protobuf", show_default=False)
+]
 Threads = Annotated[int | None, typer.Option("--threads", help="Of the swarm. Default: 1", show_default=False)]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of all that is left to chance. Default: 1", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Of all that is left to chance. Default: 1", show_default=False)
+]
 Must = Annotated[
     list[str] | None,
-    typer.Option("--must", help='What has to come out, else exit code 1: "p99 < 50ms". May stand several times', show_default=False),
+    typer.Option(
+        "--must",
+        help='What has to come out, else exit code 1: "p99 < 50ms". May stand several times',
+        show_default=False,
+    ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Keep the result here", show_default=False)]
 Html = Annotated[Path | None, typer.Option("--html", help="Write a report here, one file", show_default=False)]
-Compare = Annotated[Path | None, typer.Option("--compare", help="An earlier --json to compare with", show_default=False)]
+Compare = Annotated[
+    Path | None, typer.Option("--compare", help="An earlier --json to compare with", show_default=False)
+]
 Ca = Annotated[str | None, typer.Option("--ca", help="A PEM file of certificates to trust", show_default=False)]
 
 
@@ -76,8 +108,9 @@ def swarm(
 ) -> None:
     """Plays a game with thousands of clients and says what they noticed.
 
-    Without a scenario each message of the game is sent with valid random values, as a request. Latency counts from the time at which a
-    message was to be sent. Exit code 1: a threshold does not hold, or the run says nothing (the swarm was the bottleneck, nobody was let in).
+    Without a scenario each message of the game is sent with valid random values, as a request. Latency counts from the time at
+    which a message was to be sent. Exit code 1: a threshold does not hold, or the run says nothing (the swarm was the bottleneck,
+    nobody was let in).
     """
     earlier = _earlier(compare) if compare is not None else None
     for file in (json_file, html_file):
@@ -85,7 +118,9 @@ def swarm(
             raise ConfigError(f"{file}: there is no such folder")
     found = _scenario(target, clients, rate, duration, ramp_up, url)
     scenario = found or _of_game(target, clients, rate, duration, ramp_up, url, world)
-    scenario = replace(scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=world))
+    scenario = replace(
+        scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=world)
+    )
     if must:
         scenario = replace(scenario, thresholds=(*scenario.thresholds, *must))
     file = _target.module_file(target.partition(":")[0])
@@ -128,7 +163,9 @@ def _scenario(
         return None
     given = {"--clients": clients, "--rate": rate, "--for": duration, "--ramp": ramp_up}
     if options := [name for name, value in given.items() if value is not None]:
-        raise ConfigError(f"{file.name} declares a scenario, which says {' and '.join(options)} itself: leave the option out")
+        raise ConfigError(
+            f"{file.name} declares a scenario, which says {' and '.join(options)} itself: leave the option out"
+        )
     return replace(scenario, url=url, target=None) if url is not None else scenario
 
 
@@ -190,7 +227,11 @@ def _earlier(path: Path) -> Mapping[str, Any]:
         if result["swarm"] == 1:
             return dict(result)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else "it is no result of gameserver swarm --json"
+        text = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "it is no result of gameserver swarm --json"
+        )
         raise ConfigError(f"--compare {os.fspath(path)}: {text}") from None
     raise ConfigError(f"--compare {os.fspath(path)}: it is of another version of gameserver")
 

@@ -25,7 +25,7 @@ SECONDS: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "rate": lambda second: second["answered"],
     "snapshot_gap_p99": lambda second: second["snapshot_gaps"]["p99"],
     "lateness_p99": lambda second: second["lateness"]["p99"],
-    "kb_per_client": lambda second: second["bytes_in"] / max(1, second["clients"]),
+    "kb_per_client": lambda second: second["bytes_in"] / max(1, second["clients"]) / 1e3,
     "cpu": lambda second: second["cpu"],
 }
 MADS = 1.4826  # times the median absolute deviation is a standard deviation, of what is normal
@@ -95,5 +95,7 @@ def _values(name: str, result: Mapping[str, Any]) -> Sequence[float]:
     if name not in SECONDS:
         return []
     phases = result["scenario"]["phases"]
-    whole = [second for second in result["series"] if second["phase"] < len(phases) and phases[second["phase"]]["counts"]]
+    whole = [
+        second for second in result["series"] if second["phase"] < len(phases) and phases[second["phase"]]["counts"]
+    ]
     return [SECONDS[name](second) for second in whole]

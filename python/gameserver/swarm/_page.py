@@ -4,43 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from gameserver.swarm._compare import Change
-from gameserver.swarm._plot import Line, plot
+from gameserver.swarm._plot import Band, Line, plot
 from gameserver.swarm._show import amount, duration, spelled
 from gameserver.swarm._thresholds import FIGURES
 
 __all__ = ["page"]
 
 PUSHES = 6  # routes that have a row
-STYLE = """
-:root { --ink: #1b1f24; --dim: #667080; --paper: #fff; --card: #f6f7f9; --edge: #dfe3e8; --good: #1a7f37; --bad: #c62828; --warn: #9a6700;
-  --c0: #2563eb; --c1: #d97706; --c2: #c02662; --c3: #64748b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --dim: #98a2b3; --paper: #14171c; --card: #1d2128; --edge: #323842;
-  --good: #4ac26b; --bad: #ff7b72; --warn: #e3b341; --c0: #6ea8fe; --c1: #f0a04b; --c2: #f472b6; --c3: #94a3b8; } }
-* { box-sizing: border-box } body { margin: 0 auto; padding: 28px 20px 60px; max-width: 1200px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif }
-h1 { font-size: 24px; margin: 0 } h2 { font-size: 17px; margin: 34px 0 10px } p { margin: 4px 0; color: var(--dim) }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 20px 0 }
-.cards div, figure { background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: 12px 14px; margin: 0 }
-.cards b { display: block; font-size: 22px; font-variant-numeric: tabular-nums } .cards span { color: var(--dim); font-size: 13px }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 12px }
-@media (max-width: 480px) { .plots { grid-template-columns: 1fr } }
-figcaption { font-weight: 600; font-size: 14px; display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 12px }
-.legend span { font-weight: 400; margin-left: 12px; color: var(--ink) } .legend span::before { content: ""; display: inline-block;
-  width: 14px; height: 3px; margin-right: 5px; vertical-align: middle; background: var(--c3) }
-.legend .l0::before { background: var(--c0) } .legend .l1::before { background: var(--c1) } .legend .l2::before { background: var(--c2) }
-svg { width: 100%; height: auto; display: block; margin-top: 6px } .line { fill: none; stroke-width: 2; stroke: var(--c3);
-  stroke-linejoin: round; stroke-linecap: round } .l0 { stroke: var(--c0) } .l1 { stroke: var(--c1) } .l2 { stroke: var(--c2) }
-.legend span { stroke: none } .grid { stroke: var(--edge) } text { fill: var(--dim); font-size: 11px } .band0 { fill: none }
-.band1 { fill: var(--edge); opacity: .35 }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--edge); white-space: nowrap }
-th { color: var(--dim); font-weight: 500; font-size: 13px } th:first-child, td:first-child { text-align: left }
-.good { color: var(--good) } .bad { color: var(--bad) } .note { border-left: 4px solid var(--warn); padding: 8px 12px; background: var(--card);
-  color: var(--ink); margin: 12px 0 }
-"""
+STYLE = Path(__file__).with_name("page.css")
 
 
 def page(result: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
@@ -70,17 +45,18 @@ def page(result: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
         parts.append("<h2>Errors and ends</h2>" + _table(["what", "how many"], troubles))
     parts.append(
         "<p>Latency counts from the time at which a message was to be sent. What the swarm itself was late by: p99 "
-        f"{duration(total['lateness']['p99'])}. It used {result['swarm_cpu']:.2f} cores and {result['swarm_memory'] / 1e6:.0f} MB.</p>"
+        f"{duration(total['lateness']['p99'])}. It used {result['swarm_cpu']:.2f} cores and "
+        f"{result['swarm_memory'] / 1e6:.0f} MB.</p>"
     )
     if server is not None:
         parts.append(
-            f"<p>The server collected garbage {server['gc_share']:.2%} of the time; it had {server['errors']} errors in handlers, and "
-            f"{server['limited']} messages over a limit.</p>"
+            f"<p>The server collected garbage {server['gc_share']:.2%} of the time; it had {server['errors']} errors in handlers, "
+            f"and {server['limited']} messages over a limit.</p>"
         )
     title = escape(f"swarm: {result['name']}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<title>{title}</title><style>{STYLE.read_text()}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
 
@@ -89,7 +65,10 @@ def _cards(result: Mapping[str, Any]) -> str:
     latency = total["latency"]
     cards = []
     if latency["count"]:
-        cards += [(duration(latency[name]), f"latency {text}") for name, text in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))]
+        cards += [
+            (duration(latency[name]), f"latency {text}")
+            for name, text in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
+        ]
     cards += [
         (amount(total["answered_per_second"]), "answers a second"),
         (f"{total['error_share']:.2%}", "errors, timeouts, lost"),
@@ -104,14 +83,18 @@ def _cards(result: Mapping[str, Any]) -> str:
             (f"{server['cpu']:.2f}", "server, cores"),
             (f"{server['memory_max'] / 1e6:.0f} MB", "server, memory"),
         ]
-    return '<div class="cards">' + "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards) + "</div>"
+    return (
+        '<div class="cards">'
+        + "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
+        + "</div>"
+    )
 
 
 def _plots(result: Mapping[str, Any]) -> list[str]:
     series, total, server = result["series"], result["total"], result["server"]
     bands, began = [], 0.0
     for phase in result["scenario"]["phases"]:
-        bands.append((began, began + phase["seconds"], phase["name"]))
+        bands.append(Band(began, began + phase["seconds"], phase["name"]))
         began += phase["seconds"]
 
     def times(name: str, part: str) -> Line:
@@ -119,10 +102,18 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
         return Line(text, [(s["second"], s[name][part] if s[name]["count"] else None) for s in series])
 
     def line(text: str, key: str, per_client: bool = False) -> Line:
-        return Line(text, [(s["second"], s[key] / (max(1, s["clients"]) * 1e3 if per_client else 1)) for s in series])
+        if per_client:
+            return Line(text, [(s["second"], s[key] / s["clients"] / 1e3 if s["clients"] else None) for s in series])
+        return Line(text, [(s["second"], s[key]) for s in series])
 
     found = [
-        plot("Latency", [times("latency", p) for p in ("p50", "p99", "p999")], unit=duration, logarithmic=True, bands=bands),
+        plot(
+            "Latency",
+            [times("latency", p) for p in ("p50", "p99", "p999")],
+            unit=duration,
+            logarithmic=True,
+            bands=bands,
+        ),
         _curve(total),
         plot("Messages a second", [line("sent", "sent"), line("answered", "answered")], unit=amount, bands=bands),
         plot("Clients", [line("in", "clients")], unit=amount, bands=bands),
@@ -132,7 +123,12 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
             unit=duration,
             bands=bands,
         ),
-        plot("kB/s of a client", [line("in", "bytes_in", True), line("out", "bytes_out", True)], unit=lambda v: f"{v:g}", bands=bands),
+        plot(
+            "kB/s of a client",
+            [line("in", "bytes_in", True), line("out", "bytes_out", True)],
+            unit=lambda v: f"{v:g}",
+            bands=bands,
+        ),
         plot(
             "Errors a second",
             [line("errors", "failed"), line("timed out", "timed_out"), line("lost", "lost")],
@@ -154,7 +150,12 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
                 unit=duration,
                 bands=bands,
             ),
-            plot("Server: ticks skipped", [Line("a second", [(s["second"], s["tick_skipped"]) for s in own])], unit=amount, bands=bands)
+            plot(
+                "Server: ticks skipped",
+                [Line("a second", [(s["second"], s["tick_skipped"]) for s in own])],
+                unit=amount,
+                bands=bands,
+            )
             if any(s["tick_skipped"] for s in own)
             else "",
         ]
@@ -183,7 +184,9 @@ def _curve(total: Mapping[str, Any]) -> str:
     ticks = [(0.0, "0"), (1.0, "90%"), (2.0, "99%"), (3.0, "99.9%"), (4.0, "99.99%"), (5.0, "99.999%")]
     highest = max((x for line in lines for x, _ in line.points), default=0.0)
     marks = [tick for tick in ticks if tick[0] <= highest]
-    return plot("Latency by share of requests", lines, unit=duration, x_label="percentile", x_ticks=marks, logarithmic=True)
+    return plot(
+        "Latency by share of requests", lines, unit=duration, x_label="percentile", x_ticks=marks, logarithmic=True
+    )
 
 
 def _actions(total: Mapping[str, Any]) -> str:
@@ -202,18 +205,29 @@ def _actions(total: Mapping[str, Any]) -> str:
 
 
 def _times_row(name: str, count: int, times: Mapping[str, float]) -> list[str]:
-    return [name, amount(count), "", *(duration(times[key]) if times["count"] else "-" for key in ("p50", "p99", "p999", "max")), ""]
+    return [
+        name,
+        amount(count),
+        "",
+        *(duration(times[key]) if times["count"] else "-" for key in ("p50", "p99", "p999", "max")),
+        "",
+    ]
 
 
 def _pushes(total: Mapping[str, Any]) -> str:
     ordered = sorted(total["pushes"].items(), key=lambda item: -item[1][1])
-    rows = [[route, amount(count), f"{size / count:.0f} B", f"{size / 1e6:.2f} MB"] for route, (count, size) in ordered[:PUSHES]]
+    rows = [
+        [route, amount(count), f"{size / count:.0f} B", f"{size / 1e6:.2f} MB"]
+        for route, (count, size) in ordered[:PUSHES]
+    ]
     return _table(["route", "count", "each", "in all"], rows)
 
 
 def _troubles(result: Mapping[str, Any]) -> list[list[str]]:
     total = result["total"]
-    found = [[f"answer {code}", str(count)] for code, count in sorted(total["errors"].items(), key=lambda item: -item[1])]
+    found = [
+        [f"answer {code}", str(count)] for code, count in sorted(total["errors"].items(), key=lambda item: -item[1])
+    ]
     found += [[f"ended: {why}", str(count)] for why, count in sorted(total["ended"].items(), key=lambda item: -item[1])]
     names = (("timed_out", "requests without an answer in time"), ("lost", "requests whose connection ended"))
     return found + [[text, str(total[name])] for name, text in names if total[name]]

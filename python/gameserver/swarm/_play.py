@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import socket
@@ -76,7 +77,8 @@ def play(
         folder: where `target` is looked for.
         name: for the report.
         ca: a PEM file with the certificates that are trusted, of a server that speaks TLS; None: those of the system.
-        watch: is called once a second with what clients noticed in it, and with what the server says of itself if it was started here.
+        watch: is called once a second with what clients noticed in it, and with what the server says of itself if it was started
+            here.
 
     Raises:
         ConfigError: the scenario can't be played, or the game does not start.
@@ -179,7 +181,13 @@ def _result(
             "seed": scenario.seed,
             "timeout": scenario.timeout,
             "phases": [
-                dict(zip(("name", "seconds", "clients", "jumps", "kind", "amount", "churn", "storms", "counts"), phase, strict=True))
+                dict(
+                    zip(
+                        ("name", "seconds", "clients", "jumps", "kind", "amount", "churn", "storms", "counts"),
+                        phase,
+                        strict=True,
+                    )
+                )
                 for phase in core_phases
             ],
         },
@@ -205,7 +213,7 @@ def _server_figures(reports: Sequence[Mapping[str, Any]] | None, started: float)
     first, last = reports[0], reports[-1]
     passed = max(1e-9, last["at"] - first["at"])
     series = []
-    for before, now in zip(reports, reports[1:], strict=False):
+    for before, now in itertools.pairwise(reports):
         series.append(
             {
                 "second": now["at"] - started,
@@ -238,13 +246,15 @@ def _invalid(scenario: Scenario, result: Mapping[str, Any]) -> list[str]:
     late, p99 = total["lateness"]["p99"], total["latency"]["p99"]
     if late > max(LATE_MIN, LATE_SHARE * p99) and total["lateness"]["count"]:
         found.append(
-            f"the swarm itself was late: its p99 is {late * 1e3:.2f} ms behind the plan, beside a p99 latency of {p99 * 1e3:.2f} ms; "
-            "give it more threads or another machine, or fewer clients"
+            f"the swarm itself was late: its p99 is {late * 1e3:.2f} ms behind the plan, beside a p99 latency of "
+            f"{p99 * 1e3:.2f} ms; give it more threads or another machine, or fewer clients"
         )
     if any(phase["kind"] == "closed" for phase in result["scenario"]["phases"]):
         shares = sorted(second["cpu"] / scenario.threads for second in result["series"][:-1])
         if shares and shares[len(shares) // 2] > BUSY:
-            found.append("the swarm's threads had no time left: in this closed loop it, and not the server, set the rate")
+            found.append(
+                "the swarm's threads had no time left: in this closed loop it, and not the server, set the rate"
+            )
     if total["begun"] and not total["opened"] and scenario.clients:
         why = max(total["ended"], key=total["ended"].get, default="no answer in time")
         found.append(f"no client was let in: {why}")

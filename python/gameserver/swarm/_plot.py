@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
-__all__ = ["Line", "plot"]
+__all__ = ["Band", "Line", "plot"]
 
 WIDTH, HEIGHT = 560, 240
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34
@@ -22,6 +23,14 @@ class Line:
     points: Sequence[tuple[float, float | None]]
 
 
+class Band(NamedTuple):
+    """A stretch of the lower axis with a name."""
+
+    start: float
+    end: float
+    name: str
+
+
 def plot(
     title: str,
     lines: Sequence[Line],
@@ -30,7 +39,7 @@ def plot(
     x_label: str = "s",
     x_ticks: Sequence[tuple[float, str]] | None = None,
     logarithmic: bool = False,
-    bands: Sequence[tuple[float, float, str]] = (),
+    bands: Sequence[Band] = (),
 ) -> str:
     """A figure with its caption and legend; empty if there is nothing to draw.
 
@@ -38,10 +47,12 @@ def plot(
         unit: how a value is written at the axis.
         x_ticks: where the lower axis is marked, and with what; None: evenly.
         logarithmic: the left axis is.
-        bands: stretches of the lower axis with a name: phases.
+        bands: phases; the lower axis has all of them.
     """
-    values = [value for line in lines for _, value in line.points if value is not None and (value > 0 or not logarithmic)]
-    xs = [x for line in lines for x, _ in line.points]
+    values = [
+        value for line in lines for _, value in line.points if value is not None and (value > 0 or not logarithmic)
+    ]
+    xs = [x for line in lines for x, _ in line.points] + [x for band in bands for x in band[:2]]
     if not values or not xs:
         return ""
     low_x, high_x = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -57,20 +68,21 @@ def plot(
 
     parts = []
     for place, (start, end, name) in enumerate(bands):
-        left, right = x_of(max(start, low_x)), x_of(min(end, high_x))
-        if right - left > 1:
-            parts.append(
-                f'<rect class="band{place % 2}" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
-            )
-            if right - left > 6 * len(name):
-                parts.append(f'<text class="name" x="{left + 4:.1f}" y="{TOP + 11}">{escape(name)}</text>')
+        left, width = x_of(start), x_of(end) - x_of(start)
+        parts.append(
+            f'<rect class="band{place % 2}" x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+        )
+        if width > 6 * len(name):
+            parts.append(f'<text x="{left + 4:.1f}" y="{TOP + 11}">{escape(name)}</text>')
     for tick in ticks:
         y = y_of(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(unit(tick))}</text>')
     marks = x_ticks if x_ticks is not None else _x_ticks(low_x, high_x)
     for x, text in marks:
-        parts.append(f'<text class="axis" x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(text)}</text>')
+        parts.append(
+            f'<text class="axis" x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{escape(text)}</text>'
+        )
     parts.append(f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
     for number, line in enumerate(lines):
         parts.append(f'<path class="line l{number}" d="{_path(line, x_of, y_of, low_y if logarithmic else None)}"/>')

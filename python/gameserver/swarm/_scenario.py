@@ -47,15 +47,17 @@ class Action:
 
     def _body(self, random: Random, serializer: str) -> bytes:
         if self.cls is None:
-            body = self.body(random) if callable(self.body) else self.body
+            body: Any = self.body(random) if callable(self.body) else self.body
             if body is None or isinstance(body, bytes):
                 return body or b""
             return json.dumps(body, separators=(",", ":")).encode()
         try:
             message = random_message(self.cls, self.given, random)
             if is_own_message(self.cls):
-                return message.encode() if serializer == "protobuf" else message.to_json().encode()
-            return _pb2.encode(message) if serializer == "protobuf" else _pb2.to_json(message)
+                own: bytes = message.encode() if serializer == "protobuf" else message.to_json().encode()
+                return own
+            generated: bytes = _pb2.encode(message) if serializer == "protobuf" else _pb2.to_json(message)
+            return generated
         except Exception as error:
             raise ConfigError(f"{self.place}: {self.cls.__name__}: {error}") from None
 
@@ -73,12 +75,12 @@ def ask(message: type | str, /, *, weight: float = 1.0, body: Any = None, **give
     Raises:
         ConfigError: the message has no such field, or the weight is none.
 
-    >>> from gameserver import Message, f32
-    >>> from gameserver.swarm import ask, between
-    >>> class Move(Message):
-    ...     x: f32
-    >>> ask(Move, weight=3, x=between(-1.0, 1.0)).route
-    'Move'
+    >>> from gameserver import Message
+    >>> from gameserver.swarm import ask, letters
+    >>> class Say(Message):
+    ...     text: str
+    >>> ask(Say, weight=3, text=letters(1, 40)).route
+    'Say'
     """
     return _action(message, True, weight, body, given)
 
@@ -176,7 +178,8 @@ class Scenario:
         phases: one after the other.
         pace: what each client sends: ``"20/s"`` (an open loop: evenly, whatever the answers do), ``"depth 16"`` (a closed loop: so
             many requests under way at any time) or ``"nothing"``.
-        target: the game: ``game.py``, ``game.py:app``, ``package.module:app``; beside the scenario's file. It is started for the run.
+        target: the game: ``game.py``, ``game.py:app``, ``package.module:app``; beside the scenario's file. It is started for the
+            run.
         url: or a server that runs: ``ws://host:port``, ``wss://``, ``tcp://``, ``tls://``.
         user: what client n says of itself at login: a dict, or a function of n that gives one.
         serializer: ``"protobuf"`` or ``"json"``.
@@ -223,7 +226,9 @@ class Scenario:
         for phase in self.phases:
             kind, _ = pace(phase.pace or self.pace)
             if kind == "closed" and not all(action.is_request for action in self.actions):
-                raise ConfigError("Scenario: a closed loop (depth N) waits for answers: ask() everything, tell() nothing")
+                raise ConfigError(
+                    "Scenario: a closed loop (depth N) waits for answers: ask() everything, tell() nothing"
+                )
         for text in self.thresholds:
             Threshold.read(text)
 
@@ -275,10 +280,15 @@ class Scenario:
         for number in range(self.clients if callable(self.user) or self.user is None else 1):
             user = self.user(number) if callable(self.user) else self.user
             try:
-                hello = {"sys": {"type": "swarm", "version": "1", "gs": gs}, "user": dict(user or {"name": f"bot-{number}"})}
+                hello = {
+                    "sys": {"type": "swarm", "version": "1", "gs": gs},
+                    "user": dict(user or {"name": f"bot-{number}"}),
+                }
                 found.append(json.dumps(hello, separators=(",", ":"), allow_nan=False).encode())
             except (TypeError, ValueError) as error:
-                raise ConfigError(f"Scenario(user=...): of client {number}: {user!r} is no JSON object: {error}") from None
+                raise ConfigError(
+                    f"Scenario(user=...): of client {number}: {user!r} is no JSON object: {error}"
+                ) from None
         return found
 
 

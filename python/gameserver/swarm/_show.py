@@ -59,7 +59,18 @@ class LiveView:
 
     def _table(self) -> RenderableType:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in ("s", "phase", "clients", "sent/s", "answers/s", "p50", "p99", "p99.9", "errors", "kB/s a client"):
+        for column in (
+            "s",
+            "phase",
+            "clients",
+            "sent/s",
+            "answers/s",
+            "p50",
+            "p99",
+            "p99.9",
+            "errors",
+            "kB/s a client",
+        ):
             table.add_column(column, justify="left" if column == "phase" else "right")
         has_server = any(server is not None for _, server in self._seconds)
         if has_server:
@@ -114,7 +125,10 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
             console.print(f"requests {name.replace('_', ' ')}: {total[name]}", style="red")
     pushes = sorted(total["pushes"].items(), key=lambda item: -item[1][1])[:ENDS]
     if pushes:
-        console.print("pushes: " + ", ".join(f"{route} {amount(n)} ({amount(size)}B)" for route, (n, size) in pushes), markup=False)
+        console.print(
+            "pushes: " + ", ".join(f"{route} {amount(n)} ({amount(size)}B)" for route, (n, size) in pushes),
+            markup=False,
+        )
     console.print(
         f"a client: {total['kb_in_per_client_second']:.2f} kB/s in, {total['kb_out_per_client_second']:.2f} kB/s out; "
         f"swarm: {result['swarm_cpu']:.2f} cores, {result['swarm_memory'] / 1e6:.0f} MB",
@@ -122,8 +136,9 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
     )
     if server is not None:
         console.print(
-            f"server: {server['cpu']:.2f} cores, {server['memory_max'] / 1e6:.0f} MB; {server['ticks']} ticks, {server['tick_skipped']} "
-            f"skipped, late by {duration(server['tick_lateness_p99'])} (p99); longest garbage collection {duration(server['gc_max'])}",
+            f"server: {server['cpu']:.2f} cores, {server['memory_max'] / 1e6:.0f} MB; {server['ticks']} ticks, "
+            f"{server['tick_skipped']} skipped, late by {duration(server['tick_lateness_p99'])} (p99); longest garbage collection "
+            f"{duration(server['gc_max'])}",
             highlight=False,
         )
     for threshold in result["thresholds"]:

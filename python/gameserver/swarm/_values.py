@@ -121,7 +121,9 @@ def _single(kind: str, of: Any, bounds: Bounds, random: Random, depth: int) -> A
         case "string":
             return _text(random, random.randint(1, LENGTH), bounds.length_max)
         case "bytes":
-            return random.randbytes(min(random.randint(1, LENGTH), LENGTH if bounds.length_max is None else bounds.length_max))
+            return random.randbytes(
+                min(random.randint(1, LENGTH), LENGTH if bounds.length_max is None else bounds.length_max)
+            )
         case "enum":
             assert issubclass(of, enum.Enum)
             return random.choice([*of])

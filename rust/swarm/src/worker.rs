@@ -117,7 +117,7 @@ impl Worker {
             now,
             tally: Tally::new(plan.actions.len()),
             second: 0,
-            cpu_before: thread_cpu_time(),
+            cpu_before: 0,
             bytes_before: (0, 0),
             tell,
             stop,
@@ -128,6 +128,7 @@ impl Worker {
 
     /// Plays to the end of the plan, then waits for what is under way.
     pub fn play(&mut self) -> io::Result<()> {
+        self.cpu_before = thread_cpu_time(); // of the thread that plays, not of the one that made this
         let end = self.started + self.plan.nanos();
         while self.now < end && !self.stop.load(Ordering::Relaxed) {
             self.look();
