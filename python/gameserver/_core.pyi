@@ -479,6 +479,7 @@ class SwarmRun:
         port: int,
         tls: tuple[str, str] | None,
         websocket: tuple[str, str] | None,
+        get: tuple[str, str] | None,
         handshakes: Sequence[bytes],
         actions: Sequence[tuple[str, bool, float, Sequence[bytes]]],
         phases: Sequence[tuple[str, float, int, bool, str, float, float, bool, bool]],

@@ -27,7 +27,8 @@ __all__ = ["swarm"]
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", help="A game (game.py, game.py:app, package.module:app), or a file with a Scenario"
+        metavar="TARGET",
+        help="A game (game.py, game.py:app, package.module:app), a file with a Scenario, or a page (http://...)",
     ),
 ]
 Clients = Annotated[int | None, typer.Option("--clients", help="How many clients. Default: 100", show_default=False)]
@@ -116,14 +117,20 @@ def swarm(
     for file in (json_file, html_file):
         if file is not None and not file.absolute().parent.is_dir():
             raise ConfigError(f"{file}: there is no such folder")
-    found = _scenario(target, clients, rate, duration, ramp_up, url)
+    if is_page := target.startswith(("http://", "https://")):
+        if rate is not None or url is not None:
+            raise ConfigError(
+                "a page is got in a closed loop, each client its next one when it has the last: no --rate, no --url"
+            )
+        rate, url = "depth 1", target
+    found = None if is_page else _scenario(target, clients, rate, duration, ramp_up, url)
     scenario = found or _of_game(target, clients, rate, duration, ramp_up, url, world)
     scenario = replace(
         scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=world)
     )
     if must:
         scenario = replace(scenario, thresholds=(*scenario.thresholds, *must))
-    file = _target.module_file(target.partition(":")[0])
+    file = None if is_page else _target.module_file(target.partition(":")[0])
     folder = file.parent if found is not None and file is not None else Path.cwd()
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
     name = near(file) if file is not None else target
@@ -179,13 +186,13 @@ def _of_game(
     world: bool | None,
 ) -> Scenario:
     """Every message of a game, with valid random values."""
-    app: Any = _target.load(target).app
+    app: Any = None if target == url else _target.load(target).app
     count = clients if clients is not None else 100
     over = seconds(ramp_up) if ramp_up is not None else max(0.5, count / 1000)
     text = rate or "1/s"
     kind, _ = pace(text)
-    actions = _actions(app._handlers)
-    if not actions and kind != "quiet":
+    actions = _actions(app._handlers) if app is not None else []
+    if not actions and kind != "quiet" and app is not None:
         raise ConfigError(f'{target} has no handlers to send messages to: give it one, or --rate "nothing"')
     return Scenario(
         actions,
@@ -193,7 +200,7 @@ def _of_game(
         pace=text,
         target=None if url is not None else target,
         url=url,
-        world=app.world is not None if world is None else world,
+        world=(app is not None and app.world is not None) if world is None else world,
     )
 
 

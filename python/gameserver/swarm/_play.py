@@ -31,7 +31,7 @@ Result = dict[str, Any]
 POLL = 0.1  # s
 LATE_MIN, LATE_SHARE = 0.001, 0.25  # s; of the p99 latency: a swarm that is later than both has measured itself
 BUSY = 0.95  # of a core: beyond it in a closed loop, the swarm and not the server was the bound
-PORTS = {"ws": 80, "wss": 443, "tcp": 7777, "tls": 7777}
+PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "tcp": 7777, "tls": 7777}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class _Address:
     port: int
     tls: tuple[str, str] | None
     websocket: tuple[str, str] | None
+    get: tuple[str, str] | None
 
     @classmethod
     def of(cls, url: str, ca: str | None) -> _Address:
@@ -49,18 +50,22 @@ class _Address:
             name = parts.hostname or ""
             host = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0][4][0]
         except (KeyError, ValueError):
-            raise ConfigError(f"{url!r} is no address: ws://host:port, wss://, tcp:// or tls://") from None
+            raise ConfigError(
+                f"{url!r} is no address: ws://host:port, wss://, tcp://, tls://, http:// or https://"
+            ) from None
         except OSError as error:
             raise ConfigError(f"{url}: {error.strerror or error}") from None
         tls = None
-        if parts.scheme in ("wss", "tls"):
+        if parts.scheme in ("wss", "tls", "https"):
             trusted = ca or ssl.get_default_verify_paths().cafile
             if trusted is None:
                 raise ConfigError(f"{url}: this system has no list of certificates to trust; give one with --ca FILE")
             tls = (trusted, name)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        websocket = (parts.netloc.rpartition("@")[2], target) if parts.scheme in ("ws", "wss") else None
-        return cls(str(host), port, tls, websocket)
+        place = (parts.netloc.rpartition("@")[2], target)
+        websocket = place if parts.scheme in ("ws", "wss") else None
+        get = place if parts.scheme in ("http", "https") else None
+        return cls(str(host), port, tls, websocket, get)
 
 
 def play(
@@ -92,12 +97,15 @@ def play(
     actions, handshakes = scenario.core_actions(), scenario.handshakes()
     with _target(scenario, Path(folder)) as (url, server):
         address = _Address.of(url, ca)
+        if address.get is not None:
+            actions = [(f"GET {address.get[1]}", True, 1.0, [b""])]
         started = time.monotonic()
         run = _core.SwarmRun(
             host=address.host,
             port=address.port,
             tls=address.tls,
             websocket=address.websocket,
+            get=address.get,
             handshakes=handshakes,
             actions=actions,
             phases=scenario.core_phases(),

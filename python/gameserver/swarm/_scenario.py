@@ -180,7 +180,8 @@ class Scenario:
             many requests under way at any time) or ``"nothing"``.
         target: the game: ``game.py``, ``game.py:app``, ``package.module:app``; beside the scenario's file. It is started for the
             run.
-        url: or a server that runs: ``ws://host:port``, ``wss://``, ``tcp://``, ``tls://``.
+        url: or a server that runs: ``ws://host:port``, ``wss://``, ``tcp://``, ``tls://``. With ``http://`` or ``https://`` clients
+            get that page, each its next one when it has the last.
         user: what client n says of itself at login: a dict, or a function of n that gives one.
         serializer: ``"protobuf"`` or ``"json"``.
         world: whether clients ask for snapshots of the replicated world.

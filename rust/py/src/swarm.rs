@@ -25,13 +25,14 @@ type GivenPhase = (String, f64, u32, bool, String, f64, f64, bool, bool);
 #[pymethods]
 impl SwarmRun {
     #[new]
-    #[pyo3(signature = (*, host, port, tls, websocket, handshakes, actions, phases, threads, seed, timeout))]
+    #[pyo3(signature = (*, host, port, tls, websocket, get, handshakes, actions, phases, threads, seed, timeout))]
     #[expect(clippy::too_many_arguments, reason = "Python's own, by name")]
     fn new(
         host: IpAddr,
         port: u16,
         tls: Option<(PathBuf, String)>,
         websocket: Option<(String, String)>,
+        get: Option<(String, String)>,
         handshakes: Vec<Vec<u8>>,
         actions: Vec<GivenAction>,
         phases: Vec<GivenPhase>,
@@ -57,6 +58,7 @@ impl SwarmRun {
             address: Address::Tcp(SocketAddr::new(host, port)),
             tls,
             websocket,
+            get,
             handshakes,
             actions: actions.collect(),
             phases: phases.into_iter().map(phase).collect::<PyResult<_>>()?,

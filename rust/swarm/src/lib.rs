@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod bot;
+mod http;
 pub mod plan;
 pub mod run;
 pub mod tally;

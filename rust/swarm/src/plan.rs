@@ -13,6 +13,9 @@ pub struct Plan {
     pub tls: Option<(TlsClientConfig, String)>,
     /// Host and path of WebSocket; None: packets straight on the stream.
     pub websocket: Option<(String, String)>,
+    /// Host and path of a page: clients speak HTTP and nothing else, in a closed loop of one request each. Pace, churn and storms
+    /// do not count then; the page is the first action.
+    pub get: Option<(String, String)>,
     /// Handshakes in JSON; client n sends the one of number n modulo how many there are. At least one.
     pub handshakes: Vec<Vec<u8>>,
     /// What clients say; may be none.
@@ -174,6 +177,7 @@ mod tests {
             address: Address::Tcp("127.0.0.1:1".parse().unwrap()),
             tls: None,
             websocket: None,
+            get: None,
             handshakes: vec![b"{}".to_vec()],
             actions: weights.iter().map(action).collect(),
             phases,

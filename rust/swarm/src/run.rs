@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use engine::event::Nanos;
+use net::reactor::ReactorStats;
+use net::sys::thread_cpu_time;
 
+use crate::http::Browsers;
 use crate::plan::Plan;
 use crate::tally::Tally;
 use crate::worker::Worker;
@@ -22,6 +25,46 @@ pub struct Second {
     pub phase: usize,
     /// The counts.
     pub tally: Tally,
+}
+
+/// Hands over what a thread has counted, once a second.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    started: Nanos,
+    second: u64,
+    cpu_before: Nanos,
+    bytes_before: (u64, u64),
+    to: Sender<Second>,
+}
+
+impl Teller {
+    /// Of a plan that started at `started`.
+    pub fn new(started: Nanos, to: Sender<Second>) -> Self {
+        Self { started, second: 0, cpu_before: 0, bytes_before: (0, 0), to }
+    }
+
+    /// From now on CPU time counts: of the thread that calls this.
+    pub fn begin(&mut self) {
+        self.cpu_before = thread_cpu_time();
+    }
+
+    /// When a second is over.
+    pub fn due(&self) -> Nanos {
+        self.started + (self.second + 1) * SECOND
+    }
+
+    /// Tells what was counted since the last time.
+    pub fn tell(&mut self, now: Nanos, plan: &Plan, mut tally: Tally, stats: ReactorStats) {
+        let cpu = thread_cpu_time();
+        tally.cpu = cpu - self.cpu_before;
+        tally.bytes_in = stats.bytes_in - self.bytes_before.0;
+        tally.bytes_out = stats.bytes_out - self.bytes_before.1;
+        (self.cpu_before, self.bytes_before) = (cpu, (stats.bytes_in, stats.bytes_out));
+        let phase = plan.phase_at(self.second * SECOND).map_or(plan.phases.len(), |(phase, _)| phase);
+        // Nobody listens: the run was dropped, and says so to `stop`.
+        let _ = self.to.send(Second { number: self.second, phase, tally });
+        self.second = (now - self.started.min(now)) / SECOND;
+    }
 }
 
 /// A plan that is being played.
@@ -48,9 +91,15 @@ impl Run {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for number in 0..plan.threads as u32 {
-            let mut worker = Worker::new(plan.clone(), number, started, tell.clone(), stop.clone())?;
             let thread = std::thread::Builder::new().name(format!("swarm-{number}"));
-            threads.push(thread.spawn(move || worker.play())?);
+            let (plan, tell, stop) = (plan.clone(), tell.clone(), stop.clone());
+            threads.push(if plan.get.is_some() {
+                let mut browsers = Browsers::new(plan, number, started, tell, stop)?;
+                thread.spawn(move || browsers.play())?
+            } else {
+                let mut worker = Worker::new(plan, number, started, tell, stop)?;
+                thread.spawn(move || worker.play())?
+            });
         }
         let total = Tally::new(plan.actions.len());
         Ok(Self { plan, threads, seconds, stop, open: BTreeMap::new(), total, started, failure: None })
@@ -130,6 +179,8 @@ impl Run {
         self.failure.as_deref()
     }
 }
+
+const SECOND: Nanos = 1_000_000_000;
 
 impl Drop for Run {
     fn drop(&mut self) {

@@ -10,12 +10,12 @@ use std::sync::mpsc::Sender;
 use engine::event::{Close, Down, DownLog, LinkId, Nanos, Span, Up, UpLog};
 use engine::link::{ClientUpgrade, Greeting, LinkConfig};
 use net::reactor::{Reactor, ReactorConfig};
-use net::sys::{monotonic_now, thread_cpu_time};
+use net::sys::monotonic_now;
 use server::peers::Peers;
 
 use crate::bot::{Bot, Flight, State};
 use crate::plan::{Pace, Plan, Random};
-use crate::run::Second;
+use crate::run::{Second, Teller};
 use crate::tally::Tally;
 
 /// A thread's state.
@@ -44,10 +44,7 @@ pub(crate) struct Worker {
     started: Nanos,
     now: Nanos,
     tally: Tally,
-    second: u64,
-    cpu_before: Nanos,
-    bytes_before: (u64, u64),
-    tell: Sender<Second>,
+    teller: Teller,
     stop: Arc<AtomicBool>,
     last_route: String,
 }
@@ -116,10 +113,7 @@ impl Worker {
             started,
             now,
             tally: Tally::new(plan.actions.len()),
-            second: 0,
-            cpu_before: 0,
-            bytes_before: (0, 0),
-            tell,
+            teller: Teller::new(started, tell),
             stop,
             last_route: String::new(),
             plan,
@@ -128,7 +122,7 @@ impl Worker {
 
     /// Plays to the end of the plan, then waits for what is under way.
     pub fn play(&mut self) -> io::Result<()> {
-        self.cpu_before = thread_cpu_time(); // of the thread that plays, not of the one that made this
+        self.teller.begin();
         let end = self.started + self.plan.nanos();
         while self.now < end && !self.stop.load(Ordering::Relaxed) {
             self.look();
@@ -149,7 +143,7 @@ impl Worker {
         }
         self.turn(self.now)?;
         self.peers.close_all();
-        self.tell_second();
+        self.tell();
         Ok(())
     }
 
@@ -158,11 +152,10 @@ impl Worker {
         self.peers.apply(&self.downs, &mut self.ups);
         self.downs.events.clear();
         self.peers.flush(false, &mut self.ups);
-        if self.now >= self.started + (self.second + 1) * SECOND {
-            self.tell_second();
+        if self.now >= self.teller.due() {
+            self.tell();
         }
-        let next_second = self.started + (self.second + 1) * SECOND;
-        self.peers.wait(Some(until.min(next_second)), false)?;
+        self.peers.wait(Some(until.min(self.teller.due())), false)?;
         self.now = monotonic_now();
         self.peers.read(&mut self.ups, usize::MAX);
         let ups = std::mem::take(&mut self.ups);
@@ -452,22 +445,12 @@ impl Worker {
 
     // -- what it tells -----------------------------------------------------------------------------------------------
 
-    fn tell_second(&mut self) {
-        let stats = self.peers.reactor().stats();
-        let cpu = thread_cpu_time();
+    fn tell(&mut self) {
         let clients = self.tally.clients;
-        self.tally.cpu = cpu - self.cpu_before;
-        self.tally.bytes_in = stats.bytes_in - self.bytes_before.0;
-        self.tally.bytes_out = stats.bytes_out - self.bytes_before.1;
-        self.cpu_before = cpu;
-        self.bytes_before = (stats.bytes_in, stats.bytes_out);
         let empty = Tally { clients, ..Tally::new(self.plan.actions.len()) };
         let tally = std::mem::replace(&mut self.tally, empty);
-        let phase =
-            self.plan.phase_at(self.second * SECOND).map_or(self.plan.phases.len(), |(phase, _)| phase);
-        // Nobody listens: the run was dropped, and says so to `stop`.
-        let _ = self.tell.send(Second { number: self.second, phase, tally });
-        self.second = (self.now - self.started.min(self.now)) / SECOND;
+        let stats = self.peers.reactor().stats();
+        self.teller.tell(self.now, &self.plan, tally, stats);
     }
 }
 
