@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import Any
 
@@ -32,6 +33,7 @@ def test_what_swallows_its_cancellation_is_left_behind_and_named(
 ) -> None:
     app = App("stubborn")
     own: list[asyncio.Task[Any]] = []
+    begun = threading.Event()
 
     @app.on("go")
     async def go(session: Session) -> None:
@@ -42,11 +44,13 @@ def test_what_swallows_its_cancellation_is_left_behind_and_named(
         elif kind == "own":
             own.append(asyncio.create_task(swallows()))
         elif kind == "handler":
+            begun.set()
             await swallows()
 
     @app.on_join
     async def join(session: Session) -> None:
         if kind == "join":
+            begun.set()
             await swallows()
 
     @app.on_leave
@@ -63,7 +67,9 @@ def test_what_swallows_its_cancellation_is_left_behind_and_named(
     with serve(app, drain_timeout=0.3) as server:
         client = connected(server.port)
         client.send(request(1, "go"))
-        if kind not in ("handler", "join"):
+        if kind in ("handler", "join"):
+            assert begun.wait(20)
+        else:
             assert client.response(1).body == b"null"
     client.until_closed()
     said = [text for text in warnings(caplog) if "left running" in text]
