@@ -386,7 +386,7 @@ def test_units() -> None:
 def made_up(p99: float, wavers: float, count: int = 20) -> dict[str, Any]:
     series = [
         {"phase": 0, "latency": dict.fromkeys(("p50", "p90", "p99", "p999", "mean", "max"), p99 * (1 + wavers * (-1) ** n)),
-         "answered": 10, "snapshot_gaps": {"p99": 0}, "lateness": {"p99": 0}, "bytes_in": 1, "clients": 1}
+         "answered": 10, "snapshot_gaps": {"p99": 0}, "lateness": {"p99": 0}, "bytes_in": 1, "clients": 1, "seconds": 1.0}
         for n in range(count)
     ]  # fmt: skip
     total = {"latency": {"p99": p99}, "answered_per_second": 10}

@@ -488,7 +488,7 @@ class SwarmRun:
         timeout: float,
     ) -> SwarmRun: ...
     def poll(self) -> list[dict[str, Any]]:
-        """What all threads have told since the last call: a dict for each second."""
+        """What all threads have told since the last call: a dict for each stretch of a second or less."""
     def total(self) -> dict[str, Any]:
         """What has counted so far, with curves, and each action for itself."""
     def is_over(self) -> bool:

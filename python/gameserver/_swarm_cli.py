@@ -136,7 +136,7 @@ def swarm(
     name = near(file) if file is not None else target
     try:
         with LiveView(console, scenario, name) as view:
-            result = play(scenario, folder=folder, name=name, ca=ca, watch=view.second)
+            result = play(scenario, folder=folder, name=name, ca=ca, watch=view.add)
     except GameServerError as error:
         if isinstance(error, ConfigError):
             raise

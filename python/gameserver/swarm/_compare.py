@@ -14,19 +14,20 @@ __all__ = ["Change", "changes"]
 
 HIGHER_IS_BETTER = frozenset({"rate"})
 SURE = 3.0  # times the noise of both
-# What of a second shows how much a figure wavers.
-SECONDS: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
-    "p50": lambda second: second["latency"]["p50"],
-    "p90": lambda second: second["latency"]["p90"],
-    "p99": lambda second: second["latency"]["p99"],
-    "p99.9": lambda second: second["latency"]["p999"],
-    "mean": lambda second: second["latency"]["mean"],
-    "max": lambda second: second["latency"]["max"],
-    "rate": lambda second: second["answered"],
-    "snapshot_gap_p99": lambda second: second["snapshot_gaps"]["p99"],
-    "lateness_p99": lambda second: second["lateness"]["p99"],
-    "kb_per_client": lambda second: second["bytes_in"] / max(1, second["clients"]) / 1e3,
-    "cpu": lambda second: second["cpu"],
+WHOLE = 0.5  # s; shorter stretches waver more
+# What of a stretch shows how much a figure wavers.
+STRETCHES: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
+    "p50": lambda s: s["latency"]["p50"],
+    "p90": lambda s: s["latency"]["p90"],
+    "p99": lambda s: s["latency"]["p99"],
+    "p99.9": lambda s: s["latency"]["p999"],
+    "mean": lambda s: s["latency"]["mean"],
+    "max": lambda s: s["latency"]["max"],
+    "rate": lambda s: s["answered"] / s["seconds"],
+    "snapshot_gap_p99": lambda s: s["snapshot_gaps"]["p99"],
+    "lateness_p99": lambda s: s["lateness"]["p99"],
+    "kb_per_client": lambda s: s["bytes_in"] / max(1, s["clients"]) / s["seconds"] / 1e3,
+    "cpu": lambda s: s["cpu"],
 }
 MADS = 1.4826  # times the median absolute deviation is a standard deviation, of what is normal
 
@@ -92,10 +93,12 @@ def _standard_error(name: str, result: Mapping[str, Any]) -> float | None:
 def _values(name: str, result: Mapping[str, Any]) -> Sequence[float]:
     if name == "cpu":
         return [second["cpu"] for second in (result["server"] or {}).get("series", [])]
-    if name not in SECONDS:
+    if name not in STRETCHES:
         return []
     phases = result["scenario"]["phases"]
     whole = [
-        second for second in result["series"] if second["phase"] < len(phases) and phases[second["phase"]]["counts"]
+        stretch
+        for stretch in result["series"]
+        if stretch["seconds"] >= WHOLE and stretch["phase"] < len(phases) and phases[stretch["phase"]]["counts"]
     ]
-    return [SECONDS[name](second) for second in whole]
+    return [STRETCHES[name](stretch) for stretch in whole]

@@ -99,12 +99,15 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
 
     def times(name: str, part: str) -> Line:
         text = {"p50": "p50", "p99": "p99", "p999": "p99.9"}[part]
-        return Line(text, [(s["second"], s[name][part] if s[name]["count"] else None) for s in series])
+        return Line(text, [(s["at"], s[name][part] if s[name]["count"] else None) for s in series])
 
     def line(text: str, key: str, per_client: bool = False) -> Line:
+        whole = [s for s in series if s["seconds"] > 0.05]
         if per_client:
-            return Line(text, [(s["second"], s[key] / s["clients"] / 1e3 if s["clients"] else None) for s in series])
-        return Line(text, [(s["second"], s[key]) for s in series])
+            return Line(
+                text, [(s["at"], s[key] / s["clients"] / s["seconds"] / 1e3 if s["clients"] else None) for s in whole]
+            )
+        return Line(text, [(s["at"], s[key] / s["seconds"]) for s in whole])
 
     found = [
         plot(
@@ -116,7 +119,7 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
         ),
         _curve(total),
         plot("Messages a second", [line("sent", "sent"), line("answered", "answered")], unit=amount, bands=bands),
-        plot("Clients", [line("in", "clients")], unit=amount, bands=bands),
+        plot("Clients", [Line("in", [(s["at"], s["clients"]) for s in series])], unit=amount, bands=bands),
         plot(
             "Between snapshots of one client",
             [times("snapshot_gaps", p) for p in ("p50", "p99", "p999")],
@@ -144,26 +147,26 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
             plot(
                 "Server: ticks late by, longest garbage collection",
                 [
-                    Line("tick p99", [(s["second"], s["tick_lateness_p99"]) for s in own]),
-                    Line("garbage collection", [(s["second"], s["gc_longest"]) for s in own]),
+                    Line("tick p99", [(s["at"], s["tick_lateness_p99"]) for s in own]),
+                    Line("garbage collection", [(s["at"], s["gc_longest"]) for s in own]),
                 ],
                 unit=duration,
                 bands=bands,
             ),
             plot(
                 "Server: ticks skipped",
-                [Line("a second", [(s["second"], s["tick_skipped"]) for s in own])],
+                [Line("a second", [(s["at"], s["tick_skipped"]) for s in own])],
                 unit=amount,
                 bands=bands,
             )
             if any(s["tick_skipped"] for s in own)
             else "",
         ]
-    cpu = [Line("swarm", [(s["second"], s["cpu"]) for s in series])]
-    memory = [Line("swarm", [(s["second"], s["memory"] / 1e6) for s in series])]
+    cpu = [Line("swarm", [(s["at"], s["cpu"] / s["seconds"]) for s in series if s["seconds"] > 0.05])]
+    memory = [Line("swarm", [(s["at"], s["memory"] / 1e6) for s in series])]
     if server is not None and server["series"]:
-        cpu.insert(0, Line("server", [(s["second"], s["cpu"]) for s in server["series"]]))
-        memory.insert(0, Line("server", [(s["second"], s["memory"] / 1e6) for s in server["series"]]))
+        cpu.insert(0, Line("server", [(s["at"], s["cpu"]) for s in server["series"]]))
+        memory.insert(0, Line("server", [(s["at"], s["memory"] / 1e6) for s in server["series"]]))
     found.append(plot("CPU, cores", cpu, unit=lambda value: f"{value:g}", bands=bands))
     found.append(plot("Memory, MB", memory, unit=lambda value: f"{value:.0f}", bands=bands))
     return found

@@ -31,6 +31,7 @@ Result = dict[str, Any]
 POLL = 0.1  # s
 LATE_MIN, LATE_SHARE = 0.001, 0.25  # s; of the p99 latency: a swarm that is later than both has measured itself
 BUSY = 0.95  # of a core: beyond it in a closed loop, the swarm and not the server was the bound
+WHOLE = 0.5  # s; of shorter stretches rates are not asked
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "tcp": 7777, "tls": 7777}
 
 
@@ -122,11 +123,11 @@ def play(
                 is_over = run.is_over()
                 if server is not None and not server.read():
                     raise GameServerError(f"the server has died after {run.elapsed():.1f} s:\n{server.complaint()}")
-                for second in run.poll():
-                    second["memory"] = _memory()
-                    series.append(second)
+                for stretch in run.poll():
+                    stretch["memory"] = _memory()
+                    series.append(stretch)
                     if watch is not None:
-                        watch(second, server.reports[-1] if server is not None and server.reports else None)
+                        watch(stretch, server.reports[-1] if server is not None and server.reports else None)
         finally:
             run.stop()
         if (failure := run.failure()) is not None:
@@ -162,7 +163,7 @@ def _result(
     core_phases = scenario.core_phases()
     counted = [second for second in series if second["phase"] >= len(core_phases) or core_phases[second["phase"]][8]]
     seconds = sum(phase[1] for phase in core_phases if phase[8])
-    client_seconds = sum(second["clients"] for second in counted) or 1
+    client_seconds = sum(second["clients"] * second["seconds"] for second in counted) or 1
     answered = total["answered"] + total["timed_out"] + total["lost"]
     total |= {
         "seconds": seconds,
@@ -224,7 +225,7 @@ def _server_figures(reports: Sequence[Mapping[str, Any]] | None, started: float)
     for before, now in itertools.pairwise(reports):
         series.append(
             {
-                "second": now["at"] - started,
+                "at": now["at"] - started,
                 "cpu": (now["cpu"] - before["cpu"]) / max(1e-9, now["at"] - before["at"]),
                 "memory": now["memory"],
                 "sessions": now["sessions"],
@@ -258,7 +259,7 @@ def _invalid(scenario: Scenario, result: Mapping[str, Any]) -> list[str]:
             f"{p99 * 1e3:.2f} ms; give it more threads or another machine, or fewer clients"
         )
     if any(phase["kind"] == "closed" for phase in result["scenario"]["phases"]):
-        shares = sorted(second["cpu"] / scenario.threads for second in result["series"][:-1])
+        shares = sorted(s["cpu"] / s["seconds"] / scenario.threads for s in result["series"] if s["seconds"] >= WHOLE)
         if shares and shares[len(shares) // 2] > BUSY:
             found.append(
                 "the swarm's threads had no time left: in this closed loop it, and not the server, set the rate"

@@ -17,19 +17,21 @@ from gameserver.swarm._thresholds import FIGURES
 
 __all__ = ["LiveView", "amount", "duration", "show_changes", "show_result"]
 
-ROWS = 12  # seconds that the live view shows
+ROWS = 12  # stretches that the live view shows
+SAID_EVERY = 10.0  # s, where the output is no terminal
 ENDS = 8  # kinds of ends, errors and pushes that a summary shows
 
 
 class LiveView:
-    """What clients notice, second by second. Where the output is no terminal: a line every ten seconds."""
+    """What clients notice, stretch by stretch. Where the output is no terminal: a line every ten seconds."""
 
     def __init__(self, console: Console, scenario: Scenario, name: str) -> None:
         self._console = console
         self._scenario = scenario
         self._name = name
         self._phases = scenario.core_phases()
-        self._seconds: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
+        self._told: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
+        self._said_at = 0.0
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -41,20 +43,23 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def second(self, second: Mapping[str, Any], server: Mapping[str, Any] | None) -> None:
+    def add(self, stretch: Mapping[str, Any], server: Mapping[str, Any] | None) -> None:
         """One more."""
-        self._seconds = [*self._seconds[1 - ROWS :], (second, server)]
+        self._told = [*self._told[1 - ROWS :], (stretch, server)]
         if self._live is not None:
             self._live.update(self._table())
-        elif second["second"] % 10 == 0:
+        elif stretch["at"] >= self._said_at:
+            self._said_at = stretch["at"] + SAID_EVERY
+            latency = stretch["latency"]
             self._console.print(
-                f"{second['second']:4} s  {self._phase(second)}  {second['clients']} clients  {second['answered']}/s answered  "
-                f"p50 {duration(second['latency']['p50'])}  p99 {duration(second['latency']['p99'])}  {_trouble(second)} errors",
+                f"{stretch['at']:6.1f} s  {self._phase(stretch)}  {stretch['clients']} clients  "
+                f"{rate(stretch, 'answered')}/s answered  "
+                f"p50 {duration(latency['p50'])}  p99 {duration(latency['p99'])}  {_trouble(stretch)} errors",
                 highlight=False,
             )
 
-    def _phase(self, second: Mapping[str, Any]) -> str:
-        number = second["phase"]
+    def _phase(self, stretch: Mapping[str, Any]) -> str:
+        number = stretch["phase"]
         return self._phases[number][0] if number < len(self._phases) else "end"
 
     def _table(self) -> RenderableType:
@@ -72,26 +77,26 @@ class LiveView:
             "kB/s a client",
         ):
             table.add_column(column, justify="left" if column == "phase" else "right")
-        has_server = any(server is not None for _, server in self._seconds)
+        has_server = any(server is not None for _, server in self._told)
         if has_server:
             table.add_column("server", justify="right")
-        for second, server in self._seconds:
-            latency = second["latency"]
+        for stretch, server in self._told:
+            latency = stretch["latency"]
             row = [
-                str(second["second"]),
-                self._phase(second),
-                str(second["clients"]),
-                amount(second["sent"]),
-                amount(second["answered"]),
+                f"{stretch['at']:.1f}",
+                self._phase(stretch),
+                str(stretch["clients"]),
+                rate(stretch, "sent"),
+                rate(stretch, "answered"),
                 *(duration(latency[name]) if latency["count"] else "-" for name in ("p50", "p99", "p999")),
-                str(_trouble(second)),
-                f"{second['bytes_in'] / max(1, second['clients']) / 1e3:.1f}",
+                str(_trouble(stretch)),
+                f"{stretch['bytes_in'] / max(1, stretch['clients']) / max(1e-3, stretch['seconds']) / 1e3:.1f}",
             ]
             if has_server:
                 row.append(f"{server['memory'] / 1e6:.0f} MB" if server is not None else "")
-            table.add_row(*row, style="red" if _trouble(second) else None)
-        seconds = self._seconds[-1][0]["second"] + 1 if self._seconds else 0
-        head = f"{self._name}: {seconds} of {self._scenario.seconds:.0f} s; Ctrl-C ends it early"
+            table.add_row(*row, style="red" if _trouble(stretch) else None)
+        seconds = self._told[-1][0]["at"] if self._told else 0.0
+        head = f"{self._name}: {seconds:.0f} of {self._scenario.seconds:.0f} s; Ctrl-C ends it early"
         return Group(Text(head, style="bold"), table)
 
 
@@ -208,5 +213,10 @@ def _times(times: Mapping[str, float]) -> list[str]:
     return [duration(times[name]) for name in names] if times["count"] else ["-"] * len(names)
 
 
-def _trouble(second: Mapping[str, Any]) -> int:
-    return int(second["failed"] + second["timed_out"] + second["lost"])
+def rate(stretch: Mapping[str, Any], key: str) -> str:
+    """So many a second; of a stretch that is too short to say, a dash."""
+    return amount(stretch[key] / stretch["seconds"]) if stretch["seconds"] > 0.05 else "-"
+
+
+def _trouble(stretch: Mapping[str, Any]) -> int:
+    return int(stretch["failed"] + stretch["timed_out"] + stretch["lost"])

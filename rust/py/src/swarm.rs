@@ -79,16 +79,17 @@ impl SwarmRun {
         Ok(Self { run: Mutex::new(Run::start(plan)?) })
     }
 
-    /// What all threads have told since the last call: a dict for each second.
+    /// What all threads have told since the last call: a dict for each stretch of a second or less.
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let seconds = self.run().poll();
-        seconds
+        let stretches = self.run().poll();
+        stretches
             .iter()
-            .map(|second| {
-                let dict = tally_dict(py, &second.tally)?;
-                dict.set_item("second", second.number)?;
-                dict.set_item("phase", second.phase)?;
-                dict.set_item("clients", second.tally.clients)?;
+            .map(|stretch| {
+                let dict = tally_dict(py, &stretch.tally)?;
+                dict.set_item("at", seconds(stretch.began))?;
+                dict.set_item("seconds", seconds(stretch.nanos))?;
+                dict.set_item("phase", stretch.phase)?;
+                dict.set_item("clients", stretch.tally.clients)?;
                 Ok(dict)
             })
             .collect()

@@ -11,7 +11,7 @@ use net::reactor::{Flush, Reactor, ReactorConfig, Read, Ready, Taken, Token};
 use net::sys::monotonic_now;
 
 use crate::plan::Plan;
-use crate::run::{Second, Teller};
+use crate::run::{Stretch, Teller};
 use crate::tally::Tally;
 
 /// A thread's clients.
@@ -51,7 +51,7 @@ impl Browsers {
         plan: Arc<Plan>,
         number: u32,
         started: Nanos,
-        tell: Sender<Second>,
+        tell: Sender<Stretch>,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let (host, path) = plan.get.clone().unwrap_or_default();
@@ -66,7 +66,7 @@ impl Browsers {
             started,
             now: monotonic_now(),
             tally: Tally::new(1),
-            teller: Teller::new(started, tell),
+            teller: Teller::new(plan.clone(), started, tell),
             stop,
             plan,
         })
@@ -191,7 +191,7 @@ impl Browsers {
     fn tell(&mut self) {
         let empty = Tally { clients: self.tally.clients, ..Tally::new(1) };
         let tally = std::mem::replace(&mut self.tally, empty);
-        self.teller.tell(self.now, &self.plan, tally, self.reactor.stats());
+        self.teller.tell(self.now, tally, self.reactor.stats());
     }
 }
 

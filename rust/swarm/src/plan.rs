@@ -81,6 +81,19 @@ impl Plan {
         self.phases.iter().map(|phase| phase.nanos).sum()
     }
 
+    /// When each stretch ends that is told for itself, from the start: whole seconds, and ends of phases.
+    pub(crate) fn stretches(&self) -> Vec<Nanos> {
+        let mut ends: Vec<Nanos> = (1..=self.nanos() / SECOND).map(|second| second * SECOND).collect();
+        let mut end = 0;
+        for phase in &self.phases {
+            end += phase.nanos;
+            ends.push(end);
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    }
+
     /// The number of the phase at `at` nanoseconds from the start, and when it began; None: it is over.
     pub fn phase_at(&self, at: Nanos) -> Option<(usize, Nanos)> {
         let mut began = 0;
@@ -132,6 +145,7 @@ impl Plan {
 }
 
 const TURNS: usize = 4096;
+const SECOND: Nanos = 1_000_000_000;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough chance for a load, and the same for the same seed.
 #[derive(Clone, Debug)]
@@ -196,6 +210,12 @@ mod tests {
         let at = |at| plan.clients_at(at);
         assert_eq!((at(0), at(50), at(99), at(150), at(200), at(249)), (0, 5, 10, 10, 40, 40));
         assert_eq!((at(255), at(260), plan.nanos(), plan.clients_max()), (20, 0, 260, 40));
+    }
+
+    #[test]
+    fn stretches_are_seconds_and_end_with_phases() {
+        let plan = plan(vec![phase(SECOND / 2, 1, false), phase(2 * SECOND, 1, false)], &[]);
+        assert_eq!(plan.stretches(), [1, 2, 4, 5].map(|half| half * SECOND / 2));
     }
 
     proptest! {

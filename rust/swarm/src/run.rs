@@ -16,31 +16,39 @@ use crate::plan::Plan;
 use crate::tally::Tally;
 use crate::worker::Worker;
 
-/// What one thread, or all of them, have counted in a second of the run.
+/// What one thread, or all of them, have counted in a stretch of the run: a second, or less where a phase ends.
 #[derive(Clone, Debug)]
-pub struct Second {
+pub struct Stretch {
     /// From 0.
-    pub number: u64,
-    /// The plan's phase at its beginning; one beyond the last: what was under way at the end.
+    pub number: usize,
+    /// When it began, from the start.
+    pub began: Nanos,
+    /// How long it was to be.
+    pub nanos: Nanos,
+    /// The plan's phase; one beyond the last: what was under way at the end.
     pub phase: usize,
     /// The counts.
     pub tally: Tally,
 }
 
-/// Hands over what a thread has counted, once a second.
+/// Hands over what a thread has counted, stretch by stretch.
 #[derive(Debug)]
 pub(crate) struct Teller {
+    plan: Arc<Plan>,
     started: Nanos,
-    second: u64,
+    /// Of stretches, from the start.
+    ends: Vec<Nanos>,
+    number: usize,
     cpu_before: Nanos,
     bytes_before: (u64, u64),
-    to: Sender<Second>,
+    to: Sender<Stretch>,
 }
 
 impl Teller {
     /// Of a plan that started at `started`.
-    pub fn new(started: Nanos, to: Sender<Second>) -> Self {
-        Self { started, second: 0, cpu_before: 0, bytes_before: (0, 0), to }
+    pub fn new(plan: Arc<Plan>, started: Nanos, to: Sender<Stretch>) -> Self {
+        let ends = plan.stretches();
+        Self { plan, started, ends, number: 0, cpu_before: 0, bytes_before: (0, 0), to }
     }
 
     /// From now on CPU time counts: of the thread that calls this.
@@ -48,22 +56,31 @@ impl Teller {
         self.cpu_before = thread_cpu_time();
     }
 
-    /// When a second is over.
+    /// When a stretch is over.
     pub fn due(&self) -> Nanos {
-        self.started + (self.second + 1) * SECOND
+        self.ends.get(self.number).map_or(Nanos::MAX, |end| self.started + end)
     }
 
     /// Tells what was counted since the last time.
-    pub fn tell(&mut self, now: Nanos, plan: &Plan, mut tally: Tally, stats: ReactorStats) {
+    pub fn tell(&mut self, now: Nanos, mut tally: Tally, stats: ReactorStats) {
         let cpu = thread_cpu_time();
         tally.cpu = cpu - self.cpu_before;
         tally.bytes_in = stats.bytes_in - self.bytes_before.0;
         tally.bytes_out = stats.bytes_out - self.bytes_before.1;
         (self.cpu_before, self.bytes_before) = (cpu, (stats.bytes_in, stats.bytes_out));
-        let phase = plan.phase_at(self.second * SECOND).map_or(plan.phases.len(), |(phase, _)| phase);
+        let at = now.saturating_sub(self.started);
+        let began = self.number.checked_sub(1).map_or(0, |before| self.ends[before.min(self.ends.len() - 1)]);
+        let end = self.ends.get(self.number).copied().unwrap_or(at);
+        let phase = self.plan.phase_at(began).map_or(self.plan.phases.len(), |(phase, _)| phase);
         // Nobody listens: the run was dropped, and says so to `stop`.
-        let _ = self.to.send(Second { number: self.second, phase, tally });
-        self.second = (now - self.started.min(now)) / SECOND;
+        let _ = self.to.send(Stretch {
+            number: self.number,
+            began,
+            nanos: end.saturating_sub(began),
+            phase,
+            tally,
+        });
+        self.number = self.ends.partition_point(|&end| end <= at).max(self.number + 1);
     }
 }
 
@@ -72,10 +89,10 @@ impl Teller {
 pub struct Run {
     plan: Arc<Plan>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    seconds: Receiver<Second>,
+    told: Receiver<Stretch>,
     stop: Arc<AtomicBool>,
     /// Of threads that have told: how many have, and what.
-    open: BTreeMap<u64, (usize, Second)>,
+    open: BTreeMap<usize, (usize, Stretch)>,
     total: Tally,
     started: Nanos,
     failure: Option<String>,
@@ -87,7 +104,7 @@ impl Run {
         let _ = net::sys::raise_descriptor_limit();
         let plan = Arc::new(plan);
         let started = net::sys::monotonic_now();
-        let (tell, seconds) = channel();
+        let (tell, told) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for number in 0..plan.threads as u32 {
@@ -102,27 +119,27 @@ impl Run {
             });
         }
         let total = Tally::new(plan.actions.len());
-        Ok(Self { plan, threads, seconds, stop, open: BTreeMap::new(), total, started, failure: None })
+        Ok(Self { plan, threads, told, stop, open: BTreeMap::new(), total, started, failure: None })
     }
 
-    /// Seconds that all threads have told since the last call, in order.
-    pub fn poll(&mut self) -> Vec<Second> {
+    /// Stretches that all threads have told since the last call, in order.
+    pub fn poll(&mut self) -> Vec<Stretch> {
         let is_over = self.is_over(); // asked before: what a thread has told last is not missed
-        while let Ok(second) = self.seconds.try_recv() {
-            match self.open.get_mut(&second.number) {
+        while let Ok(stretch) = self.told.try_recv() {
+            match self.open.get_mut(&stretch.number) {
                 Some((told, sum)) => {
                     *told += 1;
-                    sum.tally.clients += second.tally.clients;
-                    sum.tally.add(&second.tally);
+                    sum.tally.clients += stretch.tally.clients;
+                    sum.tally.add(&stretch.tally);
                 }
                 None => {
-                    self.open.insert(second.number, (1, second));
+                    self.open.insert(stretch.number, (1, stretch));
                 }
             }
         }
         let threads = self.threads.len();
         let mut done = Vec::new();
-        // A thread that was busy may have told two seconds as one: then the earlier one never fills up.
+        // A thread that was busy may have told two stretches as one: then the later one never fills up.
         let newest_full =
             self.open.iter().rev().find(|(_, (told, _))| *told >= threads).map(|(number, _)| *number);
         while let Some(entry) = self.open.first_entry() {
@@ -131,10 +148,10 @@ impl Run {
             }
             done.push(entry.remove().1);
         }
-        for second in &done {
-            match self.plan.phases.get(second.phase).is_none_or(|phase| phase.counts) {
-                true => self.total.add(&second.tally),
-                false => self.total.add_connections(&second.tally),
+        for stretch in &done {
+            match self.plan.phases.get(stretch.phase).is_none_or(|phase| phase.counts) {
+                true => self.total.add(&stretch.tally),
+                false => self.total.add_connections(&stretch.tally),
             }
         }
         done
@@ -179,8 +196,6 @@ impl Run {
         self.failure.as_deref()
     }
 }
-
-const SECOND: Nanos = 1_000_000_000;
 
 impl Drop for Run {
     fn drop(&mut self) {

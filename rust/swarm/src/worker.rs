@@ -15,7 +15,7 @@ use server::peers::Peers;
 
 use crate::bot::{Bot, Flight, State};
 use crate::plan::{Pace, Plan, Random};
-use crate::run::{Second, Teller};
+use crate::run::{Stretch, Teller};
 use crate::tally::Tally;
 
 /// A thread's state.
@@ -72,7 +72,7 @@ impl Worker {
         plan: Arc<Plan>,
         number: u32,
         started: Nanos,
-        tell: Sender<Second>,
+        tell: Sender<Stretch>,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         let now = monotonic_now();
@@ -113,7 +113,7 @@ impl Worker {
             started,
             now,
             tally: Tally::new(plan.actions.len()),
-            teller: Teller::new(started, tell),
+            teller: Teller::new(plan.clone(), started, tell),
             stop,
             last_route: String::new(),
             plan,
@@ -450,7 +450,7 @@ impl Worker {
         let empty = Tally { clients, ..Tally::new(self.plan.actions.len()) };
         let tally = std::mem::replace(&mut self.tally, empty);
         let stats = self.peers.reactor().stats();
-        self.teller.tell(self.now, &self.plan, tally, stats);
+        self.teller.tell(self.now, tally, stats);
     }
 }
 
