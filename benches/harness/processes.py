@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benches" / "out"
 SOURCES = {
     "epoll": ["benches/reference/epoll.c"],
+    "timer": ["benches/reference/timer.c"],
     "load": ["benches/load/load.c", "benches/load/connection.c"],
 }
 COMPILE = ["cc", "-O3", "-Wall", "-Wextra"]

@@ -10,8 +10,8 @@
  * on one machine are dear, and more of them the slower the server is; clients on other machines cost it nothing.
  *
  * With --typed the body is the Move of wire.h, and an answer may be its Moved, too.
- * Answers are checked byte for byte. After --warmup seconds it counts for --seconds, and measures the CPU time of the
- * process --pid over the same window. The result is one line of JSON. A single connection with a depth of 1 is ping-pong.
+ * Answers are checked byte for byte, and timed, unless --bare. After --warmup seconds it counts for --seconds, and measures the
+ * CPU time of the process --pid over the same window. The result is one line of JSON. A single connection with a depth of 1 is ping-pong.
  */
 #define _GNU_SOURCE
 #include <getopt.h>
@@ -42,7 +42,7 @@ static struct {
     pid_t pid;
     size_t connections, depth, body_bytes;
     double warmup, seconds, rate;
-    bool spin, typed;
+    bool spin, bare, typed;
 } options = {.connections = 100, .depth = 1, .body_bytes = 64, .warmup = 0.3, .seconds = 1};
 
 static struct connection *connections;
@@ -91,6 +91,11 @@ void on_ready(struct connection *c) {
 }
 
 void on_response(struct connection *c, uint32_t id, const uint8_t *answer, size_t n) {
+    if (options.bare) {
+        messages++;
+        request(c, id - ID_FIRST, 0);
+        return;
+    }
     size_t slot = id - ID_FIRST, index = (size_t)(c - connections) * options.depth + slot;
     if (slot >= options.depth || !sent_ns[index]) die("an answer to request %u, which nobody asked", id);
     bool is_moved = options.typed && n == MOVED_BYTES;
@@ -202,7 +207,7 @@ static void measure(void) {
 
 static _Noreturn void usage(void) {
     fprintf(stderr, "usage: load echo|notify|receive|connect|idle --port PORT [--pid PID] [--connections N] [--depth D]\n"
-                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--spin] [--websocket] [--typed]\n");
+                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--spin] [--bare] [--websocket] [--typed]\n");
     exit(2);
 }
 
@@ -210,7 +215,7 @@ static void parse(int argc, char **argv) {
     static const struct option known[] = {
         {"port", 1, NULL, 'p'},   {"pid", 1, NULL, 'P'},     {"connections", 1, NULL, 'c'}, {"depth", 1, NULL, 'd'},
         {"body", 1, NULL, 'b'},   {"warmup", 1, NULL, 'w'},  {"seconds", 1, NULL, 's'},     {"rate", 1, NULL, 'r'},
-        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'},  {"typed", 0, NULL, 'T'}, {0}};
+        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'}, {"bare", 0, NULL, 'B'},  {"typed", 0, NULL, 'T'}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (option) {
         case 'p': target.port = (uint16_t)atoi(optarg); break;
@@ -222,6 +227,7 @@ static void parse(int argc, char **argv) {
         case 's': options.seconds = atof(optarg); break;
         case 'r': options.rate = atof(optarg); break;
         case 'S': options.spin = true; break;
+        case 'B': options.bare = true; break;
         case 'T': options.typed = true; break;
         case 'W': target.websocket = true; break;
         default: usage();

@@ -673,6 +673,11 @@ impl Realm {
         self.sessions.iter().filter(|(_, session)| session.is_present()).map(|(key, _)| key)
     }
 
+    /// How many sessions there are, also those that have not joined yet, or wait for their client.
+    pub fn sessions_held(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// The session of this uid.
     pub fn user(&self, uid: &str) -> Option<SessionKey> {
         self.uids.get(uid).copied()

@@ -503,6 +503,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// How many there are, whether they have joined or not.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// Sets how a client wants bodies written.
     pub fn set_serializer(&mut self, key: SessionKey, serializer: Serializer) {
         let Some(session) = self.get_mut(key) else { return };

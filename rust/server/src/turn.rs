@@ -67,6 +67,8 @@ pub struct Server {
     trim_at: Option<Nanos>,
     /// Bytes that were given back to the allocator since it was last looked at.
     released: u64,
+    /// The most sessions at a time since memory was last to be given back for them.
+    sessions_most: usize,
     recorder: Option<Recorder>,
     pub(crate) replay: Option<Replay>,
 }
@@ -107,6 +109,7 @@ impl Server {
             spare: Vec::new(),
             trim_at: None,
             released: 0,
+            sessions_most: 0,
             recorder: None,
             replay: None,
             pool,
@@ -295,6 +298,13 @@ impl Server {
         self.released += self.pool.take_released();
         if self.released > SWOLLEN_BYTES {
             self.released = 0;
+            self.trim_at = Some(self.now + TRIM_AFTER);
+        }
+        // Sessions are small, and lie between others: none of them is a burst, but thousands are.
+        let sessions = self.realm.sessions_held();
+        self.sessions_most = self.sessions_most.max(sessions);
+        if self.sessions_most - sessions > SESSIONS_GONE {
+            self.sessions_most = sessions;
             self.trim_at = Some(self.now + TRIM_AFTER);
         }
         if self.trim_at.is_some_and(|at| at <= self.now) {
@@ -542,5 +552,7 @@ fn spell(address: &Address) -> String {
 const SECOND: Nanos = 1_000_000_000;
 /// A turn that needed more memory than this is a burst.
 const SWOLLEN_BYTES: u64 = 4 << 20;
+/// So many sessions fewer than there were are one, too.
+const SESSIONS_GONE: usize = 2048;
 /// When no other one has come for so long, its memory goes back.
 const TRIM_AFTER: Nanos = SECOND;

@@ -1,0 +1,185 @@
+"""The swarm itself: what it can send, how late it is, what a client of it costs, and whether wrk agrees. `python benches/swarm.py`.
+
+Everything stands on the second core, servers on the first; rounds alternate, figures are medians.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benches.harness import processes
+from benches.harness.processes import LOAD_CORE, OUT, ROOT, Server, running
+
+ROUNDS = 5
+EPOLL = Server("epoll", (str(OUT / "epoll"),))
+ECHO = Server("echo", (sys.executable, "-m", "benches.servers.echo"))
+CLIENTS_MANY, CLIENTS_FEW = 10_000, 100
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def main() -> None:
+    """Prints the table."""
+    processes.build()
+    print("| measure | must | measured | reached |\n|---|---|---|---|")
+    closed = rounds({"bare": bare, "echo": lambda: ours(EPOLL, "echo"), "mixed": lambda: ours(EPOLL, "mixed")})
+    ratio = [a["rate"] / b["rate"] for a, b in zip(closed["echo"], closed["bare"], strict=True)]
+    rates = [median(run["rate"] for run in closed[name]) for name in ("echo", "bare")]
+    row(
+        "requests a second, closed loop, depth 16 / a bare generator in C",
+        "0.7",
+        ratio,
+        0.7,
+        f"{rates[0]:,.0f} / {rates[1]:,.0f}",
+    )
+    costs = {name: [run["cpu"] / run["messages"] for run in closed[name]] for name in ("echo", "mixed")}
+    ratio = [a / b for a, b in zip(costs["mixed"], costs["echo"], strict=True)]
+    row(
+        "CPU a message: eight weighted actions / one",
+        "1.3 times",
+        ratio,
+        -1.3,
+        f"{median(costs['mixed']) * 1e9:.0f} ns",
+    )
+
+    late = rounds({"timer": timer, "open": lambda: ours(EPOLL, "open")["lateness"]})
+    ratio = [a["p99"] / b["p99"] for a, b in zip(late["open"], late["timer"], strict=True)]
+    p99 = [median(run["p99"] for run in late[name]) * 1e6 for name in ("open", "timer")]
+    text = f"{p99[0]:.0f} / {p99[1]:.0f} us"
+    row(
+        "own lateness p99, 20,000 requests a second of 1,000 clients / a bare timerfd loop",
+        "3 times",
+        ratio,
+        -3.0,
+        text,
+    )
+
+    idle = rounds(
+        {
+            "many": lambda: ours(EPOLL, "idle", str(CLIENTS_MANY)),
+            "few": lambda: ours(EPOLL, "idle", str(CLIENTS_FEW)),
+        },
+        3,
+    )
+    bytes_each = [
+        (many["memory"] - few["memory"]) / (CLIENTS_MANY - CLIENTS_FEW)
+        for many, few in zip(idle["many"], idle["few"], strict=True)
+    ]
+    row("memory of an idle client, bytes", "2000", bytes_each, -2000.0, "")
+    if shutil.which("wrk"):
+        pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz")})
+        for name in ("rate", "p50", "p99"):
+            ratio = [a[name] / b[name] for a, b in zip(pages["page"], pages["wrk"], strict=True)]
+            ours_, its = (median(run[name] for run in pages[who]) for who in ("page", "wrk"))
+            text = (
+                f"{ours_:,.0f} / {its:,.0f} a second" if name == "rate" else f"{ours_ * 1e6:.0f} / {its * 1e6:.0f} us"
+            )
+            reached = "yes" if abs(median(ratio) - 1) <= 0.1 else "NO"
+            print(
+                f"| {name} of a page, as wrk measures it | within 10 % | **{median(ratio):.2f}** ({text}) | {reached} |",
+                flush=True,
+            )
+    else:
+        print("| agreement with wrk | within 10 % | wrk is not installed | |")
+
+
+def rounds(measures: dict[str, Callable[[], dict[str, Any]]], count: int = ROUNDS) -> dict[str, list[dict[str, Any]]]:
+    """Each of them in each round; every second round runs backwards."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in measures}
+    for number in range(count):
+        for name in list(measures)[:: -1 if number % 2 else 1]:
+            found[name].append(measures[name]())
+    return found
+
+
+def row(measure: str, must: str, ratios: list[float], bound: float, text: str) -> None:
+    """Prints one; a bound below 0 is the most that may be."""
+    value = median(ratios)
+    reached = value >= bound if bound > 0 else value <= -bound
+    shown = f"{value:.0f}" if abs(value) > 20 else f"{value:.2f}"
+    spread = (
+        f"{min(ratios):.2f} to {max(ratios):.2f}" if abs(value) <= 20 else f"{min(ratios):.0f} to {max(ratios):.0f}"
+    )
+    detail = ", ".join(filter(None, (text, spread)))
+    print(f"| {measure} | {must} | **{shown}** ({detail}) | {'yes' if reached else 'NO'} |", flush=True)
+
+
+def ours(server: Server, *what: str) -> dict[str, Any]:
+    """What `load/swarm.py` finds."""
+    with running(server) as process:
+        return said([sys.executable, "-m", "benches.load.swarm", str(process.port), *what])
+
+
+def bare() -> dict[str, Any]:
+    """The generator in C, without checks and statistics."""
+    with running(EPOLL) as process:
+        load = [
+            str(OUT / "load"),
+            "echo",
+            "--depth",
+            "16",
+            "--bare",
+            "--spin",
+            "--port",
+            str(process.port),
+            "--pid",
+            str(process.pid),
+        ]
+        run = said([*load, "--warmup", "0.5", "--seconds", "1.5"])
+    return {"rate": run["messages"] / run["elapsed_ns"] * 1e9}
+
+
+def timer() -> dict[str, Any]:
+    """A loop that only waits."""
+    run = said([str(OUT / "timer"), "20000", "4"])
+    return {"p99": run["p99_ns"] / 1e9}
+
+
+def wrk() -> dict[str, Any]:
+    """One thread, 100 connections."""
+    with running(ECHO) as process:
+        url = f"http://127.0.0.1:{process.port}/healthz"
+        text = output(["wrk", "-t1", "-c100", "-d2s", "--latency", url])
+    shares = dict(re.findall(r"^\s+(50|99)%\s+(\S+)$", text, re.M))
+    rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
+    assert rate is not None, text
+    return {"rate": float(rate[1]), "p50": time_of(shares["50"]), "p99": time_of(shares["99"])}
+
+
+def time_of(text: str) -> float:
+    """``1.25ms`` in seconds."""
+    match = re.fullmatch(r"([0-9.]+)([a-z]+)", text)
+    assert match is not None, text
+    return float(match[1]) * UNITS[match[2]]
+
+
+def said(command: list[str]) -> dict[str, Any]:
+    """The JSON that a program prints, on the load's core."""
+    found: dict[str, Any] = json.loads(output(command).splitlines()[-1])
+    return found
+
+
+def output(command: list[str]) -> str:
+    done = subprocess.run(
+        ["taskset", "-c", str(LOAD_CORE), *command],
+        cwd=ROOT,
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
