@@ -21,7 +21,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gameserver import App, Entity, MaxLen, Message, Range, Refuse, Session, World, f32, f64, i64, u8, u16
+from gameserver import (
+    App,
+    Entity,
+    MaxLen,
+    Member,
+    Message,
+    Range,
+    Refuse,
+    Room,
+    Session,
+    World,
+    f32,
+    f64,
+    i64,
+    on,
+    u8,
+    u16,
+)
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import Scenario, ask, between, changes, churn, hold, letters, one_of, play, ramp, storm, tell
 from gameserver.swarm._page import page
@@ -196,6 +213,43 @@ def test_snapshots_are_counted_and_what_lies_between(server: RunningServer) -> N
     assert total["snapshot_gaps"]["count"] == total["snapshots"] - 4
     assert total["sent"] == 0
     assert against(server, [], [hold(0.3, clients=4)], pace="nothing")["total"]["snapshots"] == 0
+
+
+def test_snapshots_are_decoded(server: RunningServer) -> None:
+    total = against(server, [], [hold(1.0, clients=4)], pace="nothing", world="decode")["total"]
+    assert total["decoded"] == total["snapshots"] > 4
+    assert 1 <= total["entities_each"] <= 5  # ships on one spot, as many as have come
+    assert total["ended"] == {}
+
+
+class Card(Message):
+    rank: u8
+
+
+class Table(Room[Member]):
+    @on
+    def card(self, seat: Member, msg: Card) -> Card:
+        return Card(msg.rank)
+
+
+def test_clients_take_seats_and_speak_to_their_room() -> None:
+    app = App("seated")
+    rooms: Counter[int] = Counter()
+
+    class Counted(Table):
+        async def on_join(self, seat: Member) -> None:
+            rooms[self.number] += 1
+
+    app.room("table", max_members=4)(Counted)
+    with running(app) as server:
+        total = against(server, [ask(Card)], [hold(0.5, clients=10)], pace="30/s", room="table")["total"]
+        assert sorted(rooms.values()) == [2, 4, 4]
+        assert total["joining"]["count"] == 10
+        assert (total["errors"], total["ended"]) == ({}, {})
+        assert total["answered"] == total["sent"] > 10
+        total = against(server, [ask(Card)], [hold(0.2, clients=2)], room="nothing")["total"]
+        assert list(total["ended"].values()) == [2]
+        assert next(iter(total["ended"])).startswith("no room: ")
 
 
 def test_clients_come_and_go(server: RunningServer) -> None:
@@ -451,6 +505,7 @@ def test_the_command(tmp_path: Path) -> None:
             1,
             "no client was let in",
         ),
+        (("examples/arena.py", "--room", "cards"), 2, "the game has no rooms"),
         (("LOAD",), 2, "load.py:3: Move has no field z"),
         (("LOAD", "--rate", "5/s"), 2, "Move has no field z"),
         (("FINE", "--rate", "5/s"), 2, "says --rate itself"),

@@ -480,6 +480,8 @@ class SwarmRun:
         tls: tuple[str, str] | None,
         websocket: tuple[str, str] | None,
         get: tuple[str, str] | None,
+        join: bytes | None,
+        world: str | None,
         handshakes: Sequence[bytes],
         actions: Sequence[tuple[str, bool, float, Sequence[bytes]]],
         phases: Sequence[tuple[str, float, int, bool, str, float, float, bool, bool]],

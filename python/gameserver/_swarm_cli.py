@@ -63,6 +63,11 @@ User = Annotated[
         show_default=False,
     ),
 ]
+Decode = Annotated[bool, typer.Option("--decode", help="Decode the world, as players' clients do")]
+Room = Annotated[
+    str | None,
+    typer.Option("--room", help="Take a seat in a room of this name, and play its messages", show_default=False),
+]
 World = Annotated[
     bool | None, typer.Option("--world/--no-world", help="Ask for the replicated world. Default: if the game has one")
 ]
@@ -98,6 +103,8 @@ def swarm(
     url: Url = None,
     user: User = None,
     world: World = None,
+    decode: Decode = False,
+    room: Room = None,
     serializer: Serializer = None,
     threads: Threads = None,
     seed: Seed = None,
@@ -124,9 +131,10 @@ def swarm(
             )
         rate, url = "depth 1", target
     found = None if is_page else _scenario(target, clients, rate, duration, ramp_up, url)
-    scenario = found or _of_game(target, clients, rate, duration, ramp_up, url, world)
+    scenario = found or _of_game(target, clients, rate, duration, ramp_up, url, world, room)
+    shown = "decode" if decode else world
     scenario = replace(
-        scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=world)
+        scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=shown, room=room)
     )
     if must:
         scenario = replace(scenario, thresholds=(*scenario.thresholds, *must))
@@ -184,6 +192,7 @@ def _of_game(
     ramp_up: str | None,
     url: str | None,
     world: bool | None,
+    room: str | None,
 ) -> Scenario:
     """Every message of a game, with valid random values."""
     app: Any = None if target == url else _target.load(target).app
@@ -191,7 +200,7 @@ def _of_game(
     over = seconds(ramp_up) if ramp_up is not None else max(0.5, count / 1000)
     text = rate or "1/s"
     kind, _ = pace(text)
-    actions = _actions(app._handlers) if app is not None else []
+    actions = _actions(_handlers(app, room)) if app is not None else []
     if not actions and kind != "quiet" and app is not None:
         raise ConfigError(f'{target} has no handlers to send messages to: give it one, or --rate "nothing"')
     return Scenario(
@@ -202,6 +211,20 @@ def _of_game(
         url=url,
         world=(app is not None and app.world is not None) if world is None else world,
     )
+
+
+def _handlers(app: Any, room: str | None) -> Sequence[Any]:
+    """Those of the app, or of a class of rooms.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    if room is None:
+        return list(app._handlers)
+    kinds = app._rooms.types
+    if room not in kinds:
+        raise ConfigError(f"--room {room}: the game has {', '.join(kinds) or 'no rooms'}")
+    return list(kinds[room].handlers)
 
 
 def _actions(handlers: Sequence[Any]) -> list[Action]:

@@ -202,6 +202,8 @@ def _actions(total: Mapping[str, Any]) -> str:
         verb = "ask" if action["is_request"] else "tell"
         rows.append([f"{verb} {action['route']}", amount(action["sent"]), f"{mean:.0f} B", *cells, str(errors)])
     rows.append(_times_row("let in", total["opened"], total["connecting"]))
+    if total["joining"]["count"]:
+        rows.append(_times_row("seated in a room", total["joining"]["count"], total["joining"]))
     if total["snapshots"]:
         rows.append(_times_row("between snapshots", total["snapshots"], total["snapshot_gaps"]))
     return _table(["", "count", "body", "p50", "p99", "p99.9", "max", "errors"], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import itertools
+import json
 import os
 import platform
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gameserver import _core
+from gameserver.client import Client, ClientError
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import _server
 from gameserver.swarm._scenario import Scenario
@@ -98,6 +100,7 @@ def play(
     actions, handshakes = scenario.core_actions(), scenario.handshakes()
     with _target(scenario, Path(folder)) as (url, server):
         address = _Address.of(url, ca)
+        tables = _tables(url, ca, handshakes[0]) if scenario.world == "decode" else None
         if address.get is not None:
             actions = [(f"GET {address.get[1]}", True, 1.0, [b""])]
         started = time.monotonic()
@@ -107,6 +110,8 @@ def play(
             tls=address.tls,
             websocket=address.websocket,
             get=address.get,
+            join=scenario.join(),
+            world=tables,
             handshakes=handshakes,
             actions=actions,
             phases=scenario.core_phases(),
@@ -149,6 +154,24 @@ def _target(scenario: Scenario, folder: Path) -> Iterator[tuple[str, _server.Ser
         yield f"{server.scheme}://{'localhost' if server.scheme == 'wss' else '127.0.0.1'}:{server.port}/", server
 
 
+def _tables(url: str, ca: str | None, handshake: bytes) -> str:
+    """The tables of the server's world, as it tells its clients of them.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    context = ssl.create_default_context(cafile=ca) if ca is not None else None
+    user = json.loads(handshake)["user"]
+    try:
+        with Client.open(url, user=user, tls=context, world=True, resume=False, reconnect=False) as client:
+            world = client._protocol.schema.get("world")
+    except (ClientError, ValueError) as error:
+        raise ConfigError(f"{url}: asking for the world's tables: {error}") from None
+    if world is None:
+        raise ConfigError(f"{url}: this server has no world to decode")
+    return json.dumps(world["tables"])
+
+
 def _result(
     scenario: Scenario,
     name: str,
@@ -170,6 +193,7 @@ def _result(
         "error_share": (total["failed"] + total["timed_out"] + total["lost"]) / answered if answered else 0.0,
         "sent_per_second": total["sent"] / seconds if seconds else 0.0,
         "answered_per_second": total["answered"] / seconds if seconds else 0.0,
+        "entities_each": total["entities"] / total["decoded"] if total["decoded"] else 0.0,
         "dropped": sum(total["ended"].values()),
         "kb_in_per_client_second": total["bytes_in"] / client_seconds / 1e3,
         "kb_out_per_client_second": total["bytes_out"] / client_seconds / 1e3,
@@ -186,6 +210,7 @@ def _result(
             "pace": scenario.pace,
             "serializer": scenario.serializer,
             "world": scenario.world,
+            "room": scenario.room,
             "threads": scenario.threads,
             "seed": scenario.seed,
             "timeout": scenario.timeout,

@@ -184,7 +184,9 @@ class Scenario:
             get that page, each its next one when it has the last.
         user: what client n says of itself at login: a dict, or a function of n that gives one.
         serializer: ``"protobuf"`` or ``"json"``.
-        world: whether clients ask for snapshots of the replicated world.
+        world: whether clients ask for snapshots of the replicated world; ``"decode"``: and decode them, as players' clients do.
+        room: each client takes a seat in a room of this name before it plays (`join_or_create`), and what it says goes there.
+        room_options: what it asks for.
         thresholds: what must hold, else the command fails: ``"p99 < 50ms"``, ``"errors < 0.1%"``, ``"tick_skipped == 0"``.
         timeout: s that a request may wait for its answer, and a connection for being let in.
         threads: of the swarm.
@@ -206,7 +208,9 @@ class Scenario:
     url: str | None = None
     user: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = None
     serializer: Literal["protobuf", "json"] = "protobuf"
-    world: bool = False
+    world: bool | Literal["decode"] = False
+    room: str | None = None
+    room_options: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Sequence[str] = ()
     timeout: float = 10.0
     threads: int = 1
@@ -267,6 +271,12 @@ class Scenario:
             bodies = first + action.bodies(random, count - 1, self.serializer)
             found.append((action.route, action.is_request, action.weight, bodies))
         return found
+
+    def join(self) -> bytes | None:
+        """What asks for a seat in a room."""
+        if self.room is None:
+            return None
+        return json.dumps({"name": self.room, "options": dict(self.room_options)}).encode()
 
     def handshakes(self) -> list[bytes]:
         """Of each client.

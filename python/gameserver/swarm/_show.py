@@ -117,6 +117,8 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
     if len(total["actions"]) != 1:
         table.add_row("all requests", amount(total["answered"]), *_times(total["latency"]), style="bold")
     table.add_row("let in", amount(total["opened"]), *_times(total["connecting"]))
+    if total["joining"]["count"]:
+        table.add_row("seated in a room", amount(total["joining"]["count"]), *_times(total["joining"]))
     if total["snapshots"]:
         table.add_row("between snapshots", amount(total["snapshots"]), *_times(total["snapshot_gaps"]))
     if total["lateness"]["count"]:
@@ -144,6 +146,11 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
             f"server: {server['cpu']:.2f} cores, {server['memory_max'] / 1e6:.0f} MB; {server['ticks']} ticks, "
             f"{server['tick_skipped']} skipped, late by {duration(server['tick_lateness_p99'])} (p99); longest garbage collection "
             f"{duration(server['gc_max'])}",
+            highlight=False,
+        )
+    if total["decoded"]:
+        console.print(
+            f"snapshots decoded: {amount(total['decoded'])}, with {total['entities_each']:.1f} entities in view",
             highlight=False,
         )
     for threshold in result["thresholds"]:

@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 use swarm::plan::{Action, Pace, Phase, Plan};
 use swarm::run::Run;
 use swarm::tally::{ActionTally, Tally, Times};
+use world::WorldShape;
 
 /// A plan that is being played, on threads of its own.
 #[pyclass(frozen, module = "gameserver._core")]
@@ -25,7 +26,7 @@ type GivenPhase = (String, f64, u32, bool, String, f64, f64, bool, bool);
 #[pymethods]
 impl SwarmRun {
     #[new]
-    #[pyo3(signature = (*, host, port, tls, websocket, get, handshakes, actions, phases, threads, seed, timeout))]
+    #[pyo3(signature = (*, host, port, tls, websocket, get, join, world, handshakes, actions, phases, threads, seed, timeout))]
     #[expect(clippy::too_many_arguments, reason = "Python's own, by name")]
     fn new(
         host: IpAddr,
@@ -33,6 +34,8 @@ impl SwarmRun {
         tls: Option<(PathBuf, String)>,
         websocket: Option<(String, String)>,
         get: Option<(String, String)>,
+        join: Option<Vec<u8>>,
+        world: Option<&str>,
         handshakes: Vec<Vec<u8>>,
         actions: Vec<GivenAction>,
         phases: Vec<GivenPhase>,
@@ -59,6 +62,17 @@ impl SwarmRun {
             tls,
             websocket,
             get,
+            join,
+            world: match world {
+                Some(tables) => {
+                    let shape = WorldShape::from_json(tables);
+                    Some(
+                        shape
+                            .map_err(|error| PyValueError::new_err(format!("the world's tables: {error}")))?,
+                    )
+                }
+                None => None,
+            },
             handshakes,
             actions: actions.collect(),
             phases: phases.into_iter().map(phase).collect::<PyResult<_>>()?,
@@ -165,6 +179,7 @@ fn tally_dict<'py>(py: Python<'py>, tally: &Tally) -> PyResult<Bound<'py, PyDict
         ("latency", &tally.latency),
         ("lateness", &tally.lateness),
         ("connecting", &tally.connecting),
+        ("joining", &tally.joining),
         ("snapshot_gaps", &tally.snapshot_gaps),
     ] {
         dict.set_item(name, times_dict(py, times)?)?;
@@ -178,6 +193,8 @@ fn tally_dict<'py>(py: Python<'py>, tally: &Tally) -> PyResult<Bound<'py, PyDict
         ("timed_out", tally.timed_out),
         ("lost", tally.lost),
         ("snapshots", tally.snapshots),
+        ("decoded", tally.decoded),
+        ("entities", tally.entities),
         ("bytes_in", tally.bytes_in),
         ("bytes_out", tally.bytes_out),
     ] {

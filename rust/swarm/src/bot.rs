@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use engine::event::{LinkId, Nanos};
+use world::Replica;
 
 /// A client.
 #[derive(Debug, Default)]
@@ -16,6 +17,10 @@ pub(crate) struct Bot {
     pub since: Nanos,
     /// When the last snapshot came; 0: none yet.
     pub snapshot_at: Nanos,
+    /// The room in which it has its seat; 0: none.
+    pub room: u32,
+    /// What it sees, if it decodes that.
+    pub replica: Option<Box<Replica>>,
     /// Which of the plan's turns comes next, and which bodies.
     pub turn: u32,
     flights: Flights,
@@ -67,7 +72,7 @@ impl Bot {
     /// A connection has ended: how many requests it took with it.
     pub fn end_life(&mut self) -> u64 {
         self.life = self.life.wrapping_add(1);
-        (self.link, self.snapshot_at) = (None, 0);
+        (self.link, self.snapshot_at, self.room, self.replica) = (None, 0, 0, None);
         std::mem::take(&mut self.flights).open
     }
 

@@ -3,6 +3,7 @@
 use engine::event::Nanos;
 use net::address::Address;
 use net::tls::TlsClientConfig;
+use world::WorldShape;
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -18,6 +19,10 @@ pub struct Plan {
     pub get: Option<(String, String)>,
     /// Handshakes in JSON; client n sends the one of number n modulo how many there are. At least one.
     pub handshakes: Vec<Vec<u8>>,
+    /// The body of `$join_or_create`, JSON: each client takes a seat in a room before it plays, and what it says goes there.
+    pub join: Option<Vec<u8>>,
+    /// The shape of the world, of clients that asked for it: they decode each snapshot. None: snapshots are only counted.
+    pub world: Option<WorldShape>,
     /// What clients say; may be none.
     pub actions: Vec<Action>,
     /// One after the other. At least one.
@@ -192,6 +197,8 @@ mod tests {
             tls: None,
             websocket: None,
             get: None,
+            join: None,
+            world: None,
             handshakes: vec![b"{}".to_vec()],
             actions: weights.iter().map(action).collect(),
             phases,

@@ -84,6 +84,8 @@ pub struct Tally {
     pub lateness: Times,
     /// From the first packet of a connection to its being let in.
     pub connecting: Times,
+    /// From being let in to having a seat in a room.
+    pub joining: Times,
     /// Between two snapshots of one client.
     pub snapshot_gaps: Times,
     /// Connections that were begun, and those that were let in.
@@ -100,6 +102,10 @@ pub struct Tally {
     pub pushes: BTreeMap<String, (u64, u64)>,
     /// Snapshots of the world.
     pub snapshots: u64,
+    /// Entities that clients had in view after snapshots that they decoded, all added up.
+    pub entities: u64,
+    /// Such snapshots.
+    pub decoded: u64,
     /// Bytes received and sent, framing and TLS included.
     pub bytes_in: u64,
     /// See `bytes_in`.
@@ -140,6 +146,8 @@ impl Tally {
             (&mut self.timed_out, other.timed_out),
             (&mut self.lost, other.lost),
             (&mut self.snapshots, other.snapshots),
+            (&mut self.entities, other.entities),
+            (&mut self.decoded, other.decoded),
             (&mut self.bytes_in, other.bytes_in),
             (&mut self.bytes_out, other.bytes_out),
             (&mut self.cpu, other.cpu),
@@ -154,6 +162,7 @@ impl Tally {
         self.begun += other.begun;
         self.opened += other.opened;
         self.connecting.add(&other.connecting);
+        self.joining.add(&other.joining);
         add_counts(&mut self.ended, &other.ended);
     }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use engine::link::{ClientUpgrade, Greeting, LinkConfig};
 use net::reactor::{Reactor, ReactorConfig};
 use net::sys::monotonic_now;
 use server::peers::Peers;
+use world::Replica;
 
 use crate::bot::{Bot, Flight, State};
 use crate::plan::{Pace, Plan, Random};
@@ -26,6 +28,8 @@ pub(crate) struct Worker {
     ups: UpLog,
     /// Its bytes are the plan's routes and bodies, and stay.
     downs: DownLog,
+    /// What goes to rooms: their routes are made as they are needed.
+    to_rooms: DownLog,
     messages: Vec<Message>,
     turns: Vec<u16>,
     random: Random,
@@ -46,7 +50,7 @@ pub(crate) struct Worker {
     tally: Tally,
     teller: Teller,
     stop: Arc<AtomicBool>,
-    last_route: String,
+    scratch: String,
 }
 
 /// An action, as the log has it.
@@ -99,6 +103,7 @@ impl Worker {
             peers: Peers::new(number as u8, reactor, Arc::new(config), now),
             ups: UpLog::default(),
             downs,
+            to_rooms: DownLog::default(),
             messages,
             turns: plan.turns(&mut random),
             bots,
@@ -115,7 +120,7 @@ impl Worker {
             tally: Tally::new(plan.actions.len()),
             teller: Teller::new(plan.clone(), started, tell),
             stop,
-            last_route: String::new(),
+            scratch: String::new(),
             plan,
         })
     }
@@ -151,6 +156,8 @@ impl Worker {
     fn turn(&mut self, until: Nanos) -> io::Result<()> {
         self.peers.apply(&self.downs, &mut self.ups);
         self.downs.events.clear();
+        self.peers.apply(&self.to_rooms, &mut self.ups);
+        self.to_rooms.clear();
         self.peers.flush(false, &mut self.ups);
         if self.now >= self.teller.due() {
             self.tell();
@@ -293,7 +300,7 @@ impl Worker {
     /// It is in: from now on it speaks as the phase says.
     fn start(&mut self, place: usize) {
         let Some(phase) = self.plan.phases.get(self.phase) else { return };
-        if self.turns.is_empty() {
+        if self.turns.is_empty() || self.plan.join.is_some() && self.bots[place].room == 0 {
             return;
         }
         match phase.pace {
@@ -348,10 +355,31 @@ impl Worker {
         let tally = &mut self.tally.actions[usize::from(action)];
         tally.sent += 1;
         tally.bytes += u64::from(body.len);
-        self.downs.push(match is_request {
-            true => Down::Request { link, id: bot.ask(Flight { due, action }), route, body },
-            false => Down::Notify { link, route, body },
+        let request = is_request.then(|| bot.ask(Flight { due, action }));
+        let (downs, route, body) = match bot.room {
+            0 => (&mut self.downs, route, body),
+            room => {
+                self.scratch.clear();
+                self.scratch.push_str(&self.plan.actions[usize::from(action)].route);
+                let _ = write!(self.scratch, "@{room}"); // a String takes all
+                let route = self.to_rooms.store(self.scratch.as_bytes());
+                let body = self.to_rooms.store(self.downs.bytes(body));
+                (&mut self.to_rooms, route, body)
+            }
+        };
+        downs.push(match request {
+            Some(id) => Down::Request { link, id, route, body },
+            None => Down::Notify { link, route, body },
         });
+    }
+
+    /// It is in, and asks for a seat.
+    fn join(&mut self, place: usize, body: &[u8]) {
+        let bot = &mut self.bots[place];
+        let Some(link) = bot.link else { return };
+        let id = bot.ask(Flight { due: self.now, action: JOIN });
+        let (route, body) = (self.to_rooms.store(JOIN_ROUTE), self.to_rooms.store(body));
+        self.to_rooms.push(Down::Request { link, id, route, body });
     }
 
     // -- what comes back ---------------------------------------------------------------------------------------------
@@ -364,10 +392,8 @@ impl Worker {
     fn take(&mut self, up: &Up, ups: &UpLog) {
         let Some(place) = self.place(up.link()) else { return };
         match *up {
-            Up::Response { id, error, body, .. } => {
-                self.take_response(place, id, error.then(|| ups.bytes(body)))
-            }
-            Up::Push { route, body, .. } => self.take_push(place, ups.bytes(route), body.len),
+            Up::Response { id, error, body, .. } => self.take_response(place, id, error, ups.bytes(body)),
+            Up::Push { route, body, .. } => self.take_push(place, ups.bytes(route), ups.bytes(body)),
             Up::Ready { .. } => {
                 let bot = &mut self.bots[place];
                 bot.state = State::In;
@@ -375,7 +401,14 @@ impl Worker {
                 self.tally.opened += 1;
                 self.tally.clients += 1;
                 self.tally.connecting.record(self.now - bot.since);
-                self.start(place);
+                if let Some(shape) = &self.plan.world {
+                    bot.replica = Some(Box::new(Replica::new(shape.clone(), ENTITIES_MAX)));
+                }
+                let plan = Arc::clone(&self.plan);
+                match &plan.join {
+                    Some(body) => self.join(place, body),
+                    None => self.start(place),
+                }
             }
             Up::Kicked { body, .. } => {
                 let why = format!("kicked: {}", code_of(ups.bytes(body)));
@@ -383,7 +416,7 @@ impl Worker {
             }
             Up::Handshake { body, .. } => {
                 // A refusal; its close follows, and says less.
-                let code = status_of(ups.bytes(body));
+                let code = number_after(ups.bytes(body), "\"code\":");
                 if code != 200 {
                     self.end(place, Some(&format!("refused: {} {}", code, code_of(ups.bytes(body)))));
                 }
@@ -402,14 +435,17 @@ impl Worker {
         }
     }
 
-    fn take_response(&mut self, place: usize, id: u32, error: Option<&[u8]>) {
+    fn take_response(&mut self, place: usize, id: u32, error: bool, body: &[u8]) {
         let Some(Flight { due, action }) = self.bots[place].answered(id) else { return };
         let took = self.now - due;
+        if action == JOIN {
+            return self.take_seat(place, took, error, body);
+        }
         let tally = &mut self.tally.actions[usize::from(action)];
         tally.answered += 1;
         tally.latency.record(took);
         self.tally.latency.record(took);
-        if let Some(body) = error {
+        if error {
             *tally.errors.entry(code_of(body)).or_default() += 1;
         }
         if let Some(Pace::Closed(_)) = self.plan.phases.get(self.phase).map(|phase| phase.pace) {
@@ -417,21 +453,43 @@ impl Worker {
         }
     }
 
-    fn take_push(&mut self, place: usize, route: &[u8], bytes: u32) {
+    fn take_seat(&mut self, place: usize, took: Nanos, error: bool, body: &[u8]) {
+        let bot = &mut self.bots[place];
+        bot.room = if error { 0 } else { number_after(body, "\"room\":") };
+        if bot.room == 0 {
+            return self.give_up_on(place, &format!("no room: {}", code_of(body)));
+        }
+        self.tally.joining.record(took);
+        self.start(place);
+    }
+
+    fn take_push(&mut self, place: usize, route: &[u8], body: &[u8]) {
         let route = std::str::from_utf8(route).unwrap_or("?");
+        if route == SNAPSHOT_ROUTE
+            && let Some(replica) = &mut self.bots[place].replica
+        {
+            let Ok(news) = replica.apply(body) else {
+                return self.give_up_on(place, "sent a snapshot that cannot be decoded");
+            };
+            if news.is_some() {
+                self.tally.decoded += 1;
+                self.tally.entities += replica.count() as u64;
+            }
+        }
+        let bytes = body.len() as u64;
         // One of a room counts with those of all rooms: names would never end.
         let route = route.split_once('@').map_or(route, |(name, _)| name);
-        if self.last_route != route {
-            self.last_route.clear();
-            self.last_route.push_str(route);
+        if self.scratch != route {
+            self.scratch.clear();
+            self.scratch.push_str(route);
         }
-        match self.tally.pushes.get_mut(&self.last_route) {
-            Some((count, sum)) => (*count, *sum) = (*count + 1, *sum + u64::from(bytes)),
+        match self.tally.pushes.get_mut(&self.scratch) {
+            Some((count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
             None => {
                 let known =
-                    if self.tally.pushes.len() < ROUTES_MAX { self.last_route.clone() } else { "...".into() };
+                    if self.tally.pushes.len() < ROUTES_MAX { self.scratch.clone() } else { "...".into() };
                 let (count, sum) = self.tally.pushes.entry(known).or_default();
-                (*count, *sum) = (*count + 1, *sum + u64::from(bytes));
+                (*count, *sum) = (*count + 1, *sum + bytes);
             }
         }
         if route == SNAPSHOT_ROUTE {
@@ -441,6 +499,14 @@ impl Worker {
                 self.tally.snapshot_gaps.record(self.now - before);
             }
         }
+    }
+
+    /// It leaves, since the server has not done its part.
+    fn give_up_on(&mut self, place: usize, why: &str) {
+        if let Some(link) = self.bots[place].link {
+            self.downs.push(Down::Close { link, why: Close::Left });
+        }
+        self.end(place, Some(why));
     }
 
     // -- what it tells -----------------------------------------------------------------------------------------------
@@ -473,14 +539,19 @@ fn code_of(body: &[u8]) -> String {
     }
 }
 
-/// The number behind the first `"code":`.
-fn status_of(body: &[u8]) -> u32 {
+/// The number behind a name in JSON; 0 if there is none.
+fn number_after(body: &[u8], name: &str) -> u32 {
     let text = String::from_utf8_lossy(body);
-    let Some(at) = text.find("\"code\":") else { return 0 };
-    let digits = text[at + 7..].trim_start();
-    digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    let Some((_, rest)) = text.split_once(name) else { return 0 };
+    let digits = rest.trim_start().split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 const SNAPSHOT_ROUTE: &str = "$w";
+const JOIN_ROUTE: &[u8] = b"$join_or_create";
+/// No action of the plan.
+const JOIN: u16 = u16::MAX;
+/// That one client may have in view.
+const ENTITIES_MAX: usize = 1 << 20;
 const ROUTES_MAX: usize = 256;
 const CODE_CHARS_MAX: usize = 60;

@@ -169,6 +169,11 @@ impl Replica {
         Ok(Some(&self.changes))
     }
 
+    /// How many entities are in view, of all tables.
+    pub fn count(&self) -> usize {
+        self.entities.len()
+    }
+
     /// The entities of a table that are in view, by handle.
     pub fn entities(&self, table: usize) -> Vec<Handle> {
         let mut handles: Vec<_> = self
