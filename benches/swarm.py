@@ -23,6 +23,7 @@ from benches.harness.processes import LOAD_CORE, OUT, ROOT, Server, running
 ROUNDS = 5
 EPOLL = Server("epoll", (str(OUT / "epoll"),))
 ECHO = Server("echo", (sys.executable, "-m", "benches.servers.echo"))
+WATCHED = Server("watched", (sys.executable, "-m", "benches.servers.watched"))
 CLIENTS_MANY, CLIENTS_FEW = 10_000, 100
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -75,6 +76,11 @@ def main() -> None:
         for many, few in zip(idle["many"], idle["few"], strict=True)
     ]
     row("memory of an idle client, bytes", "2000", bytes_each, -2000.0, "")
+    worlds = rounds({"world": lambda: ours(WATCHED, "world")}, 3)["world"]
+    bots = [1000 * run["seconds"] / run["cpu"] for run in worlds]
+    run = worlds[0]
+    text = f"{run['entities']:.0f} in view, {run['decoded'] / run['seconds'] / 1000:.1f} snapshots a second each"
+    row("bots that decode a world at 20 Hz, per core", "1000", bots, 1000, text)
     if shutil.which("wrk"):
         pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz")})
         for name in ("rate", "p50", "p99"):

@@ -1,10 +1,11 @@
-"""Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON. WHAT: echo, mixed, open, idle COUNT, page PATH."""
+"""Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON. WHAT: echo, mixed, open, world, idle COUNT, page PATH."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from gameserver.swarm import Scenario, ask, hold, play, ramp
 
@@ -16,19 +17,21 @@ def main() -> None:
     """See the module."""
     port, what, *more = sys.argv[1:]
     url, actions, clients, pace, seconds = f"tcp://127.0.0.1:{port}", [ask("echo", body=BODY)], 100, "depth 16", SECONDS
+    more_options: dict[str, Any] = {}
     match what:
         case "mixed":
             actions = [ask("echo", body=BODY, weight=weight) for weight in (8.0, 4.0, 2.0, 1.0, 1.0, 0.5, 0.25, 0.1)]
         case "open":
             clients, pace, seconds = 1000, "20/s", 4.0
+        case "world":
+            clients, pace, seconds, more_options = 1000, "nothing", 4.0, {"world": "decode"}
         case "idle":
             clients, pace = int(more[0]), "nothing"
         case "page":
             url, pace = f"http://127.0.0.1:{port}{more[0]}", "depth 1"
     before = resident()
-    result = play(
-        Scenario(actions, [ramp(clients, WARMUP if clients < 1000 else 3.0), hold(seconds)], pace=pace, url=url)
-    )
+    phases = [ramp(clients, WARMUP if clients < 1000 else 3.0), hold(seconds)]
+    result = play(Scenario(actions, phases, pace=pace, url=url, **more_options))
     total = result["total"]
     assert total["opened"] == clients, total["ended"]
     counted = [stretch for stretch in result["series"] if stretch["phase"] == 1]
@@ -40,6 +43,9 @@ def main() -> None:
         "p50": total["latency"]["p50"],
         "p99": total["latency"]["p99"],
         "lateness": total["lateness"],
+        "decoded": total["decoded"],
+        "entities": total["entities_each"],
+        "seconds": sum(stretch["seconds"] for stretch in counted),
         "memory": max(stretch["memory"] for stretch in result["series"]) - before,
     }
     print(json.dumps(found))
