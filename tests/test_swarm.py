@@ -531,6 +531,14 @@ def test_what_the_command_says_of_mistakes(tmp_path: Path, arguments: tuple[str,
     assert "Traceback" not in done.stderr
 
 
+def test_a_short_soak() -> None:
+    done = subprocess.run(
+        [sys.executable, "benches/soak.py", "0.05"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("answers") == 2
+
+
 def test_a_page_of_a_run_without_anything() -> None:
     result = play(Scenario([], [ramp(5, 0.1), hold(0.1)], pace="nothing", url="ws://127.0.0.1:1"))
     assert "<b>This run is invalid.</b>" in page(result)

@@ -140,8 +140,12 @@ def play(
         total = run.total()
         elapsed = run.elapsed()
         reports = list(server.reports) if server is not None else None
+        tracebacks = server.log.read_text(errors="replace").count("Traceback (") if server is not None else 0
     cpu = time.process_time() - before
-    return _result(scenario, name or scenario.target or url, url, total, series, reports, started, elapsed, cpu)
+    result = _result(scenario, name or scenario.target or url, url, total, series, reports, started, elapsed, cpu)
+    if result["server"] is not None:
+        result["server"]["tracebacks"] = tracebacks
+    return result
 
 
 @contextlib.contextmanager
@@ -254,6 +258,7 @@ def _server_figures(reports: Sequence[Mapping[str, Any]] | None, started: float)
                 "cpu": (now["cpu"] - before["cpu"]) / max(1e-9, now["at"] - before["at"]),
                 "memory": now["memory"],
                 "sessions": now["sessions"],
+                "blocks": now["blocks"],
                 "gc_longest": now["gc_longest"],
                 "tick_skipped": now["tick"]["skipped"] - before["tick"]["skipped"],
                 "tick_lateness_p99": now["tick"]["lateness_p99_ns"] / 1e9,
@@ -264,6 +269,7 @@ def _server_figures(reports: Sequence[Mapping[str, Any]] | None, started: float)
         "memory_before": first["memory"],
         "memory_max": max(report["memory"] for report in reports),
         "gc_max": max(report["gc_longest"] for report in reports[1:] or reports),  # not of its start
+        "blocks": last["blocks"],
         "gc_share": (last["gc_sum"] - first["gc_sum"]) / passed,
         "ticks": last["tick"]["count"] - first["tick"]["count"],
         "tick_skipped": last["tick"]["skipped"] - first["tick"]["skipped"],

@@ -130,6 +130,7 @@ class _Watch:
                 "messages": {name: stats["messages"][name] for name in ("in", "out", "limited")},
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "memory": pages * resource.getpagesize(),
+                "blocks": stats["pool"]["out"],
                 "gc_longest": self._gc_longest / 1e9,
                 "gc_sum": self._gc_sum / 1e9,
             }
