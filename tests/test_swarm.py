@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import json
 import socket
@@ -39,8 +40,9 @@ from gameserver import (
     u8,
     u16,
 )
+from gameserver.client import ClientError
 from gameserver.errors import ConfigError, GameServerError
-from gameserver.swarm import Scenario, ask, between, changes, churn, hold, letters, one_of, play, ramp, storm, tell
+from gameserver.swarm import Bot, Scenario, ask, between, changes, churn, hold, letters, one_of, play, ramp, storm, tell
 from gameserver.swarm._page import page
 from gameserver.swarm._scenario import pace, per_second, seconds
 from gameserver.swarm._thresholds import Threshold
@@ -252,6 +254,30 @@ def test_clients_take_seats_and_speak_to_their_room() -> None:
         assert next(iter(total["ended"])).startswith("no room: ")
 
 
+def test_bots_have_minds_of_their_own(server: RunningServer) -> None:
+    async def mind(bot: Bot) -> None:
+        assert await bot.ask("Move", {"x": 2, "y": 0}) == {"x": 2}
+        with contextlib.suppress(ClientError):
+            await bot.ask("nobody", {})
+
+    async def clumsy(bot: Bot) -> None:
+        await bot.ask("Move", {"x": 1, "y": 0})
+        raise ZeroDivisionError
+
+    result = against(server, [ask("echo")], [hold(0.6, clients=2)], bots={mind: 3, clumsy: 1}, pace="10/s")
+    bots, heard = result["bots"], server.heard  # type: ignore[attr-defined]
+    assert bots["count"] == 4
+    assert 0 <= heard["Move"] - bots["answered"] <= 4, "what was under way at the end"
+    assert bots["answered"] > 10
+    assert bots["latency"]["count"] == bots["answered"]
+    assert set(bots["errors"]) == {"GS-404", "ZeroDivisionError"}
+    assert (bots["errors"]["ZeroDivisionError"], "clumsy" in bots["traceback"]) == (1, True)
+    assert result["total"]["opened"] == 2
+    alone = play(Scenario([], [hold(0.3)], bots={mind: 1}, pace="nothing", url=f"tcp://127.0.0.1:{server.port}"))
+    assert alone["bots"]["answered"] > 1
+    assert "1 bots of Python" in page(alone)
+
+
 def test_clients_come_and_go(server: RunningServer) -> None:
     result = against(
         server,
@@ -405,6 +431,7 @@ def test_values_that_are_given() -> None:
         (lambda: Scenario([], [], url="ws://a"), "needs a phase"),
         (lambda: Scenario([], [hold(1)], url="ws://a"), "no phase has any clients"),
         (lambda: Scenario([], [hold(1, clients=1)]), "either target"),
+        (lambda: Scenario([], [hold(1)], url="ws://a", bots={print: 1}), "an async function of a Bot"),  # type: ignore[dict-item]
         (lambda: Scenario([], [hold(1, clients=1)], url="ws://a", pace="fast"), "pace 'fast'"),
         (lambda: Scenario([tell("a")], [hold(1, clients=1)], url="ws://a", pace="depth 2"), "closed loop"),
         (lambda: Scenario([], [hold(1, clients=1)], url="ws://a", thresholds=["p98 < 1"]), "'p98 < 1' is no threshold"),

@@ -7,6 +7,7 @@ Latency counts from the time at which a message was to be sent, not from when it
 that would have come meanwhile (Gil Tene: "How NOT to Measure Latency").
 """
 
+from gameserver.swarm._bots import Bot
 from gameserver.swarm._compare import Change, changes
 from gameserver.swarm._play import Result, play
 from gameserver.swarm._scenario import Action, Phase, Scenario, ask, churn, hold, ramp, storm, tell
@@ -14,6 +15,7 @@ from gameserver.swarm._values import Value, between, letters, one_of
 
 __all__ = [
     "Action",
+    "Bot",
     "Change",
     "Phase",
     "Result",

@@ -38,7 +38,7 @@ def page(result: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
     if changes:
         parts.append("<h2>Against the earlier run</h2>" + _changes(changes))
     parts.append(f'<h2>Over time</h2><div class="plots">{"".join(_plots(result))}</div>')
-    parts.append("<h2>Messages</h2>" + _actions(total))
+    parts.append("<h2>Messages</h2>" + _actions(total, result["bots"]))
     if total["pushes"]:
         parts.append("<h2>Pushes</h2>" + _pushes(total))
     if troubles := _troubles(result):
@@ -192,7 +192,7 @@ def _curve(total: Mapping[str, Any]) -> str:
     )
 
 
-def _actions(total: Mapping[str, Any]) -> str:
+def _actions(total: Mapping[str, Any], bots: Mapping[str, Any] | None) -> str:
     rows = []
     for action in total["actions"]:
         errors = sum(action["errors"].values())
@@ -206,7 +206,15 @@ def _actions(total: Mapping[str, Any]) -> str:
         rows.append(_times_row("seated in a room", total["joining"]["count"], total["joining"]))
     if total["snapshots"]:
         rows.append(_times_row("between snapshots", total["snapshots"], total["snapshot_gaps"]))
+    if bots is not None:
+        rows.append(_bots_row(bots))
     return _table(["", "count", "body", "p50", "p99", "p99.9", "max", "errors"], rows)
+
+
+def _bots_row(bots: Mapping[str, Any]) -> list[str]:
+    """What functions of Python asked, beside the clients."""
+    name = f"{bots['count']} bots of Python"
+    return [*_times_row(name, bots["answered"], bots["latency"])[:-1], str(sum(bots["errors"].values()))]
 
 
 def _times_row(name: str, count: int, times: Mapping[str, float]) -> list[str]:

@@ -22,6 +22,7 @@ from gameserver import _core
 from gameserver.client import Client, ClientError
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import _server
+from gameserver.swarm._bots import Bots
 from gameserver.swarm._scenario import Scenario
 from gameserver.swarm._thresholds import Threshold, figure
 
@@ -79,7 +80,7 @@ def play(
     ca: str | None = None,
     watch: Callable[[Mapping[str, Any], Mapping[str, Any] | None], None] | None = None,
 ) -> Result:
-    """Plays a scenario to its end.
+    """Plays a scenario to its end, or until Ctrl-C.
 
     Args:
         folder: where `target` is looked for.
@@ -119,12 +120,19 @@ def play(
             seed=scenario.seed,
             timeout=scenario.timeout,
         )
+        bots = _bots_of(scenario, url, ca)
         series: list[dict[str, Any]] = []
         before = time.process_time()
         try:
-            is_over = False
+            is_over = is_stopped = False
             while not is_over:
-                time.sleep(POLL)
+                try:
+                    time.sleep(POLL)
+                except KeyboardInterrupt:
+                    if is_stopped:
+                        raise
+                    is_stopped = True
+                    run.stop()
                 is_over = run.is_over()
                 if server is not None and not server.read():
                     raise GameServerError(f"the server has died after {run.elapsed():.1f} s:\n{server.complaint()}")
@@ -135,6 +143,7 @@ def play(
                         watch(stretch, server.reports[-1] if server is not None and server.reports else None)
         finally:
             run.stop()
+            minds = bots.stop() if bots is not None else None
         if (failure := run.failure()) is not None:
             raise GameServerError(f"the swarm failed: {failure}")
         total = run.total()
@@ -145,6 +154,11 @@ def play(
     result = _result(scenario, name or scenario.target or url, url, total, series, reports, started, elapsed, cpu)
     if result["server"] is not None:
         result["server"]["tracebacks"] = tracebacks
+    result["bots"] = minds
+    if minds is not None and minds["is_busy"]:
+        result["invalid"].append(
+            "the bots' thread had no time left: they were late themselves; fewer bots, or actions in their place"
+        )
     return result
 
 
@@ -156,6 +170,13 @@ def _target(scenario: Scenario, folder: Path) -> Iterator[tuple[str, _server.Ser
     assert scenario.target is not None
     with _server.start(scenario.target, folder, scenario.settings) as server:
         yield f"{server.scheme}://{'localhost' if server.scheme == 'wss' else '127.0.0.1'}:{server.port}/", server
+
+
+def _bots_of(scenario: Scenario, url: str, ca: str | None) -> Bots | None:
+    def user(number: int) -> Any:
+        return scenario.says(scenario.clients + number) or {"name": f"bot-{scenario.clients + number}"}
+
+    return Bots(scenario.bots, url, ca, user, scenario.seed) if scenario.bots else None
 
 
 def _tables(url: str, ca: str | None, handshake: bytes) -> str:
@@ -189,7 +210,7 @@ def _result(
 ) -> Result:
     core_phases = scenario.core_phases()
     counted = [second for second in series if second["phase"] >= len(core_phases) or core_phases[second["phase"]][8]]
-    seconds = sum(phase[1] for phase in core_phases if phase[8])
+    seconds = sum(stretch["seconds"] for stretch in counted if stretch["phase"] < len(core_phases))
     client_seconds = sum(second["clients"] * second["seconds"] for second in counted) or 1
     answered = total["answered"] + total["timed_out"] + total["lost"]
     total |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from gameserver import _pb2
 from gameserver._answer import is_message, is_own_message, route_of
 from gameserver.errors import ConfigError
+from gameserver.swarm._bots import Mind
 from gameserver.swarm._thresholds import Threshold
 from gameserver.swarm._values import Value, attributes, random_message
 
@@ -187,6 +189,8 @@ class Scenario:
         world: whether clients ask for snapshots of the replicated world; ``"decode"``: and decode them, as players' clients do.
         room: each client takes a seat in a room of this name before it plays (`join_or_create`), and what it says goes there.
         room_options: what it asks for.
+        bots: clients with a mind of their own beside them, for what no declaration can say: async functions of a `Bot`, and how
+            many of each. They are Python, so they cost a hundred times as much as the others, and are counted for themselves.
         thresholds: what must hold, else the command fails: ``"p99 < 50ms"``, ``"errors < 0.1%"``, ``"tick_skipped == 0"``.
         timeout: s that a request may wait for its answer, and a connection for being let in.
         threads: of the swarm.
@@ -211,6 +215,7 @@ class Scenario:
     world: bool | Literal["decode"] = False
     room: str | None = None
     room_options: Mapping[str, Any] = field(default_factory=dict)
+    bots: Mapping[Mind, int] = field(default_factory=dict)
     thresholds: Sequence[str] = ()
     timeout: float = 10.0
     threads: int = 1
@@ -226,13 +231,18 @@ class Scenario:
             raise ConfigError(f'Scenario(serializer={self.serializer!r}): "protobuf" or "json"')
         if not 1 <= self.threads <= 64 or not self.timeout > 0:
             raise ConfigError("Scenario: threads from 1 to 64, and a timeout above 0 s")
-        if self.clients == 0:
+        if self.clients == 0 and not self.bots:
             raise ConfigError("Scenario: no phase has any clients: begin with ramp(100, '1s')")
         for phase in self.phases:
             kind, _ = pace(phase.pace or self.pace)
             if kind == "closed" and not all(action.is_request for action in self.actions):
                 raise ConfigError(
                     "Scenario: a closed loop (depth N) waits for answers: ask() everything, tell() nothing"
+                )
+        for mind, count in self.bots.items():
+            if not inspect.iscoroutinefunction(mind) or not isinstance(count, int) or count < 1:
+                raise ConfigError(
+                    f"Scenario(bots={{{mind!r}: {count!r}}}): an async function of a Bot, and how many of it"
                 )
         for text in self.thresholds:
             Threshold.read(text)
@@ -272,6 +282,10 @@ class Scenario:
             found.append((action.route, action.is_request, action.weight, bodies))
         return found
 
+    def says(self, number: int) -> Mapping[str, Any] | None:
+        """What a client says of itself, if anything."""
+        return self.user(number) if callable(self.user) else self.user
+
     def join(self) -> bytes | None:
         """What asks for a seat in a room."""
         if self.room is None:
@@ -288,8 +302,8 @@ class Scenario:
         if self.world:
             gs["world"] = True
         found = []
-        for number in range(self.clients if callable(self.user) or self.user is None else 1):
-            user = self.user(number) if callable(self.user) else self.user
+        for number in range(max(1, self.clients) if callable(self.user) or self.user is None else 1):
+            user = self.says(number)
             try:
                 hello = {
                     "sys": {"type": "swarm", "version": "1", "gs": gs},

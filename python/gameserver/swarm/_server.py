@@ -82,6 +82,7 @@ def start(target: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[Se
             stdout=log,
             stderr=log,
             pass_fds=(theirs,),
+            start_new_session=True,  # Ctrl-C is for the swarm, which then ends it
         )
     os.close(theirs)
     server = ServerProcess(process, mine, Path(log.name))

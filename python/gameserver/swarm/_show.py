@@ -90,7 +90,9 @@ class LiveView:
                 rate(stretch, "answered"),
                 *(duration(latency[name]) if latency["count"] else "-" for name in ("p50", "p99", "p999")),
                 str(_trouble(stretch)),
-                f"{stretch['bytes_in'] / max(1, stretch['clients']) / max(1e-3, stretch['seconds']) / 1e3:.1f}",
+                f"{stretch['bytes_in'] / stretch['clients'] / max(1e-3, stretch['seconds']) / 1e3:.1f}"
+                if stretch["clients"]
+                else "-",
             ]
             if has_server:
                 row.append(f"{server['memory'] / 1e6:.0f} MB" if server is not None else "")
@@ -148,6 +150,17 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
             f"{duration(server['gc_max'])}",
             highlight=False,
         )
+    if (bots := result["bots"]) is not None:
+        latency = bots["latency"]
+        console.print(
+            f"bots: {bots['count']} of Python, {amount(bots['answered'])} answers, {amount(bots['answered_per_second'])} a second, "
+            f"p50 {duration(latency['p50'])}, p99 {duration(latency['p99'])}, {bots['cpu']:.2f} cores",
+            highlight=False,
+        )
+        for name, count in bots["errors"].items():
+            console.print(f"bots: {name}: {count}", style="red", markup=False, highlight=False)
+        if bots["traceback"]:
+            console.print(bots["traceback"].rstrip(), style="red", markup=False, highlight=False)
     if total["decoded"]:
         console.print(
             f"snapshots decoded: {amount(total['decoded'])}, with {total['entities_each']:.1f} entities in view",

@@ -70,7 +70,7 @@ impl Teller {
         (self.cpu_before, self.bytes_before) = (cpu, (stats.bytes_in, stats.bytes_out));
         let at = now.saturating_sub(self.started);
         let began = self.number.checked_sub(1).map_or(0, |before| self.ends[before.min(self.ends.len() - 1)]);
-        let end = self.ends.get(self.number).copied().unwrap_or(at);
+        let end = self.ends.get(self.number).map_or(at, |&end| end.min(at)); // it may be ended early
         let phase = self.plan.phase_at(began).map_or(self.plan.phases.len(), |(phase, _)| phase);
         // Nobody listens: the run was dropped, and says so to `stop`.
         let _ = self.to.send(Stretch {
