@@ -549,10 +549,11 @@ def test_run_can_be_called_again() -> None:
 
 def test_handlers_are_swapped_while_tasks_of_the_old_wait(serve: Serve) -> None:
     app, new = App("test"), App("test")
-    gate = asyncio.Event()
+    gate, begun = asyncio.Event(), threading.Event()
 
     @app.on("slow")
     async def slow(body: bytes) -> bytes:
+        begun.set()
         await gate.wait()
         return b"old " + body
 
@@ -572,6 +573,7 @@ def test_handlers_are_swapped_while_tasks_of_the_old_wait(serve: Serve) -> None:
 
     with serve(app) as server, connected(server.port) as a, connected(server.port) as b:
         a.send(request(1, "slow", b"x"))
+        assert begun.wait(20)
         assert b.request("version").body == b"1"
         assert a.response(1).body == b"old x"
         assert b.request("version").body == b"2"
