@@ -12,7 +12,7 @@ use net::sys::monotonic_now;
 
 use crate::plan::Plan;
 use crate::run::{Stretch, Teller};
-use crate::tally::Tally;
+use crate::tally::{Tally, count};
 
 /// A thread's clients.
 pub(crate) struct Browsers {
@@ -161,7 +161,7 @@ impl Browsers {
                 tally.latency.record(took);
                 self.tally.latency.record(took);
                 if status >= 400 {
-                    *tally.errors.entry(status.to_string()).or_default() += 1;
+                    count(&mut tally.errors, &status.to_string());
                 }
                 self.ask(token);
             }
@@ -185,7 +185,7 @@ impl Browsers {
         self.tally.clients -= u64::from(is_in);
         self.again_at = self.now + AGAIN_AFTER;
         let why = if is_in { why.to_owned() } else { format!("not let in: {why}") };
-        *self.tally.ended.entry(why).or_default() += 1;
+        count(&mut self.tally.ended, &why);
     }
 
     fn tell(&mut self) {

@@ -182,10 +182,64 @@ impl Tally {
     }
 }
 
+/// One more of a name that came from a server.
+pub(crate) fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    add_count(counts, name, 1);
+}
+
 fn add_counts(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
-    for (name, count) in more {
-        *sum.entry(name.clone()).or_default() += count;
+    for (name, &more) in more {
+        add_count(sum, name, more);
     }
 }
 
+/// A server may send a new name each time: beyond a bound they are others.
+fn add_count(counts: &mut BTreeMap<String, u64>, name: &str, more: u64) {
+    let known = if counts.len() < NAMES_MAX || counts.contains_key(name) { name } else { OTHERS };
+    match counts.get_mut(known) {
+        Some(count) => *count += more,
+        None => _ = counts.insert(known.to_owned(), more),
+    }
+}
+
+pub(crate) const NAMES_MAX: usize = 256;
+pub(crate) const OTHERS: &str = "others";
 const LONGEST: Nanos = 60_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_hostile_server_are_bounded_and_all_counted() {
+        let (mut total, mut sent) = (Tally::new(1), 0);
+        for stretch in 0..4 {
+            let mut tally = Tally::new(1);
+            for number in 0..1000 {
+                count(&mut tally.ended, &format!("{stretch}.{number}"));
+                sent += 1;
+            }
+            assert!(tally.ended.len() <= NAMES_MAX + 1);
+            total.add(&tally);
+        }
+        assert!(total.ended.len() <= NAMES_MAX + 1);
+        assert_eq!(total.ended.values().sum::<u64>(), sent);
+    }
+
+    #[test]
+    fn times_of_two_threads_are_those_of_one() {
+        let (mut all, mut odd, mut even) = (Times::default(), Times::default(), Times::default());
+        for nanos in 1..10_000u64 {
+            all.record(nanos * 1000);
+            if nanos % 2 == 0 { even.record(nanos * 1000) } else { odd.record(nanos * 1000) }
+        }
+        odd.add(&even);
+        for share in [0.0, 0.5, 0.99, 0.999, 1.0] {
+            assert_eq!(odd.quantile(share), all.quantile(share));
+        }
+        assert_eq!((odd.count(), odd.max()), (9_999, all.max()));
+        all.record(u64::MAX);
+        assert!(all.max() >= LONGEST);
+        assert_eq!(Times::default().quantile(0.5), 0);
+    }
+}

@@ -18,7 +18,7 @@ use world::Replica;
 use crate::bot::{Bot, Flight, State};
 use crate::plan::{Pace, Plan, Random};
 use crate::run::{Stretch, Teller};
-use crate::tally::Tally;
+use crate::tally::{NAMES_MAX, OTHERS, Tally, count};
 
 /// A thread's state.
 pub(crate) struct Worker {
@@ -264,7 +264,7 @@ impl Worker {
             }
             Err(error) => {
                 bot.since = self.now + AGAIN_AFTER;
-                *self.tally.ended.entry(format!("cannot connect: {}", error.kind())).or_default() += 1;
+                count(&mut self.tally.ended, &format!("cannot connect: {}", error.kind()));
             }
         }
     }
@@ -293,7 +293,7 @@ impl Worker {
         if let Some(why) = why {
             self.tally.lost += lost;
             bot.since = self.now + AGAIN_AFTER / 2 + self.random.below(AGAIN_AFTER);
-            *self.tally.ended.entry(why.to_owned()).or_default() += 1;
+            count(&mut self.tally.ended, why);
         }
     }
 
@@ -446,7 +446,7 @@ impl Worker {
         tally.latency.record(took);
         self.tally.latency.record(took);
         if error {
-            *tally.errors.entry(code_of(body)).or_default() += 1;
+            count(&mut tally.errors, &code_of(body));
         }
         if let Some(Pace::Closed(_)) = self.plan.phases.get(self.phase).map(|phase| phase.pace) {
             self.say(place, self.now);
@@ -486,8 +486,11 @@ impl Worker {
         match self.tally.pushes.get_mut(&self.scratch) {
             Some((count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
             None => {
-                let known =
-                    if self.tally.pushes.len() < ROUTES_MAX { self.scratch.clone() } else { "...".into() };
+                let known = if self.tally.pushes.len() < NAMES_MAX {
+                    self.scratch.clone()
+                } else {
+                    OTHERS.to_owned()
+                };
                 let (count, sum) = self.tally.pushes.entry(known).or_default();
                 (*count, *sum) = (*count + 1, *sum + bytes);
             }
@@ -553,5 +556,4 @@ const JOIN_ROUTE: &[u8] = b"$join_or_create";
 const JOIN: u16 = u16::MAX;
 /// That one client may have in view.
 const ENTITIES_MAX: usize = 1 << 20;
-const ROUTES_MAX: usize = 256;
 const CODE_CHARS_MAX: usize = 60;
