@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -89,7 +90,8 @@ class Ship(Entity):
     hull: u16 = 10
 
 
-def game() -> tuple[App, Counter[str]]:
+def game(echoed: threading.Event | None = None) -> tuple[App, Counter[str]]:
+    echoed = echoed or threading.Event()
     app, heard = App("swarmed", tick_rate=50, world=World(cell=10, view=10)), Counter[str]()
 
     @app.authenticate
@@ -119,6 +121,8 @@ def game() -> tuple[App, Counter[str]]:
     @app.on("echo")
     def echo(session: Session, body: bytes) -> bytes:
         heard["echo"] += 1
+        if heard["echo"] == 100:
+            echoed.set()
         return body
 
     @app.on("news")
@@ -144,9 +148,10 @@ def game() -> tuple[App, Counter[str]]:
 
 @pytest.fixture
 def server() -> Iterator[RunningServer]:
-    app, heard = game()
+    echoed = threading.Event()
+    app, heard = game(echoed)
     with running(app) as server:
-        server.heard = heard  # type: ignore[attr-defined]
+        server.heard, server.echoed = heard, echoed  # type: ignore[attr-defined]
         yield server
 
 
@@ -189,6 +194,30 @@ def test_an_open_loop_sends_what_is_due_whatever_the_server_does(server: Running
     curve = result["total"]["curve"]
     assert next(value for share, value in curve if share >= 0.85) > 0.1
     assert total["latency"]["max"] >= 0.35
+
+
+def test_what_became_due_while_the_swarm_was_stopped_is_sent_and_charged(server: RunningServer, tmp_path: Path) -> None:
+    """Whoever was late, the players would have waited: a tool that left out what it missed would say that all was well."""
+    kept = tmp_path / "result.json"
+    (tmp_path / "load.py").write_text(
+        "from gameserver.swarm import *\n"
+        "scenario = Scenario([ask('echo', body=b'x')], [hold(1.5, clients=10)], pace='50/s', "
+        f"url='tcp://127.0.0.1:{server.port}')\n"
+    )
+    command = [sys.executable, "-m", "gameserver", "swarm", str(tmp_path / "load.py"), "--json", str(kept)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as swarm:
+        assert server.echoed.wait(30)  # type: ignore[attr-defined]
+        swarm.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)  # that long it is stopped
+        swarm.send_signal(signal.SIGCONT)
+        said, _ = swarm.communicate(timeout=60)
+    total = json.loads(kept.read_text())["total"]
+    assert total["sent"] == total["answered"] == total["lateness"]["count"]
+    # A quarter of all was due while it was stopped, and is more than 0.1 s late.
+    assert total["lateness"]["p90"] > 0.1
+    assert total["latency"]["p90"] > 0.1
+    assert swarm.returncode == 1
+    assert "INVALID: the swarm itself was late" in said
 
 
 def test_a_closed_loop_has_so_many_under_way(server: RunningServer) -> None:
