@@ -329,7 +329,6 @@ def test_who_is_refused_or_kicked_is_told_by_name(server: RunningServer) -> None
     result = against(server, [ask("kick")], [hold(0.4, clients=3)], pace="50/s")
     assert result["total"]["ended"] == {"kicked: enough": 3}
     assert result["total"]["lost"] >= 3
-    assert not result["invalid"]
 
 
 def test_secured(certificate: tuple[Path, Path]) -> None:

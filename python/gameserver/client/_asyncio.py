@@ -56,7 +56,7 @@ class AsyncioDriver:
                 wire.transport.write(data)
             if not self._protocol.wants_socket:
                 self._wire = None
-                wire.close(self._protocol.options.timeout)
+                wire.close(self._protocol.options.timeout, self._protocol.has_left)
             elif wire.transport.get_write_buffer_size() > WRITE_BYTES_MAX:
                 wire.transport.abort()
         if self._protocol.wants_connection and not self._is_opening:
@@ -107,7 +107,7 @@ class AsyncioDriver:
         else:
             self._is_opening = False
             if not self._protocol.wants_connection:  # closed meanwhile
-                wire.close(self._protocol.options.timeout)
+                wire.close(self._protocol.options.timeout, False)
                 return
             self._wire = wire
             self._protocol.connected(self.now(), user)
@@ -147,14 +147,14 @@ class _Wire(asyncio.Protocol):
         self.transport = transport
         self._driver.opened(self)
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float, server_ends: bool) -> None:
         """Sends what is left, and waits for the server's end: a socket that is closed with something unread takes back what it
-        has not sent."""
+        has not sent. A stream of TLS has no half that can be ended: there the server has to be about to end it by itself."""
         assert self.transport is not None
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        else:
-            self.transport.close()  # TLS says its own goodbye
+        elif not server_ends:
+            self.transport.close()
         self._limit = asyncio.get_running_loop().call_later(timeout, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:

@@ -109,6 +109,8 @@ class Protocol:
         self._listeners = _Listeners()
         self._last_id = 0
         self._farewell = bytearray()
+        self.has_left = False
+        """Whether the server was told that we leave: then it ends the connection."""
 
     # -- for the driver ------------------------------------------------------------------------------------------------
 
@@ -263,6 +265,7 @@ class Protocol:
             return
         if self._link is not None and self._link.is_open:
             self._link.send(now, self._message(wire.MessageKind.NOTIFY, LEAVE_ROUTE, b"", 0))
+            self.has_left = True
         self._finish(ClientError("closed", "closed by this client"))
 
     # -- what comes ----------------------------------------------------------------------------------------------------
