@@ -70,7 +70,7 @@ def refused(client: Client) -> int:
 def is_rid_of(crowd: int, client: Client) -> bool:
     """Whether the server has met all of these, and only this client is left."""
     stats = json.loads(client.request("stats").body)["connections"]
-    return stats["open"] == 1 and stats["accepted"] + stats["refused_descriptors"] > crowd
+    return bool(stats["open"] == 1 and stats["accepted"] + stats["refused_descriptors"] > crowd)
 
 
 @pytest.mark.parametrize("io_threads", [0, 2])
