@@ -65,14 +65,9 @@ fmt: $(VENV)/.tools ## Format everything
 	@$(BIN)/ruff check --fix-only --quiet $(PY_SOURCES)
 	@$(BIN)/ruff format $(PY_SOURCES)
 
-bench: $(CORE) ## Measure against references in the same run (ARGS=--quick: a few minutes)
+bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: five minutes)
 	@$(BIN)/python -m pip install --quiet -r benches/requirements.lock
-	@$(BIN)/python benches/bench.py $(ARGS)
-	@echo "== the replicated world"
-	@$(BIN)/python benches/world.py
-	@$(BIN)/python benches/rooms.py
-	@echo "== the swarm"
-	@$(BIN)/python benches/swarm.py
+	@$(BIN)/python benches/all.py $(ARGS)
 
 soak: $(CORE) ## Play a game for MINUTES (30): nothing may leak or fail
 	@$(BIN)/python benches/soak.py $(or $(MINUTES),30)

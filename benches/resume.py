@@ -20,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benches.harness import processes  # noqa: E402
 from benches.harness.measures import PYTHON  # noqa: E402
+from benches.harness.report import Section, asked, publish  # noqa: E402
 
 HANDSHAKE, ACK, HEARTBEAT, DATA = 1, 2, 3, 4
 RESPONSE = 2
@@ -195,12 +196,15 @@ async def measure(port: int, sessions: int, inputs: int, spread: float) -> dict[
 
 
 def main() -> int:
-    """Prints the figures as JSON; 1 if a session, an input or a secret was lost."""
+    """Prints the figures; 1 if a session, an input or a secret was lost."""
     parser = argparse.ArgumentParser(prog="benches/resume.py", description=__doc__)
     parser.add_argument("--sessions", type=int, default=5000)
     parser.add_argument("--inputs", type=int, default=5, help="in flight on each session when it is cut")
     parser.add_argument("--spread", type=float, default=2.0, help="seconds within which the clients come back")
+    parser.add_argument("--quick", action="store_true", help="1,000 sessions")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.sessions = 1000
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     processes.OUT.mkdir(exist_ok=True)
@@ -208,9 +212,17 @@ def main() -> int:
     with processes.running(server) as process:
         work = measure(process.port, arguments.sessions, arguments.inputs, arguments.spread)
         found = asyncio.run(asyncio.wait_for(work, TIMEOUT))
-    print(json.dumps(found))
-    is_whole = found["resumed"] == found["sessions"] and found["inputs"] == found["inputs_expected"]
-    return 0 if is_whole and not (found["lost"] or found["twice"] or found["hijacked"]) else 1
+    missing = {"sessions not resumed": found["sessions"] - found["resumed"], "acknowledged inputs lost": found["lost"],
+               "inputs run twice": found["twice"], "sessions hijacked": found["hijacked"],
+               "inputs missing": found["inputs_expected"] - found["inputs"]}  # fmt: skip
+    what = f"{found['sessions']:,} sessions cut in one instant"
+    figures = [asked(f"{what}: {name}", [count], 0, spelled="0") for name, count in missing.items()]
+    detail = f"p50 {found['p50_ms']} ms, most {found['max_ms']} ms"
+    figures.append(
+        asked(f"{what}: back and answered, p99 beyond the cut", [found["p99_ms"]], 250.0, unit=" ms", detail=detail)
+    )
+    publish(Section("resume", "Sessions that are cut", figures, []))
+    return 1 if any(missing.values()) else 0
 
 
 if __name__ == "__main__":

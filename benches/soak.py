@@ -1,8 +1,9 @@
 """A game that is played for long: `python benches/soak.py [MINUTES]`, 30 by default. Exit code 1: something leaks, or fails.
 
-Clients come and go, are cut off all at once, take seats in rooms, and play; two swarms, one for the app and one for its rooms, one
-after the other. What must hold: no traceback, no error, no block of the pool left when all have gone, and memory that grows by less
-than `SLOPE_MAX` after the first fifth.
+Clients come and go, are cut off, one by one and all at once, go on with their sessions, take seats in rooms, and play; Python bots
+beside them; two swarms, one for the app and one for its rooms, one after the other. What must hold: no traceback, no error, no
+request lost, no session that could not go on, no block of the pool left when all have gone, and memory that grows by less than
+`SLOPE_MAX` after the first fifth.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from benches.servers.soak import Add, Move, Say  # noqa: E402
 
-from gameserver.swarm import Scenario, ask, churn, hold, letters, play, ramp, storm, tell  # noqa: E402
+from gameserver.swarm import Bot, Scenario, ask, churn, drops, hold, letters, play, ramp, storm, tell  # noqa: E402
 
 CLIENTS, ROUND = 300, 40.0  # and s
 SLOPE_MAX = 1e6  # bytes a minute
@@ -29,17 +30,21 @@ def main(minutes: float = 30.0) -> int:
     share = minutes * 60 / rounds / ROUND
     phases = [ramp(CLIENTS, max(0.5, 3 * share), counts=True)]
     for _ in range(rounds):
-        phases += [hold(15 * share), churn(CLIENTS / 15, 15 * share), storm(10 * share)]
+        phases += [
+            hold(10 * share), churn(CLIENTS / 15, 10 * share), drops(CLIENTS / 15, 10 * share), storm(10 * share)
+        ]  # fmt: skip
     phases += [ramp(0, 0.5), hold(3.5, pace="nothing")]
     actions = [ask(Add, weight=4), ask(Move, weight=10), tell(Say, weight=0.05, text=letters(1, 30))]
-    game = play(Scenario(actions, phases, pace="4/s", target="benches/servers/soak.py", world="decode"), folder=ROOT)
+    target: dict[str, Any] = {"target": "benches/servers/soak.py", "resume": True}
+    game = play(Scenario(actions, phases, pace="4/s", world="decode", bots={wander: 5}, **target), folder=ROOT)
     seats = [ask(Say, text=letters(1, 30))]
-    rooms = play(Scenario(seats, phases, pace="1/s", target="benches/servers/soak.py", room="table"), folder=ROOT)
+    rooms = play(Scenario(seats, phases, pace="1/s", room="table", **target), folder=ROOT)
     failed = [*complaints("the app", game, minutes), *complaints("rooms", rooms, minutes)]
     for name, result in (("the app", game), ("rooms", rooms)):
         server, total = result["server"], result["total"]
         print(
-            f"{name}: {total['answered']:,} answers, {total['opened']:,} connections, {total['snapshots']:,} snapshots; "
+            f"{name}: {total['answered']:,} answers, {total['opened']:,} connections, {total['resumed']:,} of them by "
+            f"sessions that went on, {total['snapshots']:,} snapshots; "
             f"memory {server['memory_before'] / 1e6:.0f} MB before, {server['memory_max'] / 1e6:.0f} at most, "
             f"{slope(server) / 1e3:+.0f} kB a minute; "
             f"longest garbage collection {server['gc_max'] * 1e3:.1f} ms; tick p99 {server['tick_lateness_p99'] * 1e3:.2f} ms late"
@@ -47,6 +52,12 @@ def main(minutes: float = 30.0) -> int:
     for text in failed:
         print(f"FAILED: {text}")
     return 1 if failed else 0
+
+
+async def wander(bot: Bot) -> None:
+    """What a bot of Python does."""
+    await bot.ask(Add(a=bot.random.randrange(1000), b=1))
+    await bot.pause(1.0)
 
 
 def complaints(name: str, result: dict[str, Any], minutes: float) -> list[str]:
@@ -59,6 +70,10 @@ def complaints(name: str, result: dict[str, Any], minutes: float) -> list[str]:
         found.append(
             f"{name}: {total['errors']} {total['timed_out']} timed out, {total['lost']} lost, {total['ended']}"
         )
+    if total["renewed"] or (minutes >= SLOPE_FROM and not total["resumed"]):
+        found.append(f"{name}: {total['renewed']} sessions could not go on, {total['resumed']} did")
+    if (bots := result["bots"]) is not None and (bots["errors"] or bots["traceback"]):
+        found.append(f"{name}: bots: {bots['errors']} {bots['traceback']}")
     if not total["answered"] or (minutes >= SLOPE_FROM and slope(server) > SLOPE_MAX):
         found.append(f"{name}: {total['answered']} answers; memory grows by {slope(server) / 1e3:.0f} kB a minute")
     return found

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benches.harness import processes
 from benches.harness.processes import LOAD_CORE, OUT, ROOT, Server, running
+from benches.harness.report import Figure, Section, asked, publish, stated
 
-ROUNDS = 5
+ROUNDS = 3 if "--quick" in sys.argv else 5
 EPOLL = Server("epoll", (str(OUT / "epoll"),))
 ECHO = Server("echo", (sys.executable, "-m", "benches.servers.echo"))
 WATCHED = Server("watched", (sys.executable, "-m", "benches.servers.watched"))
@@ -28,74 +29,105 @@ CLIENTS_MANY, CLIENTS_FEW = 10_000, 100
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
-def main() -> None:
+def main() -> int:
     """Prints the table."""
     processes.build()
-    print("| measure | must | measured | reached |\n|---|---|---|---|")
+    publish(
+        Section("swarm", "The load tool", [*closed_loop(), lateness(), memory(), worlds(), bots(), *beside_wrk()], [])
+    )
+    return 0
+
+
+def closed_loop() -> list[Figure]:
+    """How fast it is, and what a declared scenario costs."""
     closed = rounds({"bare": bare, "echo": lambda: ours(EPOLL, "echo"), "mixed": lambda: ours(EPOLL, "mixed")})
-    ratio = [a["rate"] / b["rate"] for a, b in zip(closed["echo"], closed["bare"], strict=True)]
+    ratios = [a["rate"] / b["rate"] for a, b in zip(closed["echo"], closed["bare"], strict=True)]
     rates = [median(run["rate"] for run in closed[name]) for name in ("echo", "bare")]
-    row(
-        "requests a second, closed loop, depth 16 / a bare generator in C",
-        "0.7",
-        ratio,
-        0.7,
-        f"{rates[0]:,.0f} / {rates[1]:,.0f}",
-    )
     costs = {name: [run["cpu"] / run["messages"] for run in closed[name]] for name in ("echo", "mixed")}
-    ratio = [a / b for a, b in zip(costs["mixed"], costs["echo"], strict=True)]
-    row(
-        "CPU a message: eight weighted actions / one",
-        "1.3 times",
-        ratio,
-        -1.3,
-        f"{median(costs['mixed']) * 1e9:.0f} ns",
-    )
+    return [
+        asked(
+            "requests a second, closed loop, depth 16 / a bare generator in C",
+            ratios,
+            0.7,
+            aim=0.9,
+            more_is_better=True,
+            detail=f"{rates[0]:,.0f} / {rates[1]:,.0f}",
+        ),
+        asked(
+            "CPU a message: eight weighted actions / one",
+            [a / b for a, b in zip(costs["mixed"], costs["echo"], strict=True)],
+            1.3,
+            aim=1.1,
+            detail=f"{median(costs['mixed']) * 1e9:.0f} ns",
+        ),
+    ]
 
+
+def lateness() -> Figure:
+    """Its own, in an open loop."""
     late = rounds({"timer": timer, "open": lambda: ours(EPOLL, "open")["lateness"]})
-    ratio = [a["p99"] / b["p99"] for a, b in zip(late["open"], late["timer"], strict=True)]
     p99 = [median(run["p99"] for run in late[name]) * 1e6 for name in ("open", "timer")]
-    text = f"{p99[0]:.0f} / {p99[1]:.0f} us"
-    row(
+    return asked(
         "own lateness p99, 20,000 requests a second of 1,000 clients / a bare timerfd loop",
-        "3 times",
-        ratio,
-        -3.0,
-        text,
+        [a["p99"] / b["p99"] for a, b in zip(late["open"], late["timer"], strict=True)],
+        3.0,
+        aim=1.5,
+        detail=f"{p99[0]:.0f} / {p99[1]:.0f} us",
     )
 
+
+def memory() -> Figure:
+    """Of an idle client."""
     idle = rounds(
         {
             "many": lambda: ours(EPOLL, "idle", str(CLIENTS_MANY)),
             "few": lambda: ours(EPOLL, "idle", str(CLIENTS_FEW)),
         },
-        3,
+        min(ROUNDS, 3),
     )
-    bytes_each = [
+    each = [
         (many["memory"] - few["memory"]) / (CLIENTS_MANY - CLIENTS_FEW)
         for many, few in zip(idle["many"], idle["few"], strict=True)
     ]
-    row("memory of an idle client, bytes", "2000", bytes_each, -2000.0, "")
-    worlds = rounds({"world": lambda: ours(WATCHED, "world")}, 3)["world"]
-    bots = [1000 * run["seconds"] / run["cpu"] for run in worlds]
-    run = worlds[0]
-    text = f"{run['entities']:.0f} in view, {run['decoded'] / run['seconds'] / 1000:.1f} snapshots a second each"
-    row("bots that decode a world at 20 Hz, per core", "1000", bots, 1000, text)
-    if shutil.which("wrk"):
-        pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz")})
-        for name in ("rate", "p50", "p99"):
-            ratio = [a[name] / b[name] for a, b in zip(pages["page"], pages["wrk"], strict=True)]
-            ours_, its = (median(run[name] for run in pages[who]) for who in ("page", "wrk"))
-            text = (
-                f"{ours_:,.0f} / {its:,.0f} a second" if name == "rate" else f"{ours_ * 1e6:.0f} / {its * 1e6:.0f} us"
-            )
-            reached = "yes" if abs(median(ratio) - 1) <= 0.1 else "NO"
-            print(
-                f"| {name} of a page, as wrk measures it | within 10 % | **{median(ratio):.2f}** ({text}) | {reached} |",
-                flush=True,
-            )
-    else:
-        print("| agreement with wrk | within 10 % | wrk is not installed | |")
+    return asked("memory of an idle client", each, 2000.0, aim=500.0, unit=" B")
+
+
+def worlds() -> Figure:
+    """Clients that decode what they see."""
+    found = rounds({"world": lambda: ours(WATCHED, "world")}, 3)["world"]
+    run = found[0]
+    detail = f"{run['entities']:.0f} in view, {run['decoded'] / run['seconds'] / 1000:.1f} snapshots a second each"
+    each = [1000 * run["seconds"] / run["cpu"] for run in found]
+    return asked(
+        "clients that decode a world at 20 Hz, per core", each, 1000, aim=5000, more_is_better=True, detail=detail
+    )
+
+
+def bots() -> Figure:
+    """Python functions that ask one thing after the other."""
+    found = rounds({"bots": lambda: ours(ECHO, "bots")}, 3)["bots"]
+    return stated(
+        "Python bots, messages a second of a core (a request and its answer are two)",
+        f"{median(run['messages'] / run['cpu'] for run in found):,.0f}",
+        "stated; aim 20,000",
+    )
+
+
+def beside_wrk() -> list[Figure]:
+    """The same page, measured by both."""
+    if not shutil.which("wrk"):
+        return [stated("agreement with wrk", "not measured: wrk is not installed")]
+    pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz")}, ROUNDS + 2)
+    figures = []
+    for name in ("rate", "p50", "p99"):
+        mine, its = (median(run[name] for run in pages[who]) for who in ("page", "wrk"))
+        text = f"{mine:,.0f} / {its:,.0f} a second" if name == "rate" else f"{mine * 1e6:.0f} / {its * 1e6:.0f} us"
+        ratios = [a[name] / b[name] for a, b in zip(pages["page"], pages["wrk"], strict=True)]
+        off = abs(median(ratios) - 1)
+        detail = f"{median(ratios):.2f} times wrk's, {min(ratios):.2f} to {max(ratios):.2f}; {text}"
+        measure = f"{name} of a page: how far from what wrk says"
+        figures.append(asked(measure, [100 * off], 10.0, spelled="within 10%", unit="%", detail=detail))
+    return figures
 
 
 def rounds(measures: dict[str, Callable[[], dict[str, Any]]], count: int = ROUNDS) -> dict[str, list[dict[str, Any]]]:
@@ -105,18 +137,6 @@ def rounds(measures: dict[str, Callable[[], dict[str, Any]]], count: int = ROUND
         for name in list(measures)[:: -1 if number % 2 else 1]:
             found[name].append(measures[name]())
     return found
-
-
-def row(measure: str, must: str, ratios: list[float], bound: float, text: str) -> None:
-    """Prints one; a bound below 0 is the most that may be."""
-    value = median(ratios)
-    reached = value >= bound if bound > 0 else value <= -bound
-    shown = f"{value:.0f}" if abs(value) > 20 else f"{value:.2f}"
-    spread = (
-        f"{min(ratios):.2f} to {max(ratios):.2f}" if abs(value) <= 20 else f"{min(ratios):.0f} to {max(ratios):.0f}"
-    )
-    detail = ", ".join(filter(None, (text, spread)))
-    print(f"| {measure} | {must} | **{shown}** ({detail}) | {'yes' if reached else 'NO'} |", flush=True)
 
 
 def ours(server: Server, *what: str) -> dict[str, Any]:
@@ -188,4 +208,4 @@ def output(command: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -45,8 +45,8 @@ from gameserver.client import ClientError
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import Bot, Scenario, ask, between, changes, churn, hold, letters, one_of, play, ramp, storm, tell
 from gameserver.swarm._page import page
-from gameserver.swarm._scenario import pace, per_second, seconds
 from gameserver.swarm._thresholds import Threshold
+from gameserver.swarm._units import pace, per_second, seconds
 from gameserver.swarm._values import random_message
 from gameserver.testing import RunningServer, running
 
@@ -453,7 +453,7 @@ def test_values_that_are_given() -> None:
         (lambda: ask(int), "a class of messages, or a route"),
         (lambda: ask(Spot, x=between(3.0, 4.0)).bodies(Random(1), 1, "json"), r"test_swarm\.py:\d+: Spot: .*x"),
         (lambda: hold("soon"), "'soon' is no duration"),
-        (lambda: hold(0), "at least 50 ms"),
+        (lambda: hold(0), "from 0.05 to 1,000,000 s"),
         (lambda: ramp(-1, 1), "-1 clients"),
         (lambda: churn("often", 1), "'often' is no rate"),
         (lambda: Scenario([], [], url="ws://a"), "needs a phase"),

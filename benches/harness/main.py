@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +26,7 @@ from benches.harness.measures import (
     Scenario,
 )
 from benches.harness.processes import OUT, ROOT, Server, Unmeasured, running
+from benches.harness.report import Section, machine, publish
 
 WARMUP_SECONDS = 0.4
 SETTLE_SECONDS = 0.3  # after the last of the idle connections
@@ -36,11 +35,12 @@ BUSY_MIN = 0.9  # a closed loop that keeps the server less busy than this was di
 
 
 def main() -> int:
-    """Measures, prints the table, writes benches/out/bench.md and bench.json."""
+    """Measures, prints the table, keeps its figures and, in benches/out/runs.json, each run."""
     arguments = _arguments()
     scenarios = [_shortened(scenario) if arguments.quick else scenario for scenario in SCENARIOS]
     scenarios = [scenario for scenario in scenarios if re.search(arguments.only, scenario.name)]
     processes.build()
+    processes.build_go()
     runs: table.Runs = {}
     failures: table.Failures = {}
     started = time.monotonic()
@@ -53,14 +53,10 @@ def main() -> int:
     wants_micro = bool(re.search(arguments.only, "micro")) and not arguments.self_check
     micro = _without_sockets("micro") if wants_micro else {}
     found = table.results(runs, failures, names)
-    text = "\n\n".join(
-        part
-        for part in (_machine(), table.markdown(found), _micro_line(micro), _notes(runs, failures, started))
-        if part
-    )
-    print(f"\n{text}")
-    (OUT / "bench.md").write_text(text + "\n")
-    (OUT / "bench.json").write_text(json.dumps(_as_json(found, runs, micro), indent=1) + "\n")
+    notes = [note for note in (_micro_line(micro), _notes(runs, failures, started)) if note]
+    print(f"\n{machine()}\n")
+    publish(Section("messages", "Connections and messages", [table.figure(result) for result in found], notes))
+    (OUT / "runs.json").write_text(json.dumps(_as_json(found, runs, micro), indent=1) + "\n")
     missed = [result for result in found if result.reached in ("NO", "") and result.row.must is not None]
     dear = _micro_complaints(micro) if wants_micro else []
     for complaint in dear:
@@ -180,17 +176,6 @@ def _micro_complaints(micro: dict[str, list[float]]) -> list[str]:
     return complaints
 
 
-def _machine() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    cores = f"server on core {processes.SERVER_CORE}, load on core {processes.LOAD_CORE}"
-    if processes.SERVER_CORE == processes.LOAD_CORE:
-        cores = "server and load share the only core: these figures mean little"
-    return (
-        f"{model.group(1).strip() if model else platform.machine()}, {len(processes.CORES)} cores ({cores}); "
-        f"Linux {platform.release().split('-')[0]}; CPython {platform.python_version()}"
-    )
-
-
 def _notes(runs: table.Runs, failures: table.Failures, started: float) -> str:
     every = [run for rounds in runs.values() for run in rounds.values()]
     notes = [f"{len(every)} runs in {time.monotonic() - started:.0f} s."]
@@ -212,7 +197,7 @@ def _notes(runs: table.Runs, failures: table.Failures, started: float) -> str:
 
 def _as_json(found: list[table.Result], runs: table.Runs, micro: dict[str, list[float]]) -> dict[str, Any]:
     return {
-        "machine": _machine(),
+        "machine": machine(),
         "rows": [result.as_json() for result in found],
         "micro_ns": micro,
         "runs": [

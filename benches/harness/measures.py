@@ -35,6 +35,10 @@ SERVERS = {
         Server("asyncio", _module("reference.asyncio_echo")),
         Server("uvloop", _module("reference.asyncio_echo", "--uvloop")),
         Server("picows", _module("reference.picows_echo", *UVLOOP)),
+        Server("websockets", _module("reference.websockets_echo")),
+        # Their routes have two parts; both use all cores that they find, here the server's alone.
+        Server("nano", (str(OUT / "nano"),), load=("--route", "bench.echo")),
+        Server("pitaya", (str(OUT / "pitaya"),), load=("--route", "bench.echo")),
         Server("picows-joined", _module("reference.picows_echo", *UVLOOP, "--joined")),
         Server("rust-echo", _module("servers.echo"), RUST_ECHO),
         Server("echo", _module("servers.echo")),
@@ -111,7 +115,9 @@ SCENARIOS = (
         ("epoll-drop", "limited"),
         ("notify", "--connections", "1", "--depth", "64", "--rate", "800000", "--typed"),
     ),
-    Scenario("WebSocket, depth 16", ("picows", "echo", "picows-joined"), _echo(16, "--websocket")),
+    Scenario("peers, depth 1", ("echo", "nano", "pitaya"), _echo(1)),
+    Scenario("peers, depth 16", ("echo", "nano", "pitaya"), _echo(16)),
+    Scenario("WebSocket, depth 16", ("picows", "echo", "picows-joined", "websockets"), _echo(16, "--websocket")),
     Scenario(
         "broadcast to 100", ("epoll-broadcast", "broadcast"), ("receive", "--connections", "100", "--spin"), seconds=2
     ),
@@ -179,6 +185,11 @@ ROWS = (
     Row(
         "... against picows with its frames joined by hand", None, None, "WebSocket, depth 16", "echo", "picows-joined"
     ),
+    Row("... against `websockets`", None, None, "WebSocket, depth 16", "echo", "websockets"),
+    Row("bytes handler against nano (Go), depth 1", None, None, "peers, depth 1", "echo", "nano"),
+    Row("... depth 16", None, None, "peers, depth 16", "echo", "nano"),
+    Row("bytes handler against Pitaya (Go), compression off, depth 1", None, None, "peers, depth 1", "echo", "pitaya"),
+    Row("... depth 16", None, None, "peers, depth 16", "echo", "pitaya"),
     Row("a message in, another out, depth 1", 0.88, None, "messages, depth 1", "typed", "epoll"),
     Row("a message in, another out, depth 16", 0.60, None, "messages, depth 16", "typed", "epoll"),
     Row("a message in, another out, depth 64", 0.40, None, "messages, depth 64", "typed", "epoll"),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -23,6 +24,8 @@ SOURCES = {
     "load": ["benches/load/load.c", "benches/load/connection.c"],
 }
 COMPILE = ["cc", "-O3", "-Wall", "-Wextra"]
+GO = ("nano", "pitaya")
+GO_SECONDS_MAX = 600
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
 LOAD_SECONDS_MAX = 60.0  # beyond its window: opening 10,000 connections on a busy machine
@@ -48,6 +51,8 @@ class Server:
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    load: tuple[str, ...] = ()
+    """What the load generator is told beside the scenario's arguments."""
 
 
 class RunningServer:
@@ -55,17 +60,21 @@ class RunningServer:
 
     def __init__(self, server: Server) -> None:
         self.name = server.name
+        self.load = server.load
         self._errors = OUT / f"{server.name}.err"
         with self._errors.open("w") as errors:
-            self._process = subprocess.Popen(
-                server.command,
-                cwd=ROOT,
-                env=environment() | server.environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-            )
+            try:
+                self._process = subprocess.Popen(
+                    server.command,
+                    cwd=ROOT,
+                    env=environment() | server.environment,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+                )
+            except FileNotFoundError:
+                raise Unmeasured(f"{server.name} is not installed") from None
         self.pid = self._process.pid
         try:
             self.port = self._read_port()
@@ -141,8 +150,24 @@ def build() -> None:
             subprocess.run(command, check=True)
 
 
+def build_go() -> None:
+    """Compiles the references in Go, where there is Go and their modules can be had."""
+    if shutil.which("go") is None:
+        return
+    for name in GO:
+        folder, target = ROOT / "benches/reference" / name, OUT / name
+        newest = max(path.stat().st_mtime for path in folder.iterdir())
+        if target.exists() and target.stat().st_mtime >= newest:
+            continue
+        command = ["go", "build", "-o", str(target), "."]
+        print("$", shlex.join(command), flush=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=GO_SECONDS_MAX, check=False)
+        if done.returncode:
+            print(f"{name}: not built: {done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
 def _load_command(server: RunningServer, arguments: tuple[str, ...]) -> list[str]:
-    command = [str(OUT / "load"), *arguments, "--port", str(server.port), "--pid", str(server.pid)]
+    command = [str(OUT / "load"), *arguments, *server.load, "--port", str(server.port), "--pid", str(server.pid)]
     return ["taskset", "-c", str(LOAD_CORE), *command]
 
 

@@ -1,4 +1,4 @@
-"""Runs -> ratios -> one table."""
+"""Runs -> ratios -> figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from benches.harness.measures import ROWS, Row, Value
+from benches.harness.report import Figure
 
 Run = dict[str, Any]
 """What one server did in one round: the load generator's figures, and what the harness added."""
@@ -26,18 +27,6 @@ _FIGURES: dict[Value, Callable[[Run], float]] = {
     Value.LATE_P99: lambda run: float(run["lateness_p99_ns"]),
     Value.MEMORY: lambda run: float(run["connection_bytes"]) / 1000,
 }
-
-
-HEADINGS = (
-    "measure",
-    "must",
-    "aim",
-    "ratio",
-    "spread",
-    "reached",
-    "measured: ours / reference",
-    "CPU a message, us: ours / reference",
-)
 
 
 @dataclass
@@ -105,24 +94,33 @@ def _cpu(runs: Iterable[Run]) -> list[float]:
     return [_FIGURES[Value.CPU](run) / 1000 for run in runs if run.get("messages")]
 
 
-def markdown(found: Sequence[Result]) -> str:
-    """The table. Ratios: median over the rounds (smallest to largest); figures: medians."""
-    lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    for result in found:
-        row = result.row
-        spread = f"{min(result.ratios):.2f} to {max(result.ratios):.2f}" if result.ratios else ""
-        cells = (
-            row.measure,
-            _bound(row.must, row.value),
-            _bound(row.aim, row.value),
-            f"**{result.ratio:.2f}**" if result.ratios else "-",
-            spread,
-            result.reached or (f"not measured: {result.missing}" if result.missing else ""),
-            "" if row.value is Value.CPU else _pair(result.ours, result.reference, row.value),
-            _cpu_pair(result),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def figure(result: Result) -> Figure:
+    """A row as all benches have it. Ratios: median over the rounds, smallest to largest; figures: medians."""
+    row = result.row
+    must = _bound(row.must, row.value) or ("stated" if row.aim is None else f"stated; aim {_bound(row.aim, row.value)}")
+    if not result.ratios:
+        return Figure(row.measure, must, f"not measured: {result.missing}", "")
+    parts = [f"{min(result.ratios):.2f} to {max(result.ratios):.2f}"]
+    if row.value is not Value.CPU:
+        parts.append(_pair(result.ours, result.reference, row.value))
+    if cpu := _cpu_pair(result):
+        parts.append(f"CPU {cpu} us")
+    margin = _margin(row)
+    return Figure(
+        row.measure,
+        must,
+        f"**{result.ratio:.2f}** ({'; '.join(parts)})",
+        result.reached,
+        margin(result.ratio) if margin else None,
+        (min(map(margin, result.ratios)), max(map(margin, result.ratios))) if margin else None,
+    )
+
+
+def _margin(row: Row) -> Callable[[float], float] | None:
+    bound = row.must if row.must is not None else row.aim
+    if bound is None:
+        return None
+    return (lambda ratio: ratio / bound) if row.value.more_is_better else (lambda ratio: bound / ratio)
 
 
 def _bound(bound: float | None, value: Value) -> str:

@@ -32,6 +32,7 @@ enum {
     BODY_BYTES_MAX = 4096,
     ID_FIRST = 128, /* ids take two bytes, as those of a client that has been there for a while */
     DEPTH_MAX = 1024,
+    ROUTE_BYTES_MAX = 255,
 };
 
 enum mode { ECHO, NOTIFY, RECEIVE, CONNECT, IDLE };
@@ -43,7 +44,8 @@ static struct {
     size_t connections, depth, body_bytes;
     double warmup, seconds, rate;
     bool spin, bare, typed;
-} options = {.connections = 100, .depth = 1, .body_bytes = 64, .warmup = 0.3, .seconds = 1};
+    const char *route;
+} options = {.route = "echo", .connections = 100, .depth = 1, .body_bytes = 64, .warmup = 0.3, .seconds = 1};
 
 static struct connection *connections;
 static size_t opening, ready;
@@ -57,10 +59,10 @@ static size_t request_bytes;
 static uint64_t *sent_ns;    /* connections x depth; 0: nothing in flight */
 
 static void prepare_requests(void) {
-    uint8_t message[BODY_BYTES_MAX + 16];
+    uint8_t message[BODY_BYTES_MAX + 16 + ROUTE_BYTES_MAX];
     for (size_t i = 0; i < options.body_bytes; i++) body[i] = (uint8_t)(i * 7 + 1);
     if (options.typed) memcpy(body, MOVE, options.body_bytes = MOVE_BYTES);
-    requests = malloc(options.depth * (BODY_BYTES_MAX + 32));
+    requests = malloc(options.depth * (BODY_BYTES_MAX + 32 + ROUTE_BYTES_MAX));
     sent_ns = calloc(options.connections * options.depth, sizeof *sent_ns);
     if (!requests || !sent_ns) die("out of memory");
     uint8_t *to = requests;
@@ -68,7 +70,8 @@ static void prepare_requests(void) {
         message[0] = options.mode == NOTIFY ? FLAG_NOTIFY : FLAG_REQUEST;
         uint8_t *end = message + 1;
         if (options.mode == ECHO) end = put_varint(end, ID_FIRST + slot);
-        end = put_bytes(end, "\4echo", 5);
+        *end++ = (uint8_t)strlen(options.route);
+        end = put_bytes(end, options.route, strlen(options.route));
         end = put_bytes(end, body, options.body_bytes);
         to = put_packet(to, DATA, message, (size_t)(end - message));
     }
@@ -207,7 +210,7 @@ static void measure(void) {
 
 static _Noreturn void usage(void) {
     fprintf(stderr, "usage: load echo|notify|receive|connect|idle --port PORT [--pid PID] [--connections N] [--depth D]\n"
-                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--spin] [--bare] [--websocket] [--typed]\n");
+                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--route ROUTE] [--spin] [--bare] [--websocket] [--typed]\n");
     exit(2);
 }
 
@@ -215,7 +218,8 @@ static void parse(int argc, char **argv) {
     static const struct option known[] = {
         {"port", 1, NULL, 'p'},   {"pid", 1, NULL, 'P'},     {"connections", 1, NULL, 'c'}, {"depth", 1, NULL, 'd'},
         {"body", 1, NULL, 'b'},   {"warmup", 1, NULL, 'w'},  {"seconds", 1, NULL, 's'},     {"rate", 1, NULL, 'r'},
-        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'}, {"bare", 0, NULL, 'B'},  {"typed", 0, NULL, 'T'}, {0}};
+        {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'}, {"bare", 0, NULL, 'B'},  {"typed", 0, NULL, 'T'},
+        {"route", 1, NULL, 'R'}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (option) {
         case 'p': target.port = (uint16_t)atoi(optarg); break;
@@ -226,6 +230,7 @@ static void parse(int argc, char **argv) {
         case 'w': options.warmup = atof(optarg); break;
         case 's': options.seconds = atof(optarg); break;
         case 'r': options.rate = atof(optarg); break;
+        case 'R': options.route = optarg; break;
         case 'S': options.spin = true; break;
         case 'B': options.bare = true; break;
         case 'T': options.typed = true; break;
@@ -235,7 +240,7 @@ static void parse(int argc, char **argv) {
     }
     if (optind != argc - 1 || !target.port || !options.connections) usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[optind])) options.mode++;
-    if (!MODES[options.mode] || !options.depth || options.depth > DEPTH_MAX || options.body_bytes > BODY_BYTES_MAX) usage();
+    if (!MODES[options.mode] || !options.depth || options.depth > DEPTH_MAX || options.body_bytes > BODY_BYTES_MAX || strlen(options.route) > ROUTE_BYTES_MAX) usage();
 }
 
 int main(int argc, char **argv) {

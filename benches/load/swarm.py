@@ -1,4 +1,7 @@
-"""Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON. WHAT: echo, mixed, open, world, idle COUNT, page PATH."""
+"""Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON.
+
+WHAT: echo, mixed, open, world, bots, idle COUNT, page PATH.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gameserver.swarm import Scenario, ask, hold, play, ramp
+from gameserver.swarm import Bot, Scenario, ask, hold, play, ramp
 
 BODY = bytes(range(64))
 SECONDS, WARMUP = 1.5, 0.5
 
 
+async def ask_on(bot: Bot) -> None:
+    """One request after the other."""
+    await bot.ask("echo", BODY)
+
+
 def main() -> None:
     """See the module."""
     port, what, *more = sys.argv[1:]
+    if what == "bots":
+        url = f"tcp://127.0.0.1:{port}"
+        bots = play(Scenario([], [hold(4.0)], pace="nothing", url=url, bots={ask_on: 50}))["bots"]
+        print(json.dumps({"messages": 2 * bots["answered_per_second"], "cpu": bots["cpu"]}))
+        return
     url, actions, clients, pace, seconds = f"tcp://127.0.0.1:{port}", [ask("echo", body=BODY)], 100, "depth 16", SECONDS
     more_options: dict[str, Any] = {}
     match what:

@@ -30,7 +30,7 @@ class Sum(Message):
     sum: u32
 
 
-app = App("soak", tick_rate=20, world=World(cell=100, view=100), resume_grace=2.0)
+app = App("soak", tick_rate=20, world=World(cell=100, view=100), resume_grace=10.0)
 app.messages(Say)
 
 

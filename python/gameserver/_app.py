@@ -488,8 +488,9 @@ class App(Registry):
         tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
         count for each reason), ``messages`` (in, out, limited, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
         batch_dropped, tasks),
-        ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, lateness_p50_ns,
-        lateness_p99_ns), ``errors`` (a list: kind, location, where, count and more of each distinct one).
+        ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, the number of the next and when
+        that is due on the monotonic clock, next_due_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location,
+        where, count and more of each distinct one).
         """
         return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
 

@@ -481,10 +481,12 @@ class SwarmRun:
         websocket: tuple[str, str] | None,
         get: tuple[str, str] | None,
         join: bytes | None,
-        world: str | None,
+        world: tuple[str | None, str | None, int],
+        resume: bool,
+        networks: Sequence[dict[str, Any]],
         handshakes: Sequence[bytes],
-        actions: Sequence[tuple[str, bool, float, Sequence[bytes]]],
-        phases: Sequence[tuple[str, float, int, bool, str, float, float, bool, bool]],
+        actions: Sequence[dict[str, Any]],
+        phases: Sequence[dict[str, Any]],
         threads: int,
         seed: int,
         timeout: float,
@@ -499,5 +501,7 @@ class SwarmRun:
         """Why a thread has failed, if one has; asked once all have ended."""
     def elapsed(self) -> float:
         """Seconds since the start."""
+    def tell_tick(self, number: int, due: int) -> None:
+        """The server's tick of this number is due then, ns of the monotonic clock: so the age of snapshots is known."""
     def stop(self) -> None:
         """Ends it early."""

@@ -18,9 +18,11 @@ from gameserver._schema_cli import near
 from gameserver._signature import Argument, Kind
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import Action, Scenario, ask, changes, hold, play, ramp
+from gameserver.swarm._network import network_of
 from gameserver.swarm._page import page
-from gameserver.swarm._scenario import load, pace, seconds
+from gameserver.swarm._scenario import load
 from gameserver.swarm._show import LiveView, show_changes, show_result
+from gameserver.swarm._units import pace, seconds
 
 __all__ = ["swarm"]
 
@@ -68,6 +70,17 @@ Room = Annotated[
     str | None,
     typer.Option("--room", help="Take a seat in a room of this name, and play its messages", show_default=False),
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Who is cut off goes on with the session, as players' clients do")
+]
+Net = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        help='Between clients and the server: cable, wifi, mobile, poor, or "delay=40ms jitter=10ms loss=1% bandwidth=1MB/s"',
+        show_default=False,
+    ),
+]
 World = Annotated[
     bool | None, typer.Option("--world/--no-world", help="Ask for the replicated world. Default: if the game has one")
 ]
@@ -105,6 +118,8 @@ def swarm(
     world: World = None,
     decode: Decode = False,
     room: Room = None,
+    resume: Resume = False,
+    network: Net = None,
     serializer: Serializer = None,
     threads: Threads = None,
     seed: Seed = None,
@@ -134,7 +149,9 @@ def swarm(
     scenario = found or _of_game(target, clients, rate, duration, ramp_up, url, world, room)
     shown = "decode" if decode else world
     scenario = replace(
-        scenario, **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=shown, room=room)
+        scenario,
+        **_typed(user=_user(user), serializer=serializer, threads=threads, seed=seed, world=shown, room=room),
+        **_typed(resume=resume or None, network=network_of(network) if network is not None else None),
     )
     if must:
         scenario = replace(scenario, thresholds=(*scenario.thresholds, *must))

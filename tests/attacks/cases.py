@@ -88,13 +88,13 @@ CASES: dict[str, Case] = {
             stats["closed"]["message-invalid"] == stats["ran"]["buy"] == report.seen["bought"] > 10
             and stats["resume"]["refused"] == stats["resume"]["resumed"] == report.seen["replayed"] / 2
         ),
-        {"resume_grace": 5.0},
+        {"resume_grace": 2.0},
     ),
     "tokens": Case(
         lambda stats, report: (
             stats["resume"]["refused"] == report.seen["guessed"] > 100 and stats["resume"]["resumed"] == 0
         ),
-        {"resume_grace": 5.0},
+        {"resume_grace": 2.0},
     ),
     "websockets": Case(
         lambda stats, report: (

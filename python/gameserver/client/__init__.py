@@ -117,6 +117,11 @@ class Client:
         return self._protocol.session
 
     @property
+    def schema(self) -> Mapping[str, Any]:
+        """What the server says of its messages, routes and worlds: docs/wire.md, "The schema"; empty if it has none."""
+        return self._protocol.schema
+
+    @property
     def is_resumed(self) -> bool:
         """Whether this connection went on with the session of one before it."""
         return self._protocol.is_resumed

@@ -9,14 +9,17 @@ that would have come meanwhile (Gil Tene: "How NOT to Measure Latency").
 
 from gameserver.swarm._bots import Bot
 from gameserver.swarm._compare import Change, changes
+from gameserver.swarm._network import NETWORKS, Network
 from gameserver.swarm._play import Result, play
-from gameserver.swarm._scenario import Action, Phase, Scenario, ask, churn, hold, ramp, storm, tell
+from gameserver.swarm._scenario import Action, Phase, Scenario, ask, churn, drops, hold, ramp, storm, tell
 from gameserver.swarm._values import Value, between, letters, one_of
 
 __all__ = [
     "Action",
     "Bot",
     "Change",
+    "NETWORKS",
+    "Network",
     "Phase",
     "Result",
     "Scenario",
@@ -25,6 +28,7 @@ __all__ = [
     "between",
     "changes",
     "churn",
+    "drops",
     "hold",
     "letters",
     "one_of",

@@ -25,6 +25,7 @@ STRETCHES: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "max": lambda s: s["latency"]["max"],
     "rate": lambda s: s["answered"] / s["seconds"],
     "snapshot_gap_p99": lambda s: s["snapshot_gaps"]["p99"],
+    "snapshot_age_p99": lambda s: s["snapshot_ages"]["p99"],
     "lateness_p99": lambda s: s["lateness"]["p99"],
     "kb_per_client": lambda s: s["bytes_in"] / max(1, s["clients"]) / s["seconds"] / 1e3,
     "cpu": lambda s: s["cpu"],

@@ -26,11 +26,13 @@ def page(result: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
     """
     total, server, scenario = result["total"], result["server"], result["scenario"]
     where = result["url"] or "started for this run"
+    networks = _networks(scenario["networks"])
     parts = [
         f"<h1>{escape(result['name'])}</h1>",
         f"<p>{scenario['clients']} clients, {escape(scenario['pace'])} each, {escape(scenario['serializer'])}; {escape(where)}; "
         f"{escape(result['when'])}; {escape(result['machine'])}; gameserver {escape(result['version'])}</p>",
         *(f'<div class="note"><b>This run is invalid.</b> {escape(why)}</div>' for why in result["invalid"]),
+        *([f"<p>Networks of the clients: {escape(networks)}.</p>"] if networks else []),
         _cards(result),
     ]
     if result["thresholds"]:
@@ -60,6 +62,18 @@ def page(result: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
     )
 
 
+def _networks(networks: Sequence[Mapping[str, Any]]) -> str:
+    """What lies between clients and the server, and how many have it."""
+    sum_of_shares = sum(network["share"] for network in networks)
+    told = []
+    for network in networks:
+        parts = [f"{name} {duration(network[name])}" for name in ("delay", "jitter") if network[name]]
+        parts += [f"{network['loss']:.2%} lost"] if network["loss"] else []
+        parts += [f"{network['bytes_per_second'] / 1e3:,.0f} kB/s"] if network["bytes_per_second"] else []
+        told.append(f"{network['share'] / sum_of_shares:.0%} {', '.join(parts) or 'the real one'}")
+    return "; ".join(told)
+
+
 def _cards(result: Mapping[str, Any]) -> str:
     total, server = result["total"], result["server"]
     latency = total["latency"]
@@ -76,6 +90,10 @@ def _cards(result: Mapping[str, Any]) -> str:
     ]
     if total["snapshots"]:
         cards.append((duration(total["snapshot_gaps"]["p99"]), "between snapshots, p99"))
+    if total["snapshot_ages"]["count"]:
+        cards.append((duration(total["snapshot_ages"]["p99"]), "age of snapshots, p99"))
+    if total["resumed"]:
+        cards.append((duration(total["resuming"]["p99"]), f"until back, p99 of {amount(total['resumed'])} cuts"))
     if server is not None:
         cards += [
             (duration(server["tick_lateness_p99"]), "ticks late by, p99"),
@@ -123,6 +141,12 @@ def _plots(result: Mapping[str, Any]) -> list[str]:
         plot(
             "Between snapshots of one client",
             [times("snapshot_gaps", p) for p in ("p50", "p99", "p999")],
+            unit=duration,
+            bands=bands,
+        ),
+        plot(
+            "Age of snapshots when they come",
+            [times("snapshot_ages", p) for p in ("p50", "p99", "p999")],
             unit=duration,
             bands=bands,
         ),
@@ -204,8 +228,12 @@ def _actions(total: Mapping[str, Any], bots: Mapping[str, Any] | None) -> str:
     rows.append(_times_row("let in", total["opened"], total["connecting"]))
     if total["joining"]["count"]:
         rows.append(_times_row("seated in a room", total["joining"]["count"], total["joining"]))
+    if total["resuming"]["count"]:
+        rows.append(_times_row("gone on after a cut", total["resumed"], total["resuming"]))
     if total["snapshots"]:
         rows.append(_times_row("between snapshots", total["snapshots"], total["snapshot_gaps"]))
+    if total["snapshot_ages"]["count"]:
+        rows.append(_times_row("age of snapshots", total["snapshot_ages"]["count"], total["snapshot_ages"]))
     if bots is not None:
         rows.append(_bots_row(bots))
     return _table(["", "count", "body", "p50", "p99", "p99.9", "max", "errors"], rows)
@@ -242,7 +270,11 @@ def _troubles(result: Mapping[str, Any]) -> list[list[str]]:
         [f"answer {code}", str(count)] for code, count in sorted(total["errors"].items(), key=lambda item: -item[1])
     ]
     found += [[f"ended: {why}", str(count)] for why, count in sorted(total["ended"].items(), key=lambda item: -item[1])]
-    names = (("timed_out", "requests without an answer in time"), ("lost", "requests whose connection ended"))
+    names = (
+        ("renewed", "sessions that could not go on, and began anew"),
+        ("timed_out", "requests without an answer in time"),
+        ("lost", "requests whose connection ended"),
+    )
     return found + [[text, str(total[name])] for name, text in names if total[name]]
 
 

@@ -101,9 +101,17 @@ def play(
     actions, handshakes = scenario.core_actions(), scenario.handshakes()
     with _target(scenario, Path(folder)) as (url, server):
         address = _Address.of(url, ca)
-        tables = _tables(url, ca, handshakes[0]) if scenario.world == "decode" else None
+        worlds = _worlds(scenario, url, ca, handshakes[0])
         if address.get is not None:
-            actions = [(f"GET {address.get[1]}", True, 1.0, [b""])]
+            actions = [
+                {
+                    "route": f"GET {address.get[1]}",
+                    "is_request": True,
+                    "weight": 1.0,
+                    "bodies": [b""],
+                    "think": (0.0, 0.0),
+                }
+            ]
         started = time.monotonic()
         run = _core.SwarmRun(
             host=address.host,
@@ -112,7 +120,9 @@ def play(
             websocket=address.websocket,
             get=address.get,
             join=scenario.join(),
-            world=tables,
+            world=worlds,
+            resume=scenario.resume,
+            networks=scenario.core_networks(),
             handshakes=handshakes,
             actions=actions,
             phases=scenario.core_phases(),
@@ -136,6 +146,9 @@ def play(
                 is_over = run.is_over()
                 if server is not None and not server.read():
                     raise GameServerError(f"the server has died after {run.elapsed():.1f} s:\n{server.complaint()}")
+                if server is not None and server.reports:
+                    tick = server.reports[-1]["tick"]
+                    run.tell_tick(tick["next"], tick["next_due_ns"])
                 for stretch in run.poll():
                     stretch["memory"] = _memory()
                     series.append(stretch)
@@ -179,22 +192,31 @@ def _bots_of(scenario: Scenario, url: str, ca: str | None) -> Bots | None:
     return Bots(scenario.bots, url, ca, user, scenario.seed) if scenario.bots else None
 
 
-def _tables(url: str, ca: str | None, handshake: bytes) -> str:
-    """The tables of the server's world, as it tells its clients of them.
+def _worlds(scenario: Scenario, url: str, ca: str | None, handshake: bytes) -> tuple[str | None, str | None, int]:
+    """The tables of the app's world and of the room's, if they are to be decoded, and ticks a second of the app's.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: there is nothing to decode.
     """
+    if not scenario.world:
+        return None, None, 0
     context = ssl.create_default_context(cafile=ca) if ca is not None else None
     user = json.loads(handshake)["user"]
     try:
         with Client.open(url, user=user, tls=context, world=True, resume=False, reconnect=False) as client:
-            world = client._protocol.schema.get("world")
+            schema = client.schema
     except (ClientError, ValueError) as error:
+        if scenario.world != "decode":
+            return None, None, 0  # the run will say what is wrong
         raise ConfigError(f"{url}: asking for the world's tables: {error}") from None
-    if world is None:
+    world, room = schema.get("world"), schema.get("rooms", {}).get(scenario.room)
+    rate = int(world["tick_rate"]) if world is not None else 0
+    if scenario.world != "decode":
+        return None, None, rate
+    if world is None and room is None:
         raise ConfigError(f"{url}: this server has no world to decode")
-    return json.dumps(world["tables"])
+    tables = [json.dumps(shape["tables"]) if shape is not None else None for shape in (world, room)]
+    return tables[0], tables[1], rate
 
 
 def _result(
@@ -209,7 +231,9 @@ def _result(
     cpu: float,
 ) -> Result:
     core_phases = scenario.core_phases()
-    counted = [second for second in series if second["phase"] >= len(core_phases) or core_phases[second["phase"]][8]]
+    counted = [
+        second for second in series if second["phase"] >= len(core_phases) or core_phases[second["phase"]]["counts"]
+    ]
     seconds = sum(stretch["seconds"] for stretch in counted if stretch["phase"] < len(core_phases))
     client_seconds = sum(second["clients"] * second["seconds"] for second in counted) or 1
     answered = total["answered"] + total["timed_out"] + total["lost"]
@@ -236,19 +260,12 @@ def _result(
             "serializer": scenario.serializer,
             "world": scenario.world,
             "room": scenario.room,
+            "resume": scenario.resume,
+            "networks": scenario.core_networks(),
             "threads": scenario.threads,
             "seed": scenario.seed,
             "timeout": scenario.timeout,
-            "phases": [
-                dict(
-                    zip(
-                        ("name", "seconds", "clients", "jumps", "kind", "amount", "churn", "storms", "counts"),
-                        phase,
-                        strict=True,
-                    )
-                )
-                for phase in core_phases
-            ],
+            "phases": core_phases,
         },
         "elapsed": elapsed,
         "total": total,
@@ -316,6 +333,11 @@ def _invalid(scenario: Scenario, result: Mapping[str, Any]) -> list[str]:
             found.append(
                 "the swarm's threads had no time left: in this closed loop it, and not the server, set the rate"
             )
+    came_back = total["begun"] > scenario.clients and any(
+        phase["drops"] or phase["storms"] for phase in result["scenario"]["phases"]
+    )
+    if scenario.resume and came_back and not total["resumed"] and not total["renewed"] and total["opened"]:
+        found.append("no session could go on: the server keeps none (its setting resume_grace)")
     if total["begun"] and not total["opened"] and scenario.clients:
         why = max(total["ended"], key=total["ended"].get, default="no answer in time")
         found.append(f"no client was let in: {why}")

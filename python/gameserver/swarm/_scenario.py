@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +14,18 @@ from gameserver import _pb2
 from gameserver._answer import is_message, is_own_message, route_of
 from gameserver.errors import ConfigError
 from gameserver.swarm._bots import Mind
+from gameserver.swarm._network import Network
+from gameserver.swarm._place import at_caller, caller
 from gameserver.swarm._thresholds import Threshold
+from gameserver.swarm._units import pace, per_second, seconds, think_time
 from gameserver.swarm._values import Value, attributes, random_message
 
-__all__ = ["Action", "Phase", "Scenario", "ask", "churn", "hold", "ramp", "storm", "tell"]
+__all__ = ["Action", "Phase", "Scenario", "ask", "churn", "drops", "hold", "ramp", "storm", "tell"]
 
 BODIES = 64  # of one action, made before it begins
 BODIES_BYTES_MAX = 1 << 26
 CLIENTS_MAX = 1_000_000
-UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+Think = str | float | tuple[str | float, str | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Action:
     cls: type | None
     given: Mapping[str, Any]
     body: bytes | Value | None
+    think: tuple[float, float]
+    """s; the least and the most that the client says nothing after it."""
     place: str
 
     def bodies(self, random: Random, count: int, serializer: str) -> list[bytes]:
@@ -64,13 +67,17 @@ class Action:
             raise ConfigError(f"{self.place}: {self.cls.__name__}: {error}") from None
 
 
-def ask(message: type | str, /, *, weight: float = 1.0, body: Any = None, **given: Any) -> Action:
+def ask(
+    message: type | str, /, *, weight: float = 1.0, body: Any = None, think: Think | None = None, **given: Any
+) -> Action:
     """A request: its answer is awaited, and how long it took is measured.
 
     Args:
         message: a class of messages, or a route.
         weight: how often it is chosen, beside the others' weights.
         body: of a route: bytes, or what is to be sent as JSON; or a function of a `random.Random` that gives one.
+        think: how long the client says nothing after it: ``"2s"``, or ``("1s", "5s")``, the least and the most. In an open loop
+            that comes on top of the pace's interval; in a closed loop it begins with the answer.
         given: fields of a message: values, or functions of a `random.Random` (`between`, `one_of`, `letters`). Others get valid
             values by chance.
 
@@ -84,28 +91,33 @@ def ask(message: type | str, /, *, weight: float = 1.0, body: Any = None, **give
     >>> ask(Say, weight=3, text=letters(1, 40)).route
     'Say'
     """
-    return _action(message, True, weight, body, given)
+    return _action(message, True, weight, body, think, given)
 
 
-def tell(message: type | str, /, *, weight: float = 1.0, body: Any = None, **given: Any) -> Action:
+def tell(
+    message: type | str, /, *, weight: float = 1.0, body: Any = None, think: Think | None = None, **given: Any
+) -> Action:
     """A notify: nothing is awaited. Otherwise as `ask`.
 
     >>> tell("dash", weight=0.5).is_request
     False
     """
-    return _action(message, False, weight, body, given)
+    return _action(message, False, weight, body, think, given)
 
 
-def _action(message: type | str, is_request: bool, weight: float, body: Any, given: Mapping[str, Any]) -> Action:
-    frame = sys._getframe(2)
-    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+def _action(
+    message: type | str, is_request: bool, weight: float, body: Any, think: Think | None, given: Mapping[str, Any]
+) -> Action:
+    place = caller() or "?"
     verb = "ask" if is_request else "tell"
+    with at_caller():
+        thinks = think_time(think)
     if not isinstance(weight, (int, float)) or not 0 < weight < 1e9:
         raise ConfigError(f"{place}: {verb}(weight={weight!r}): a number above 0")
     if isinstance(message, str):
         if given:
             raise ConfigError(f"{place}: {verb}({message!r}): a route has a body=, and no fields: {', '.join(given)}")
-        return Action(message, is_request, float(weight), None, {}, body, place)
+        return Action(message, is_request, float(weight), None, {}, body, thinks, place)
     if not is_message(message):
         raise ConfigError(f"{place}: {verb}({message!r}): a class of messages, or a route as text")
     if body is not None:
@@ -113,12 +125,12 @@ def _action(message: type | str, is_request: bool, weight: float, body: Any, giv
     known = attributes(message)
     if known is not None and (unknown := [name for name in given if name not in known]):
         raise ConfigError(f"{place}: {message.__name__} has no field {unknown[0]}; it has {', '.join(known) or 'none'}")
-    return Action(route_of(message), is_request, float(weight), message, dict(given), None, place)
+    return Action(route_of(message), is_request, float(weight), message, dict(given), None, thinks, place)
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of time; made by `ramp`, `hold`, `churn` and `storm`."""
+    """A stretch of time; made by `ramp`, `hold`, `churn`, `drops` and `storm`."""
 
     name: str
     seconds: float
@@ -127,6 +139,8 @@ class Phase:
     jumps: bool = False
     churn: float = 0.0
     """Clients a second that leave, and others that come for them."""
+    drops: float = 0.0
+    """Clients a second that are cut off, and come back."""
     storms: bool = False
     counts: bool = True
     """Whether it counts in the totals."""
@@ -140,7 +154,8 @@ def ramp(to: int, over: str | float, *, pace: str | None = None, counts: bool = 
     >>> ramp(2000, "10s").seconds
     10.0
     """
-    return Phase("ramp", seconds(over), _clients(to), counts=counts, pace=pace)
+    with at_caller():
+        return Phase("ramp", seconds(over), _clients(to), counts=counts, pace=pace)
 
 
 def hold(duration: str | float, *, pace: str | None = None, clients: int | None = None) -> Phase:
@@ -150,7 +165,8 @@ def hold(duration: str | float, *, pace: str | None = None, clients: int | None 
     30.0
     """
     jumps = clients is not None
-    return Phase("hold", seconds(duration), _clients(clients) if clients is not None else None, jumps, pace=pace)
+    with at_caller():
+        return Phase("hold", seconds(duration), _clients(clients) if clients is not None else None, jumps, pace=pace)
 
 
 def churn(rate: str | float, duration: str | float, *, pace: str | None = None) -> Phase:
@@ -159,16 +175,28 @@ def churn(rate: str | float, duration: str | float, *, pace: str | None = None) 
     >>> churn("50/s", "1m").churn
     50.0
     """
-    return Phase("churn", seconds(duration), None, churn=per_second(rate), pace=pace)
+    with at_caller():
+        return Phase("churn", seconds(duration), None, churn=per_second(rate), pace=pace)
+
+
+def drops(rate: str | float, duration: str | float, *, pace: str | None = None) -> Phase:
+    """So many connections a second are cut, and their clients come back at once: to their sessions, if the scenario has `resume`.
+
+    >>> drops("5/s", "1m").drops
+    5.0
+    """
+    with at_caller():
+        return Phase("drops", seconds(duration), None, drops=per_second(rate), pace=pace)
 
 
 def storm(duration: str | float, *, pace: str | None = None) -> Phase:
-    """Every connection is cut at once, and all clients come back as fast as they can.
+    """Every connection is cut, and all clients come back as fast as they can: to their sessions, if the scenario has `resume`.
 
     >>> storm("10s").storms
     True
     """
-    return Phase("storm", seconds(duration), None, storms=True, pace=pace)
+    with at_caller():
+        return Phase("storm", seconds(duration), None, storms=True, pace=pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +217,10 @@ class Scenario:
         world: whether clients ask for snapshots of the replicated world; ``"decode"``: and decode them, as players' clients do.
         room: each client takes a seat in a room of this name before it plays (`join_or_create`), and what it says goes there.
         room_options: what it asks for.
+        resume: a client that is cut off goes on with its session, as players' clients do: what was under way counts on, and what
+            the server has not seen is sent again. Else it begins a new one.
+        network: what lies between clients and the server: a `Network`; or several, and how many of the clients have each
+            (``{Network(): 3, Network(delay="80ms"): 1}``). Not for Python bots.
         bots: clients with a mind of their own beside them, for what no declaration can say: async functions of a `Bot`, and how
             many of each. They are Python, so they cost a hundred times as much as the others, and are counted for themselves.
         thresholds: what must hold, else the command fails: ``"p99 < 50ms"``, ``"errors < 0.1%"``, ``"tick_skipped == 0"``.
@@ -215,6 +247,8 @@ class Scenario:
     world: bool | Literal["decode"] = False
     room: str | None = None
     room_options: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    network: Network | Mapping[Network, float] | None = None
     bots: Mapping[Mind, int] = field(default_factory=dict)
     thresholds: Sequence[str] = ()
     timeout: float = 10.0
@@ -223,6 +257,10 @@ class Scenario:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        with at_caller():
+            self._check()
+
+    def _check(self) -> None:
         if not self.phases:
             raise ConfigError("Scenario(phases=[]): it needs a phase: ramp(100, '1s'), hold('10s')")
         if (self.target is None) == (self.url is None):
@@ -239,6 +277,11 @@ class Scenario:
                 raise ConfigError(
                     "Scenario: a closed loop (depth N) waits for answers: ask() everything, tell() nothing"
                 )
+        for network, weight in self._networks():
+            if not isinstance(network, Network) or not isinstance(weight, (int, float)) or not 0 < weight < 1e9:
+                raise ConfigError(f"Scenario(network={{{network!r}: {weight!r}}}): a Network, and a number above 0")
+        if (self.url or "").startswith(("http://", "https://")) and (self.network is not None or self.resume):
+            raise ConfigError("Scenario(url='http://...'): a page has no sessions: no resume, no network")
         for mind, count in self.bots.items():
             if not inspect.iscoroutinefunction(mind) or not isinstance(count, int) or count < 1:
                 raise ConfigError(
@@ -257,18 +300,30 @@ class Scenario:
         """How long it takes."""
         return sum(phase.seconds for phase in self.phases)
 
-    def core_phases(self) -> list[tuple[str, float, int, bool, str, float, float, bool, bool]]:
+    def core_phases(self) -> list[dict[str, Any]]:
         """As the core takes them."""
         found, clients = [], 0
         for phase in self.phases:
             clients = phase.clients if phase.clients is not None else clients
             kind, amount = pace(phase.pace or self.pace)
             found.append(
-                (phase.name, phase.seconds, clients, phase.jumps, kind, amount, phase.churn, phase.storms, phase.counts)
-            )
+                {
+                    "name": phase.name, "seconds": phase.seconds, "clients": clients, "jumps": phase.jumps, "kind": kind,
+                    "amount": amount, "churn": phase.churn, "drops": phase.drops, "storms": phase.storms, "counts": phase.counts,
+                }
+            )  # fmt: skip
         return found
 
-    def core_actions(self) -> list[tuple[str, bool, float, list[bytes]]]:
+    def core_networks(self) -> list[dict[str, Any]]:
+        """As the core takes them."""
+        return [network.core(weight) for network, weight in self._networks()]
+
+    def _networks(self) -> list[tuple[Network, float]]:
+        if self.network is None:
+            return []
+        return [(self.network, 1.0)] if isinstance(self.network, Network) else [*self.network.items()]
+
+    def core_actions(self) -> list[dict[str, Any]]:
         """As the core takes them, with bodies by chance.
 
         Raises:
@@ -279,7 +334,12 @@ class Scenario:
             first = action.bodies(random, 1, self.serializer)
             count = max(1, min(BODIES, BODIES_BYTES_MAX // max(1, len(first[0])) // max(1, len(self.actions))))
             bodies = first + action.bodies(random, count - 1, self.serializer)
-            found.append((action.route, action.is_request, action.weight, bodies))
+            found.append(
+                {
+                    "route": action.route, "is_request": action.is_request, "weight": action.weight, "bodies": bodies,
+                    "think": action.think,
+                }
+            )  # fmt: skip
         return found
 
     def says(self, number: int) -> Mapping[str, Any] | None:
@@ -299,6 +359,8 @@ class Scenario:
             ConfigError: `user` gives what is no JSON object.
         """
         gs: dict[str, Any] = {"serializer": self.serializer}
+        if self.resume:
+            gs["resume"] = {}
         if self.world:
             gs["world"] = True
         found = []
@@ -329,58 +391,6 @@ def load(path: Path, module: Any) -> Scenario | None:
     if len(found) > 1:
         raise ConfigError(f"{path} has several scenarios ({', '.join(found)}): call the one to play `scenario`")
     return next(iter(found.values()), None)
-
-
-def pace(text: str) -> tuple[str, float]:
-    """``"20/s"``, ``"depth 16"``, ``"nothing"``: its kind and number.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if text == "nothing":
-        return "quiet", 0.0
-    if match := re.fullmatch(r"depth (\d+)", text):
-        if 1 <= int(match[1]) <= 10_000:
-            return "closed", float(match[1])
-    elif (rate := _rate(text)) is not None and 1e-4 <= rate <= 1e6:
-        return "open", rate
-    raise ConfigError(f'pace {text!r}: "20/s", "90/min", "depth 16" or "nothing"')
-
-
-def per_second(value: str | float) -> float:
-    """``"50/s"`` or 50: a rate.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    rate = _rate(value) if isinstance(value, str) else float(value)
-    if rate is None or not 0 < rate < 1e6:
-        raise ConfigError(f'{value!r} is no rate: "50/s", or a number a second')
-    return rate
-
-
-def seconds(value: str | float) -> float:
-    """``"90s"``, ``"1.5m"`` or a number: seconds.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    match = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", value.strip()) if isinstance(value, str) else None
-    try:
-        found = float(match[1]) * UNITS[match[2] or "s"] if match else float(value)
-    except (ValueError, KeyError, TypeError):
-        found = -1.0
-    if not 0.05 <= found <= 1e6:
-        raise ConfigError(f'{value!r} is no duration: "500ms", "30s", "5m", or seconds; at least 50 ms')
-    return found
-
-
-def _rate(text: str) -> float | None:
-    match = re.fullmatch(r"([0-9.]+)\s*/\s*(s|m|min|h)", text.strip())
-    try:
-        return float(match[1]) / UNITS[match[2]] if match else None
-    except ValueError:
-        return None
 
 
 def _clients(number: int) -> int:

@@ -60,7 +60,7 @@ class LiveView:
 
     def _phase(self, stretch: Mapping[str, Any]) -> str:
         number = stretch["phase"]
-        return self._phases[number][0] if number < len(self._phases) else "end"
+        return str(self._phases[number]["name"]) if number < len(self._phases) else "end"
 
     def _table(self) -> RenderableType:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -121,14 +121,20 @@ def show_result(console: Console, result: Mapping[str, Any]) -> None:
     table.add_row("let in", amount(total["opened"]), *_times(total["connecting"]))
     if total["joining"]["count"]:
         table.add_row("seated in a room", amount(total["joining"]["count"]), *_times(total["joining"]))
+    if total["resuming"]["count"]:
+        table.add_row("gone on after a cut", amount(total["resumed"]), *_times(total["resuming"]))
     if total["snapshots"]:
         table.add_row("between snapshots", amount(total["snapshots"]), *_times(total["snapshot_gaps"]))
+    if total["snapshot_ages"]["count"]:
+        table.add_row("age of snapshots", "", *_times(total["snapshot_ages"]))
     if total["lateness"]["count"]:
         table.add_row("the swarm's own lateness", "", *_times(total["lateness"]), style="dim")
     console.print(table)
     for title, counts in (("errors", total["errors"]), ("ended by the server", total["ended"])):
         for name, count in sorted(counts.items(), key=lambda item: -item[1])[:ENDS]:
             console.print(f"{title}: {name}: {count}", style="red", markup=False, highlight=False)
+    if total["renewed"]:
+        console.print(f"sessions that could not go on, and began anew: {total['renewed']}", style="red")
     for name in ("timed_out", "lost"):
         if total[name]:
             console.print(f"requests {name.replace('_', ' ')}: {total[name]}", style="red")

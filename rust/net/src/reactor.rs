@@ -545,6 +545,11 @@ impl Reactor {
         Some(Info { peer: socket.peer(), tls: socket.tls.is_some() })
     }
 
+    /// Which of the listeners accepted it, by the order in which they were given; None: none did, or there is no such socket.
+    pub fn listener_of(&self, token: Token) -> Option<usize> {
+        Some(usize::from(self.sockets.find(token)?.listener?.get()) - 1)
+    }
+
     /// The number that all connections of this one's address share; see [`Admission::shared`].
     pub fn shared_number(&self, token: Token) -> Option<Arc<AtomicU64>> {
         self.sockets.find(token)?.admitted.shared()

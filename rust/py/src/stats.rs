@@ -49,6 +49,9 @@ pub fn read<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, PyDi
     tick.set_item("count", ticks.count)?;
     tick.set_item("skipped", ticks.skipped)?;
     tick.set_item("dilated_ns", ticks.dilated)?;
+    let (next, due) = state.server.tick_due().unwrap_or_default();
+    tick.set_item("next", next)?;
+    tick.set_item("next_due_ns", due)?;
     tick.set_item("lateness_p50_ns", ticks.quantile(0.5))?;
     tick.set_item("lateness_p99_ns", ticks.quantile(0.99))?;
     dict.set_item("tick", tick)?;

@@ -9,7 +9,8 @@ use net::tls::TlsClientConfig;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use swarm::plan::{Action, Pace, Phase, Plan};
+use swarm::network::Network;
+use swarm::plan::{Action, Pace, Phase, Plan, World};
 use swarm::run::Run;
 use swarm::tally::{ActionTally, Tally, Times};
 use world::WorldShape;
@@ -20,13 +21,52 @@ pub struct SwarmRun {
     run: Mutex<Run>,
 }
 
-type GivenAction = (String, bool, f64, Vec<Vec<u8>>);
-type GivenPhase = (String, f64, u32, bool, String, f64, f64, bool, bool);
+/// An action, as a dict.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenAction {
+    route: String,
+    is_request: bool,
+    weight: f64,
+    bodies: Vec<Vec<u8>>,
+    think: (f64, f64),
+}
+
+/// A phase, as a dict.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenPhase {
+    name: String,
+    seconds: f64,
+    clients: u32,
+    jumps: bool,
+    kind: String,
+    amount: f64,
+    churn: f64,
+    drops: f64,
+    storms: bool,
+    counts: bool,
+}
+
+/// A network, as a dict; its share of clients, and None for the real one.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenNetwork {
+    share: f64,
+    delay: f64,
+    jitter: f64,
+    loss: f64,
+    bytes_per_second: Option<f64>,
+    is_real: bool,
+}
+
+/// What the server says of its worlds, in JSON, and ticks a second.
+type GivenWorld = (Option<String>, Option<String>, u32);
 
 #[pymethods]
 impl SwarmRun {
     #[new]
-    #[pyo3(signature = (*, host, port, tls, websocket, get, join, world, handshakes, actions, phases, threads, seed, timeout))]
+    #[pyo3(signature = (*, host, port, tls, websocket, get, join, world, resume, networks, handshakes, actions, phases, threads, seed, timeout))]
     #[expect(clippy::too_many_arguments, reason = "Python's own, by name")]
     fn new(
         host: IpAddr,
@@ -35,7 +75,9 @@ impl SwarmRun {
         websocket: Option<(String, String)>,
         get: Option<(String, String)>,
         join: Option<Vec<u8>>,
-        world: Option<&str>,
+        world: GivenWorld,
+        resume: bool,
+        networks: Vec<GivenNetwork>,
         handshakes: Vec<Vec<u8>>,
         actions: Vec<GivenAction>,
         phases: Vec<GivenPhase>,
@@ -51,11 +93,12 @@ impl SwarmRun {
             }
             None => None,
         };
-        let actions = actions.into_iter().map(|(route, is_request, weight, bodies)| Action {
-            route,
-            is_request,
-            weight,
-            bodies,
+        let actions = actions.into_iter().map(|action| Action {
+            route: action.route,
+            is_request: action.is_request,
+            weight: action.weight,
+            bodies: action.bodies,
+            think: (nanos(action.think.0), nanos(action.think.1)),
         });
         let plan = Plan {
             address: Address::Tcp(SocketAddr::new(host, port)),
@@ -63,16 +106,9 @@ impl SwarmRun {
             websocket,
             get,
             join,
-            world: match world {
-                Some(tables) => {
-                    let shape = WorldShape::from_json(tables);
-                    Some(
-                        shape
-                            .map_err(|error| PyValueError::new_err(format!("the world's tables: {error}")))?,
-                    )
-                }
-                None => None,
-            },
+            world: World { shape: shape(world.0)?, room_shape: shape(world.1)?, tick_rate: world.2 },
+            resume,
+            networks: networks.into_iter().map(network).collect(),
             handshakes,
             actions: actions.collect(),
             phases: phases.into_iter().map(phase).collect::<PyResult<_>>()?,
@@ -135,6 +171,11 @@ impl SwarmRun {
         self.run().failure().map(str::to_owned)
     }
 
+    /// The server's tick of this number is due then, ns of the monotonic clock: so the age of snapshots is known.
+    fn tell_tick(&self, number: u64, due: u64) {
+        self.run().tell_tick(number, due);
+    }
+
     /// Seconds since the start.
     fn elapsed(&self) -> f64 {
         self.run().elapsed() as f64 / 1e9
@@ -153,16 +194,30 @@ impl SwarmRun {
     }
 }
 
-fn phase(
-    (name, seconds, clients, jumps, kind, amount, churn, storms, counts): GivenPhase,
-) -> PyResult<Phase> {
+fn phase(given: GivenPhase) -> PyResult<Phase> {
+    let GivenPhase { name, seconds, clients, jumps, kind, amount, churn, drops, storms, counts } = given;
     let pace = match kind.as_str() {
         "quiet" => Pace::Quiet,
         "open" if amount > 0.0 => Pace::Open(amount),
         "closed" => Pace::Closed(amount as u32),
         _ => return Err(PyValueError::new_err(format!("a pace is quiet, open or closed, not {kind}"))),
     };
-    Ok(Phase { name, nanos: nanos(seconds).max(1), clients, jumps, pace, churn, storms, counts })
+    Ok(Phase { name, nanos: nanos(seconds).max(1), clients, jumps, pace, churn, drops, storms, counts })
+}
+
+fn network(given: GivenNetwork) -> (f64, Option<Network>) {
+    let network = Network {
+        delay: nanos(given.delay),
+        jitter: nanos(given.jitter),
+        loss: given.loss,
+        bytes_per_second: given.bytes_per_second,
+    };
+    (given.share, (!given.is_real).then_some(network))
+}
+
+fn shape(tables: Option<String>) -> PyResult<Option<WorldShape>> {
+    let shape = tables.map(|tables| WorldShape::from_json(&tables)).transpose();
+    shape.map_err(|error| PyValueError::new_err(format!("a world's tables: {error}")))
 }
 
 fn nanos(seconds: f64) -> u64 {
@@ -180,13 +235,17 @@ fn tally_dict<'py>(py: Python<'py>, tally: &Tally) -> PyResult<Bound<'py, PyDict
         ("lateness", &tally.lateness),
         ("connecting", &tally.connecting),
         ("joining", &tally.joining),
+        ("resuming", &tally.resuming),
         ("snapshot_gaps", &tally.snapshot_gaps),
+        ("snapshot_ages", &tally.snapshot_ages),
     ] {
         dict.set_item(name, times_dict(py, times)?)?;
     }
     for (name, count) in [
         ("begun", tally.begun),
         ("opened", tally.opened),
+        ("resumed", tally.resumed),
+        ("renewed", tally.renewed),
         ("sent", tally.sent()),
         ("answered", tally.answered()),
         ("failed", tally.errors()),

@@ -375,6 +375,11 @@ impl Server {
         self.clock.as_ref().map(TickClock::dt)
     }
 
+    /// The next tick's number, and when it is due (monotonic).
+    pub fn tick_due(&self) -> Option<(u64, Nanos)> {
+        self.clock.as_ref().map(|clock| (clock.next_tick(), clock.next_deadline()))
+    }
+
     /// Hands over and sends what the realm asked for; see [`Peers::flush`] for `may_hold`.
     pub fn flush(&mut self, may_hold: bool) {
         for number in 0..=self.io_threads {

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use engine::event::{LinkId, Nanos};
 use world::Replica;
 
-/// A client.
+use crate::session::Session;
+
+/// A client. One that comes back to its session keeps what it awaits, its room and when it speaks; else a new life begins.
 #[derive(Debug, Default)]
 pub(crate) struct Bot {
     pub state: State,
@@ -15,12 +17,20 @@ pub(crate) struct Bot {
     pub life: u32,
     /// When it began to connect, or may do so again.
     pub since: Nanos,
+    /// When it was cut off, if it is to go on where it was.
+    pub cut_at: Nanos,
+    /// Its next message is set down, or its closed loop runs: nothing has to be started.
+    pub speaks: bool,
     /// When the last snapshot came; 0: none yet.
     pub snapshot_at: Nanos,
     /// The room in which it has its seat; 0: none.
     pub room: u32,
     /// What it sees, if it decodes that.
     pub replica: Option<Box<Replica>>,
+    /// The same of its room's world.
+    pub room_replica: Option<Box<Replica>>,
+    /// What lets it go on after a cut, where the plan has that.
+    pub session: Option<Box<Session>>,
     /// Which of the plan's turns comes next, and which bodies.
     pub turn: u32,
     flights: Flights,
@@ -69,10 +79,12 @@ impl Bot {
         self.flights.give_up(before)
     }
 
-    /// A connection has ended: how many requests it took with it.
+    /// Its session has ended: how many requests it took with it.
     pub fn end_life(&mut self) -> u64 {
         self.life = self.life.wrapping_add(1);
-        (self.link, self.snapshot_at, self.room, self.replica) = (None, 0, 0, None);
+        (self.link, self.session, self.speaks) = (None, None, false);
+        (self.snapshot_at, self.room) = (0, 0);
+        (self.replica, self.room_replica) = (None, None);
         std::mem::take(&mut self.flights).open
     }
 

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 
 use engine::event::Nanos;
 use net::queue::Class;
@@ -11,13 +9,13 @@ use net::reactor::{Flush, Reactor, ReactorConfig, Read, Ready, Taken, Token};
 use net::sys::monotonic_now;
 
 use crate::plan::Plan;
-use crate::run::{Stretch, Teller};
+use crate::run::{Place, Teller};
 use crate::tally::{Tally, count};
 
 /// A thread's clients.
 pub(crate) struct Browsers {
     plan: Arc<Plan>,
-    number: u32,
+    at: Place,
     reactor: Reactor,
     request: Vec<u8>,
     /// By the slot of a connection.
@@ -25,11 +23,9 @@ pub(crate) struct Browsers {
     open: u32,
     again_at: Nanos,
     dirty: Vec<Token>,
-    started: Nanos,
     now: Nanos,
     tally: Tally,
     teller: Teller,
-    stop: Arc<AtomicBool>,
 }
 
 /// A connection, and the request that it waits for.
@@ -47,27 +43,19 @@ const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 impl Browsers {
-    pub fn new(
-        plan: Arc<Plan>,
-        number: u32,
-        started: Nanos,
-        tell: Sender<Stretch>,
-        stop: Arc<AtomicBool>,
-    ) -> io::Result<Self> {
+    pub fn new(plan: Arc<Plan>, at: Place) -> io::Result<Self> {
         let (host, path) = plan.get.clone().unwrap_or_default();
         Ok(Self {
-            number,
             reactor: Reactor::new(ReactorConfig::default())?,
             request: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
             pages: Vec::new(),
             open: 0,
             again_at: 0,
             dirty: Vec::new(),
-            started,
             now: monotonic_now(),
             tally: Tally::new(1),
-            teller: Teller::new(plan.clone(), started, tell),
-            stop,
+            teller: Teller::new(plan.clone(), &at),
+            at,
             plan,
         })
     }
@@ -75,8 +63,8 @@ impl Browsers {
     /// Gets pages to the end of the plan.
     pub fn play(&mut self) -> io::Result<()> {
         self.teller.begin();
-        let end = self.started + self.plan.nanos();
-        while self.now < end && !self.stop.load(Ordering::Relaxed) {
+        let end = self.at.started + self.plan.nanos();
+        while self.now < end && !self.at.is_stopped() {
             self.connect()?;
             self.flush();
             if self.now >= self.teller.due() {
@@ -108,8 +96,9 @@ impl Browsers {
 
     /// As many as there should be now.
     fn connect(&mut self) -> io::Result<()> {
-        let at = self.now.saturating_sub(self.started);
-        let wanted = self.plan.clients_at(at).saturating_sub(self.number).div_ceil(self.plan.threads as u32);
+        let at = self.now.saturating_sub(self.at.started);
+        let wanted =
+            self.plan.clients_at(at).saturating_sub(self.at.number).div_ceil(self.plan.threads as u32);
         while self.open < wanted && self.again_at <= self.now {
             let token = match &self.plan.tls {
                 Some((config, name)) => self.reactor.connect_tls(&self.plan.address, config, name)?,

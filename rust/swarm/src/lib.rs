@@ -10,7 +10,10 @@
 
 mod bot;
 mod http;
+pub mod network;
 pub mod plan;
+mod proxy;
 pub mod run;
+mod session;
 pub mod tally;
 mod worker;

@@ -5,6 +5,8 @@ use net::address::Address;
 use net::tls::TlsClientConfig;
 use world::WorldShape;
 
+use crate::network::Network;
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -21,8 +23,13 @@ pub struct Plan {
     pub handshakes: Vec<Vec<u8>>,
     /// The body of `$join_or_create`, JSON: each client takes a seat in a room before it plays, and what it says goes there.
     pub join: Option<Vec<u8>>,
-    /// The shape of the world, of clients that asked for it: they decode each snapshot. None: snapshots are only counted.
-    pub world: Option<WorldShape>,
+    /// Of clients that asked for the replicated world.
+    pub world: World,
+    /// Whether a session outlives its connection: a client that was cut off goes on where it was. Handshakes have
+    /// `"resume":{}` then, in `sys.gs`, before anything that could be taken for it.
+    pub resume: bool,
+    /// Networks between clients and the server, and the share of clients that have each; None: the real one. Empty: all have that.
+    pub networks: Vec<(f64, Option<Network>)>,
     /// What clients say; may be none.
     pub actions: Vec<Action>,
     /// One after the other. At least one.
@@ -46,6 +53,20 @@ pub struct Action {
     pub weight: f64,
     /// Bodies to choose from, in turn. At least one.
     pub bodies: Vec<Vec<u8>>,
+    /// After it the client says nothing for a time between these two: in an open loop beyond the pace's interval, in a
+    /// closed loop once the answer is there.
+    pub think: (Nanos, Nanos),
+}
+
+/// What clients do with snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The app's: they decode each snapshot. None: it is only counted.
+    pub shape: Option<WorldShape>,
+    /// The same of the room in which they take their seats.
+    pub room_shape: Option<WorldShape>,
+    /// Ticks a second of the app's; 0: no snapshot's age is known.
+    pub tick_rate: u32,
 }
 
 /// A stretch of time.
@@ -63,7 +84,9 @@ pub struct Phase {
     pub pace: Pace,
     /// So many a second leave in good order, and others come for them.
     pub churn: f64,
-    /// At its beginning every connection is cut, and all connect anew.
+    /// The connections of so many a second are cut off, and they come back.
+    pub drops: f64,
+    /// At its beginning every connection is cut off, and all come back.
     pub storms: bool,
     /// Whether its latencies count in the total.
     pub counts: bool,
@@ -130,23 +153,34 @@ impl Plan {
 
     /// What is said in turn: numbers of actions, as often as their weights say, well mixed.
     pub(crate) fn turns(&self, random: &mut Random) -> Vec<u16> {
-        let sum: f64 = self.actions.iter().map(|action| action.weight).sum();
-        let mut turns = Vec::with_capacity(TURNS);
-        let mut due: Vec<f64> = vec![0.0; self.actions.len()];
-        // The one that is furthest behind its share comes next; then they are shuffled.
-        for _ in 0..if sum > 0.0 { TURNS } else { 0 } {
-            for (due, action) in due.iter_mut().zip(&self.actions) {
-                *due += action.weight / sum;
-            }
-            let (next, _) = due.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("there are some");
-            due[next] -= 1.0;
-            turns.push(next as u16);
-        }
+        let weights: Vec<f64> = self.actions.iter().map(|action| action.weight).collect();
+        let mut turns = deal(&weights);
         for last in (1..turns.len()).rev() {
             turns.swap(last, random.below(last as u64 + 1) as usize);
         }
         turns
     }
+
+    /// Numbers of networks: client n has the one in place n, modulo how many there are.
+    pub(crate) fn network_of_clients(&self) -> Vec<u16> {
+        deal(&self.networks.iter().map(|(share, _)| *share).collect::<Vec<_>>())
+    }
+}
+
+/// Numbers of weights, each as often as its share says and evenly spread: the one that is furthest behind comes next.
+fn deal(weights: &[f64]) -> Vec<u16> {
+    let sum: f64 = weights.iter().sum();
+    let mut dealt = Vec::new();
+    let mut due: Vec<f64> = vec![0.0; weights.len()];
+    for _ in 0..if sum > 0.0 { TURNS } else { 0 } {
+        for (due, weight) in due.iter_mut().zip(weights) {
+            *due += weight / sum;
+        }
+        let (next, _) = due.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("there are some");
+        due[next] -= 1.0;
+        dealt.push(next as u16);
+    }
+    dealt
 }
 
 const TURNS: usize = 4096;
@@ -169,6 +203,16 @@ impl Random {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
+
+    /// From `first` to `last`, both included.
+    pub(crate) fn between(&mut self, (first, last): (u64, u64)) -> u64 {
+        first + self.below(last.saturating_sub(first).saturating_add(1))
+    }
+
+    /// From 0 to below 1.
+    pub(crate) fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
 }
 
 #[cfg(test)]
@@ -184,21 +228,29 @@ mod tests {
             jumps,
             pace: Pace::Quiet,
             churn: 0.0,
+            drops: 0.0,
             storms: false,
             counts: true,
         }
     }
 
     fn plan(phases: Vec<Phase>, weights: &[f64]) -> Plan {
-        let action =
-            |&weight: &f64| Action { route: "a".into(), is_request: true, weight, bodies: vec![Vec::new()] };
+        let action = |&weight: &f64| Action {
+            route: "a".into(),
+            is_request: true,
+            weight,
+            bodies: vec![Vec::new()],
+            think: (0, 0),
+        };
         Plan {
             address: Address::Tcp("127.0.0.1:1".parse().unwrap()),
             tls: None,
             websocket: None,
             get: None,
             join: None,
-            world: None,
+            world: World::default(),
+            resume: false,
+            networks: Vec::new(),
             handshakes: vec![b"{}".to_vec()],
             actions: weights.iter().map(action).collect(),
             phases,

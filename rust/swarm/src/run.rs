@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -14,7 +14,7 @@ use net::sys::thread_cpu_time;
 use crate::http::Browsers;
 use crate::plan::Plan;
 use crate::tally::Tally;
-use crate::worker::Worker;
+use crate::worker::{ORIGIN_UNKNOWN, Worker};
 
 /// What one thread, or all of them, have counted in a stretch of the run: a second, or less where a phase ends.
 #[derive(Clone, Debug)]
@@ -31,6 +31,26 @@ pub struct Stretch {
     pub tally: Tally,
 }
 
+/// A thread's place in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Which of the plan's threads it is.
+    pub number: u32,
+    /// When the plan started (monotonic).
+    pub started: Nanos,
+    /// When the server's tick 0 was due.
+    pub tick_origin: Arc<AtomicI64>,
+    tell: Sender<Stretch>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Place {
+    /// Whether the run was ended early.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
 /// Hands over what a thread has counted, stretch by stretch.
 #[derive(Debug)]
 pub(crate) struct Teller {
@@ -45,10 +65,11 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// Of a plan that started at `started`.
-    pub fn new(plan: Arc<Plan>, started: Nanos, to: Sender<Stretch>) -> Self {
+    /// Of the thread that has this place.
+    pub fn new(plan: Arc<Plan>, at: &Place) -> Self {
         let ends = plan.stretches();
-        Self { plan, started, ends, number: 0, cpu_before: 0, bytes_before: (0, 0), to }
+        let to = at.tell.clone();
+        Self { plan, started: at.started, ends, number: 0, cpu_before: 0, bytes_before: (0, 0), to }
     }
 
     /// From now on CPU time counts: of the thread that calls this.
@@ -91,6 +112,7 @@ pub struct Run {
     threads: Vec<JoinHandle<io::Result<()>>>,
     told: Receiver<Stretch>,
     stop: Arc<AtomicBool>,
+    tick_origin: Arc<AtomicI64>,
     /// Of threads that have told: how many have, and what.
     open: BTreeMap<usize, (usize, Stretch)>,
     total: Tally,
@@ -106,20 +128,24 @@ impl Run {
         let started = net::sys::monotonic_now();
         let (tell, told) = channel();
         let stop = Arc::new(AtomicBool::new(false));
+        let tick_origin = Arc::new(AtomicI64::new(ORIGIN_UNKNOWN));
         let mut threads = Vec::new();
         for number in 0..plan.threads as u32 {
             let thread = std::thread::Builder::new().name(format!("swarm-{number}"));
-            let (plan, tell, stop) = (plan.clone(), tell.clone(), stop.clone());
+            let (tell, stop, tick_origin) = (tell.clone(), stop.clone(), tick_origin.clone());
+            let at = Place { number, started, tick_origin, tell, stop };
+            let plan = plan.clone();
             threads.push(if plan.get.is_some() {
-                let mut browsers = Browsers::new(plan, number, started, tell, stop)?;
+                let mut browsers = Browsers::new(plan, at)?;
                 thread.spawn(move || browsers.play())?
             } else {
-                let mut worker = Worker::new(plan, number, started, tell, stop)?;
+                let mut worker = Worker::new(plan, at)?;
                 thread.spawn(move || worker.play())?
             });
         }
         let total = Tally::new(plan.actions.len());
-        Ok(Self { plan, threads, told, stop, open: BTreeMap::new(), total, started, failure: None })
+        let open = BTreeMap::new();
+        Ok(Self { plan, threads, told, stop, tick_origin, open, total, started, failure: None })
     }
 
     /// Stretches that all threads have told since the last call, in order.
@@ -175,6 +201,15 @@ impl Run {
     /// Nanoseconds since the start.
     pub fn elapsed(&self) -> Nanos {
         net::sys::monotonic_now() - self.started
+    }
+
+    /// The server's tick of this number is due then (monotonic): so the age of snapshots is known.
+    pub fn tell_tick(&self, number: u64, due: Nanos) {
+        let rate = self.plan.world.tick_rate;
+        if rate > 0 {
+            let origin = i128::from(due) - i128::from(number) * 1_000_000_000 / i128::from(rate);
+            self.tick_origin.store(origin as i64, Ordering::Relaxed);
+        }
     }
 
     /// Ends it early.

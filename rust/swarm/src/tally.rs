@@ -53,7 +53,7 @@ impl Times {
         steps.map(|step| (step.quantile(), step.value_iterated_to())).collect()
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("of the same bounds");
     }
 }
@@ -86,12 +86,20 @@ pub struct Tally {
     pub connecting: Times,
     /// From being let in to having a seat in a room.
     pub joining: Times,
+    /// From being cut off to going on with the session.
+    pub resuming: Times,
     /// Between two snapshots of one client.
     pub snapshot_gaps: Times,
+    /// How old snapshots were when they came: since their tick was due.
+    pub snapshot_ages: Times,
     /// Connections that were begun, and those that were let in.
     pub begun: u64,
     /// See `begun`.
     pub opened: u64,
+    /// Connections with which a session went on, and those that were to and got a new one.
+    pub resumed: u64,
+    /// See `resumed`.
+    pub renewed: u64,
     /// How connections ended that we did not end: the server's kick, a reset, a refusal.
     pub ended: BTreeMap<String, u64>,
     /// Requests that waited too long.
@@ -135,6 +143,7 @@ impl Tally {
             (&mut self.latency, &other.latency),
             (&mut self.lateness, &other.lateness),
             (&mut self.snapshot_gaps, &other.snapshot_gaps),
+            (&mut self.snapshot_ages, &other.snapshot_ages),
         ] {
             times.add(others);
         }
@@ -161,6 +170,9 @@ impl Tally {
     pub fn add_connections(&mut self, other: &Self) {
         self.begun += other.begun;
         self.opened += other.opened;
+        self.resumed += other.resumed;
+        self.renewed += other.renewed;
+        self.resuming.add(&other.resuming);
         self.connecting.add(&other.connecting);
         self.joining.add(&other.joining);
         add_counts(&mut self.ended, &other.ended);
