@@ -21,7 +21,8 @@ from benches.harness import processes
 from benches.harness.processes import LOAD_CORE, OUT, ROOT, Server, running
 from benches.harness.report import Figure, Section, asked, publish, stated
 
-ROUNDS = 3 if "--quick" in sys.argv else 5
+QUICK = "--quick" in sys.argv
+ROUNDS, WRK_ROUNDS, WRK_SECONDS = (2, 2, 2) if QUICK else (5, 9, 3)
 EPOLL = Server("epoll", (str(OUT / "epoll"),))
 ECHO = Server("echo", (sys.executable, "-m", "benches.servers.echo"))
 WATCHED = Server("watched", (sys.executable, "-m", "benches.servers.watched"))
@@ -94,7 +95,7 @@ def memory() -> Figure:
 
 def worlds() -> Figure:
     """Clients that decode what they see."""
-    found = rounds({"world": lambda: ours(WATCHED, "world")}, 3)["world"]
+    found = rounds({"world": lambda: ours(WATCHED, "world")}, min(ROUNDS, 3))["world"]
     run = found[0]
     detail = f"{run['entities']:.0f} in view, {run['decoded'] / run['seconds'] / 1000:.1f} snapshots a second each"
     each = [1000 * run["seconds"] / run["cpu"] for run in found]
@@ -105,7 +106,7 @@ def worlds() -> Figure:
 
 def bots() -> Figure:
     """Python functions that ask one thing after the other."""
-    found = rounds({"bots": lambda: ours(ECHO, "bots")}, 3)["bots"]
+    found = rounds({"bots": lambda: ours(ECHO, "bots")}, min(ROUNDS, 3))["bots"]
     return stated(
         "Python bots, messages a second of a core (a request and its answer are two)",
         f"{median(run['messages'] / run['cpu'] for run in found):,.0f}",
@@ -117,7 +118,7 @@ def beside_wrk() -> list[Figure]:
     """The same page, measured by both."""
     if not shutil.which("wrk"):
         return [stated("agreement with wrk", "not measured: wrk is not installed")]
-    pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz")}, ROUNDS + 2)
+    pages = rounds({"wrk": wrk, "page": lambda: ours(ECHO, "page", "/healthz", str(WRK_SECONDS))}, WRK_ROUNDS)
     figures = []
     for name in ("rate", "p50", "p99"):
         mine, its = (median(run[name] for run in pages[who]) for who in ("page", "wrk"))
@@ -174,7 +175,7 @@ def wrk() -> dict[str, Any]:
     """One thread, 100 connections."""
     with running(ECHO) as process:
         url = f"http://127.0.0.1:{process.port}/healthz"
-        text = output(["wrk", "-t1", "-c100", "-d2s", "--latency", url])
+        text = output(["wrk", "-t1", "-c100", f"-d{WRK_SECONDS}s", "--latency", url])
     shares = dict(re.findall(r"^\s+(50|99)%\s+(\S+)$", text, re.M))
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", text)
     assert rate is not None, text

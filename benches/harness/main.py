@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
 
 def _shortened(scenario: Scenario) -> Scenario:
     seconds = max(1.0, scenario.seconds / 2) if scenario.seconds > 1 else 0.4
-    return replace(scenario, rounds=min(scenario.rounds, 3), seconds=seconds)
+    return replace(scenario, rounds=min(scenario.rounds, 2), seconds=seconds)
 
 
 def _stand_ins(scenario: Scenario) -> dict[str, Server]:

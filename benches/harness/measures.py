@@ -37,8 +37,8 @@ SERVERS = {
         Server("picows", _module("reference.picows_echo", *UVLOOP)),
         Server("websockets", _module("reference.websockets_echo")),
         # Their routes have two parts; both use all cores that they find, here the server's alone.
-        Server("nano", (str(OUT / "nano"),), load=("--route", "bench.echo")),
-        Server("pitaya", (str(OUT / "pitaya"),), load=("--route", "bench.echo")),
+        Server("nano", (str(OUT / "nano"),), load=("--route", "bench.echo", "--late-heartbeat")),
+        Server("pitaya", (str(OUT / "pitaya"),), load=("--route", "bench.echo", "--late-heartbeat")),
         Server("picows-joined", _module("reference.picows_echo", *UVLOOP, "--joined")),
         Server("rust-echo", _module("servers.echo"), RUST_ECHO),
         Server("echo", _module("servers.echo")),

@@ -152,6 +152,10 @@ static void take_packet(struct connection *c, const uint8_t *packet, size_t body
         if (c->state != SHAKING || !memmem(body, body_bytes, "\"code\":200", 10)) die("the handshake was refused");
         c->state = ACKED;
         out_packet(HANDSHAKE_ACK, NULL, 0);
+        if (target.late_heartbeat) {
+            c->state = READY;
+            on_ready(c);
+        }
         return;
     default:
         die("packet of type %d: %.*s", packet[0], (int)body_bytes, body);

@@ -20,6 +20,7 @@ struct target {
     uint16_t port;
     bool websocket;
     bool spread;            /* over source addresses 127.0.0.x, so that closed ones' ports do not run out */
+    bool late_heartbeat;    /* the first one comes an interval after the handshake: nobody waits for it */
     bool answer_heartbeats; /* at once, for long silences */
 };
 

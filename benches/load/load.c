@@ -210,7 +210,7 @@ static void measure(void) {
 
 static _Noreturn void usage(void) {
     fprintf(stderr, "usage: load echo|notify|receive|connect|idle --port PORT [--pid PID] [--connections N] [--depth D]\n"
-                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--route ROUTE] [--spin] [--bare] [--websocket] [--typed]\n");
+                    "       [--body BYTES] [--warmup S] [--seconds S] [--rate PER_SECOND] [--route ROUTE] [--late-heartbeat] [--spin] [--bare] [--websocket] [--typed]\n");
     exit(2);
 }
 
@@ -219,7 +219,7 @@ static void parse(int argc, char **argv) {
         {"port", 1, NULL, 'p'},   {"pid", 1, NULL, 'P'},     {"connections", 1, NULL, 'c'}, {"depth", 1, NULL, 'd'},
         {"body", 1, NULL, 'b'},   {"warmup", 1, NULL, 'w'},  {"seconds", 1, NULL, 's'},     {"rate", 1, NULL, 'r'},
         {"websocket", 0, NULL, 'W'}, {"spin", 0, NULL, 'S'}, {"bare", 0, NULL, 'B'},  {"typed", 0, NULL, 'T'},
-        {"route", 1, NULL, 'R'}, {0}};
+        {"route", 1, NULL, 'R'}, {"late-heartbeat", 0, NULL, 'L'}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (option) {
         case 'p': target.port = (uint16_t)atoi(optarg); break;
@@ -231,6 +231,7 @@ static void parse(int argc, char **argv) {
         case 's': options.seconds = atof(optarg); break;
         case 'r': options.rate = atof(optarg); break;
         case 'R': options.route = optarg; break;
+        case 'L': target.late_heartbeat = true; break;
         case 'S': options.spin = true; break;
         case 'B': options.bare = true; break;
         case 'T': options.typed = true; break;

@@ -1,6 +1,6 @@
 """Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON.
 
-WHAT: echo, mixed, open, world, bots, idle COUNT, page PATH.
+WHAT: echo, mixed, open, world, bots, idle COUNT, page PATH SECONDS.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
         case "idle":
             clients, pace = int(more[0]), "nothing"
         case "page":
-            url, pace = f"http://127.0.0.1:{port}{more[0]}", "depth 1"
+            url, pace, seconds = f"http://127.0.0.1:{port}{more[0]}", "depth 1", float(more[1])
     before = resident()
     phases = [ramp(clients, WARMUP if clients < 1000 else 3.0), hold(seconds)]
     result = play(Scenario(actions, phases, pace=pace, url=url, **more_options))

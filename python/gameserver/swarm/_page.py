@@ -224,7 +224,8 @@ def _actions(total: Mapping[str, Any], bots: Mapping[str, Any] | None) -> str:
         cells = [duration(times[name]) if times["count"] else "-" for name in ("p50", "p99", "p999", "max")]
         mean = action["bytes"] / action["sent"] if action["sent"] else 0
         verb = "ask" if action["is_request"] else "tell"
-        rows.append([f"{verb} {action['route']}", amount(action["sent"]), f"{mean:.0f} B", *cells, str(errors)])
+        each = _kb(action["bytes"], total)
+        rows.append([f"{verb} {action['route']}", amount(action["sent"]), f"{mean:.0f} B", each, *cells, str(errors)])
     rows.append(_times_row("let in", total["opened"], total["connecting"]))
     if total["joining"]["count"]:
         rows.append(_times_row("seated in a room", total["joining"]["count"], total["joining"]))
@@ -236,7 +237,7 @@ def _actions(total: Mapping[str, Any], bots: Mapping[str, Any] | None) -> str:
         rows.append(_times_row("age of snapshots", total["snapshot_ages"]["count"], total["snapshot_ages"]))
     if bots is not None:
         rows.append(_bots_row(bots))
-    return _table(["", "count", "body", "p50", "p99", "p99.9", "max", "errors"], rows)
+    return _table(["", "count", "body", "kB/s a client", "p50", "p99", "p99.9", "max", "errors"], rows)
 
 
 def _bots_row(bots: Mapping[str, Any]) -> list[str]:
@@ -250,6 +251,7 @@ def _times_row(name: str, count: int, times: Mapping[str, float]) -> list[str]:
         name,
         amount(count),
         "",
+        "",
         *(duration(times[key]) if times["count"] else "-" for key in ("p50", "p99", "p999", "max")),
         "",
     ]
@@ -258,10 +260,15 @@ def _times_row(name: str, count: int, times: Mapping[str, float]) -> list[str]:
 def _pushes(total: Mapping[str, Any]) -> str:
     ordered = sorted(total["pushes"].items(), key=lambda item: -item[1][1])
     rows = [
-        [route, amount(count), f"{size / count:.0f} B", f"{size / 1e6:.2f} MB"]
+        [route, amount(count), f"{size / count:.0f} B", _kb(size, total), f"{size / 1e6:.2f} MB"]
         for route, (count, size) in ordered[:PUSHES]
     ]
-    return _table(["route", "count", "each", "in all"], rows)
+    return _table(["route", "count", "each", "kB/s a client", "in all"], rows)
+
+
+def _kb(size: float, total: Mapping[str, Any]) -> str:
+    """Of bodies, for each client and second."""
+    return f"{size / total['client_seconds'] / 1e3:.3f}"
 
 
 def _troubles(result: Mapping[str, Any]) -> list[list[str]]:

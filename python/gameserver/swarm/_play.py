@@ -244,6 +244,7 @@ def _result(
         "answered_per_second": total["answered"] / seconds if seconds else 0.0,
         "entities_each": total["entities"] / total["decoded"] if total["decoded"] else 0.0,
         "dropped": sum(total["ended"].values()),
+        "client_seconds": client_seconds,
         "kb_in_per_client_second": total["bytes_in"] / client_seconds / 1e3,
         "kb_out_per_client_second": total["bytes_out"] / client_seconds / 1e3,
     }
