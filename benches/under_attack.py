@@ -61,8 +61,8 @@ def measured(name: str, seconds: float, certificate: tuple[Path, Path], rounds: 
         [report.p99 * 1e3 for report in reports],
         (before * RATIO_MUST + EXTRA_MUST) * 1e3,
         unit=" ms",
-        detail=f"alone {before * 1e3:.2f} ms; memory {more('memory_most'):+.1f} MB at most, {more('memory_after'):+.1f} after {relief:g} s; "
-        f"server's CPU {median('cpu'):.0%}",
+        detail=f"alone {before * 1e3:.2f} ms; memory {more('memory_most'):+.1f} MB at most, "
+        f"{more('memory_after'):+.1f} after {relief:g} s; server's CPU {median('cpu'):.0%}",
     )
 
 

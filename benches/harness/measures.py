@@ -51,6 +51,8 @@ SERVERS = {
         Server("typed", _module("servers.typed")),
         Server("typed-google", _module("servers.typed_google")),
         Server("batch", _module("servers.batch")),
+        Server("services", _module("servers.services")),
+        Server("services-message", _module("servers.services"), load=("--route", "message")),
         Server("echo-unlimited", _module("servers.echo"), UNLIMITED),
         Server("limited", _module("servers.limited")),
     )
@@ -110,6 +112,7 @@ SCENARIOS = (
         ("notify", "--connections", "100", "--depth", "16", "--rate", "800000", "--typed"),
     ),
     Scenario("limits, depth 16", ("echo-unlimited", "echo"), _echo(16)),
+    Scenario("services, depth 16", ("echo", "services", "services-message"), _echo(16)),
     Scenario(
         "a flood over its rate",
         ("epoll-drop", "limited"),
@@ -212,6 +215,8 @@ ROWS = (
         "limited",
         "epoll-drop",
     ),
+    Row("two services of the app in a handler, depth 16", 0.97, 0.99, "services, depth 16", "services", "echo"),
+    Row("one service of the message, depth 16", 0.15, 0.4, "services, depth 16", "services-message", "echo"),
     Row("async def handler, depth 16", 0.20, 0.60, "echo, depth 16", "echo-async", "epoll"),
     Row("async def handler that suspends once, depth 16", 0.10, 0.20, "echo, depth 16", "echo-suspends", "epoll"),
     Row("async def handler that suspends once, depth 1", 0.6, 0.8, "echo, depth 1", "echo-suspends", "epoll"),

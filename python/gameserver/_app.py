@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from gameserver import _banner, _carried, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
@@ -36,12 +36,16 @@ from gameserver._loop import CoreSelector, GameLoop
 from gameserver._ranked import Ranked
 from gameserver._room import Room
 from gameserver._rooms import Rooms
+from gameserver._services import Services
 from gameserver._signature import Handler, Kind, here, suggest
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
 from gameserver._world import World, classes_of
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.matchmaking import RankedQueue
+
+if TYPE_CHECKING:
+    from dishka import Provider
 
 RoomT = TypeVar("RoomT", bound=Room[Any])
 R = TypeVar("R", bound=type[Room[Any]])
@@ -141,6 +145,7 @@ class App(Registry):
         self._folder: Path | None = None  # of the game; the command line knows it
         self._code_settings: dict[str, Any] = settings
         self._rooms = Rooms(self)
+        self._services = Services(self)
         self._core: Core | None = None
         self._loop: GameLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -149,6 +154,7 @@ class App(Registry):
         self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._running_handlers: list[Handler] = []  # with their services
         self._tick_rate = 0
         self._pushed: list[type] = []  # messages that the game has named
         self._messages = _schema.Messages((), ())
@@ -196,6 +202,41 @@ class App(Registry):
         for handler in router._handlers:
             self._add(handler)
         router._is_included = True
+
+    def provide(self, *providers: Provider) -> None:
+        """Takes dishka's providers: services that handlers and rooms name in their signatures come from them; see docs/services.md.
+
+        Raises:
+            ConfigError: one is no provider, or dishka is not installed. When the server starts: a service that a handler names has
+                no provider, or can't be had there; says handler and parameter.
+
+        >>> from dishka import Provider, provide
+        >>> from gameserver import App
+        >>> from gameserver.services import Scope
+        >>> class Clockwork: ...
+        >>> app = App("doc")
+        >>> services = Provider(scope=Scope.APP)
+        >>> made = services.provide(Clockwork)
+        >>> app.provide(services)
+        >>> @app.on("wind")
+        ... def wind(clockwork: Clockwork) -> None: ...
+        """
+        self._services.provide(here(1), providers)
+
+    def override(self, *providers: Provider) -> contextlib.AbstractContextManager[None]:
+        """In a test: these providers' services in place of those that the game has, in servers that start within the block.
+
+        Raises:
+            ConfigError: the server runs already.
+
+        >>> from dishka import Provider
+        >>> from gameserver import App
+        >>> app = App("doc")
+        >>> fakes = Provider()
+        >>> with app.override(fakes):
+        ...     pass  # with gameserver.testing.running(app) as server: ...
+        """
+        return self._services.override(here(1), providers)
 
     def room(
         self,
@@ -586,6 +627,11 @@ class App(Registry):
             self._drain_with = Drain(self, core, host, settings.drain_grace)
         with self._signal_handlers():
             self._rooms.begin()
+            await self._services.start(
+                [*self._handlers, *self._rooms.every_handler()],
+                {name: kind.cls for name, kind in self._rooms.types.items()},
+            )
+            self._running_handlers = self._services.bound(self._handlers)
             rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
             self._bind(core, self, rust_echo)
             core.set_http(host)
@@ -615,6 +661,10 @@ class App(Registry):
                 self._stopping.set()
                 gc.unfreeze()
                 await ending.end(self._tasks)
+                try:
+                    await ending.within(asyncio.ensure_future(self._services.stop()))
+                except TimeoutError as error:
+                    self._failed("the end of the app's services", error)
                 await host.stop(ending.left())
                 await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
                 core.end_run()
@@ -675,7 +725,7 @@ class App(Registry):
             await result
 
     def _of(self, kind: Kind) -> list[Handler]:
-        return [handler for handler in self._handlers if handler.kind is kind]
+        return [handler for handler in self._running_handlers if handler.kind is kind]
 
     def _home(self) -> Path:
         """The game's folder: of the file that was run, or where we stand."""
@@ -722,7 +772,8 @@ class App(Registry):
         core.set_schema(schema)
         self._messages, self._pushed = messages, other._pushed
         self._handlers = list(other._handlers)
-        self._functions = {handler.qualname: handler.call for handler in other._handlers}
+        self._running_handlers = self._services.bound(self._handlers)
+        self._functions = {handler.qualname: handler.call for handler in self._running_handlers}
         every = {handler.qualname: handler for handler in self._of(Kind.EVERY)}
         for name, (interval, timer) in list(self._every.items()):
             if name not in every or every[name].interval != interval:
@@ -736,9 +787,9 @@ class App(Registry):
 
     def _bind(self, core: Core, source: App, rust_echo: bool = False) -> None:
         """Has the core call the handlers of `source`."""
-        handlers = [*self._rooms.calls(), *source._handlers]
+        handlers = [*self._rooms.calls(), *self._services.bound(source._handlers), *self._services.endings()]
         limits = limits_of([*handlers, *source._rooms.all_handlers()])
-        core.bind(handlers, rust_echo, source._rooms.tables(), limits)
+        core.bind(handlers, rust_echo, [self._services.bound(table) for table in source._rooms.tables()], limits)
 
     def _learn(self, cls: type) -> str:
         """A class is pushed for the first time; its route."""

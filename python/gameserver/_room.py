@@ -421,6 +421,7 @@ class Room(Generic[M]):
         self._give_up_row(self)
         self._core_rooms().close(self._number)
         self._spawn(self.on_dispose)
+        self._app._services.close_room(self)
 
     def _spawn(self, hook: Callable[..., Any], *arguments: Any) -> None:
         """Calls a hook of the game; contains what it raises."""
@@ -451,7 +452,7 @@ class Room(Generic[M]):
         self._every[name] = (due, timer)
 
     def _fire_every(self, name: str, due: float) -> None:
-        handler = self._type.every[name]
+        handler = self._app._services.bound_one(self._type.every[name])
         # Deadlines are absolute; those that a stall has passed are skipped, not made up for.
         missed = max(0, int((self._app.clock.now() - due) / handler.interval))
         self._next_every(name, due + (missed + 1) * handler.interval)

@@ -234,6 +234,10 @@ class Rooms:
         """Those of all classes that take messages."""
         return [handler for kind in self.types.values() for handler in kind.handlers if handler.kind is Kind.ROUTE]
 
+    def every_handler(self) -> list[Handler]:
+        """All that methods of rooms answer to, timers included."""
+        return [handler for kind in self.types.values() for handler in (*kind.handlers, *kind.every.values())]
+
     def make_worlds(self) -> None:
         """Before the app starts."""
         for kind in self.types.values():
@@ -361,7 +365,7 @@ class Rooms:
         """Runs `__init__` and `on_create`; those who wait for the room learn how it went."""
         assert room._created is not None
         try:
-            room.__init__()  # type: ignore[misc]
+            room.__init__(**await self._app._services.open_room(room))  # type: ignore[misc]
             await _finish(room.on_create(_read_options(kind, room.options)))
         except BaseException as error:
             refusal = error if isinstance(error, Refuse) else Refuse("GS-500", "the room could not be made")

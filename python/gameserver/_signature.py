@@ -75,6 +75,17 @@ class Argument(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """A parameter that nothing of the message fills: what it names is made by a provider (`App.provide`)."""
+
+    name: str
+    cls: Any
+    place: int
+    """Among the parameters, `self` included."""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """One registered function: what it answers to, where it stands, how it is called."""
 
@@ -101,6 +112,9 @@ class Handler:
     interval: float
     limit: Limit | None
     """How often each client may send to its route."""
+    services: tuple[Service, ...] = ()
+    method_of: type | None = None
+    """The class of rooms that it is a method of."""
 
     @property
     def is_batch(self) -> bool:
@@ -203,8 +217,10 @@ def make_handler(
     message: type | None = None
     session_class: type[Session] | type[Member] | None = None
     entity_class: type[Entity] | None = None
+    services: list[Service] = []
     parameters = list(signature.parameters.values())
-    for parameter in parameters[1:] if method_of is not None else parameters:
+    own = 1 if method_of is not None else 0
+    for place, parameter in enumerate(parameters[own:], own):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(
                 f"{where}: parameter {parameter.name!r} is {parameter.kind.description}; handlers take plain parameters only"
@@ -213,6 +229,9 @@ def make_handler(
             raise ConfigError(f"{where}: parameter {parameter.name!r} has no annotation; {_may_stand(kind)}")
         annotation = hints[parameter.name]
         letter = _letter(kind, annotation, Session if method_of is None else Member)
+        if letter is None and _may_be_service(annotation):
+            services.append(Service(parameter.name, annotation, place, where))
+            continue
         if letter is None or letter not in _ALLOWED[kind]:
             raise ConfigError(
                 f"{where}: parameter {parameter.name!r}: {_spell(annotation)} can't be filled here; {_may_stand(kind)}"
@@ -263,6 +282,8 @@ def make_handler(
         concurrent=concurrent,
         interval=interval,
         limit=limit_of(rate, burst, over, where),
+        services=tuple(services),
+        method_of=method_of,
     )
 
 
@@ -315,6 +336,14 @@ def _letter(kind: Kind, annotation: Any, person: type) -> str | None:
     if origin in (dict, list):
         return "u" if kind is Kind.AUTHENTICATE and origin is dict else "j"
     return None
+
+
+def _may_be_service(annotation: Any) -> bool:
+    """A class of the game's own: whether anybody provides it is known when the server starts."""
+    cls = typing.get_origin(annotation) or annotation
+    if not isinstance(cls, type) or cls.__module__ in ("builtins", "typing", "types", "collections.abc"):
+        return False
+    return not issubclass(cls, (Session, Member, Entity, Batch, Left)) and not is_message(cls)
 
 
 def _decoder(annotation: Any, where: str, name: str) -> Callable[[bytes], Any]:
