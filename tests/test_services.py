@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import json
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -144,7 +142,6 @@ def test_what_lives_as_long_as_the_app(serve: Serve, order: str, is_async: bool)
     if order == "wrapped":
         chosen = functools.wraps(chosen)(lambda *arguments: inner(*arguments))
         inner = waits if is_async else price
-        chosen = inspect.markcoroutinefunction(chosen) if is_async and sys.version_info >= (3, 12) else chosen
     app.on("price")(chosen)
     with serve(app) as server:
         assert story == ["engine begins"]

@@ -36,7 +36,7 @@ class _Need:
     """A service that somebody names, and what it rests on."""
 
     service: Service
-    scope: Scope
+    scope: BaseScope
     scopes: frozenset[BaseScope]
     """Of all that has to be made for it."""
     is_async: bool
@@ -55,7 +55,7 @@ class Services:
         self._providers: list[Provider] = []
         self._overrides: list[Provider] = []
         self._container: AsyncContainer | None = None
-        self._factories: dict[Any, tuple[Scope, Factory]] = {}
+        self._factories: dict[Any, tuple[BaseScope, Factory]] = {}
         self._sessions: dict[int, AsyncContainer] = {}
         self._rooms: dict[int, AsyncContainer] = {}
         self._nobody: AsyncContainer | None = None  # of messages without a session: a timer's calls
@@ -229,25 +229,24 @@ class Services:
             key = DependencyKey(service.cls, "")
             if key not in self._factories:
                 raise ConfigError(_unknown(where, service, self._factories))
-            parts = [(key, *self._factories[key])]
-            parts += [(None, at, factory) for at, factory in self._rests_on(key)]
-            young = [factory for _, at, factory in parts if at is not scope.APP]
-            of_message = [factory for _, at, factory in parts if at is scope.MESSAGE]
+            parts = [self._factories[key], *self._rests_on(key)]
+            young = [factory for at, factory in parts if at is not scope.APP]
+            of_message = [factory for at, factory in parts if at is scope.MESSAGE]
             found.append(
                 _Need(
                     service,
                     self._factories[key][0],
-                    frozenset(at for _, at, _ in parts),
+                    frozenset(at for at, _ in parts),
                     any(factory.type.name.startswith("ASYNC") for factory in young),
-                    any(factory.type.name.startswith("ASYNC") for _, _, factory in parts),
+                    any(factory.type.name.startswith("ASYNC") for _, factory in parts),
                     any("GENERATOR" in factory.type.name for factory in of_message),
                 )
             )
         return found
 
-    def _rests_on(self, key: Any) -> list[tuple[Scope, Factory]]:
+    def _rests_on(self, key: Any) -> list[tuple[BaseScope, Factory]]:
         """All that has to be made for it, itself left out."""
-        found: dict[Any, tuple[Scope, Factory]] = {}
+        found: dict[Any, tuple[BaseScope, Factory]] = {}
         open_ = [key]
         while open_:
             at = open_.pop()
