@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import gameserver
-from gameserver import _core, auth, client, errors, matchmaking, services, swarm, testing, wire
+from gameserver import _core, auth, client, errors, matchmaking, middleware, services, swarm, testing, wire
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [gameserver, testing, wire, errors, client, matchmaking, auth, services, swarm]
+PUBLIC = [gameserver, testing, wire, errors, client, matchmaking, auth, middleware, services, swarm]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -33,6 +33,7 @@ from gameserver._handlers import Registry, Router, check_sessions, limits_of
 from gameserver._http import HttpHost
 from gameserver._limit import per_second
 from gameserver._loop import CoreSelector, GameLoop
+from gameserver._middleware import with_middleware
 from gameserver._ranked import Ranked
 from gameserver._room import Room
 from gameserver._rooms import Rooms
@@ -200,7 +201,8 @@ class App(Registry):
         if not isinstance(router, Router):
             raise ConfigError(f"{here(1)}app.include({router!r}): give a Router")
         for handler in router._handlers:
-            self._add(handler)
+            around = (*router._middleware, *handler.middleware) if handler.kind is Kind.ROUTE else ()
+            self._add(replace(handler, middleware=around))
         router._is_included = True
 
     def provide(self, *providers: Provider) -> None:
@@ -628,10 +630,10 @@ class App(Registry):
         with self._signal_handlers():
             self._rooms.begin()
             await self._services.start(
-                [*self._handlers, *self._rooms.every_handler()],
+                self._within([*self._handlers, *self._rooms.every_handler()]),
                 {name: kind.cls for name, kind in self._rooms.types.items()},
             )
-            self._running_handlers = self._services.bound(self._handlers)
+            self._running_handlers = self._services.bound(self._within(self._handlers))
             rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
             self._bind(core, self, rust_echo)
             core.set_http(host)
@@ -772,7 +774,8 @@ class App(Registry):
         core.set_schema(schema)
         self._messages, self._pushed = messages, other._pushed
         self._handlers = list(other._handlers)
-        self._running_handlers = self._services.bound(self._handlers)
+        self._middleware = list(other._middleware)
+        self._running_handlers = self._services.bound(self._within(self._handlers))
         self._functions = {handler.qualname: handler.call for handler in self._running_handlers}
         every = {handler.qualname: handler for handler in self._of(Kind.EVERY)}
         for name, (interval, timer) in list(self._every.items()):
@@ -787,9 +790,15 @@ class App(Registry):
 
     def _bind(self, core: Core, source: App, rust_echo: bool = False) -> None:
         """Has the core call the handlers of `source`."""
-        handlers = [*self._rooms.calls(), *self._services.bound(source._handlers), *self._services.endings()]
+        own = self._services.bound(source._within(source._handlers))
+        tables = [self._services.bound(source._within(table)) for table in source._rooms.tables()]
+        handlers = [*self._rooms.calls(), *own, *self._services.endings()]
         limits = limits_of([*handlers, *source._rooms.all_handlers()])
-        core.bind(handlers, rust_echo, [self._services.bound(table) for table in source._rooms.tables()], limits)
+        core.bind(handlers, rust_echo, tables, limits)
+
+    def _within(self, handlers: Sequence[Handler]) -> list[Handler]:
+        """The same handlers, within their middleware."""
+        return [with_middleware(handler, self._middleware) for handler in handlers]
 
     def _learn(self, cls: type) -> str:
         """A class is pushed for the first time; its route."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from gameserver._core import Session
 from gameserver._limit import Over
+from gameserver._middleware import Middleware, make_middleware
 from gameserver._signature import Handler, Keep, Kind, check_route, here, make_handler
 from gameserver.errors import ConfigError
 
@@ -19,6 +20,28 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: list[Handler] = []
+        self._middleware: list[Middleware] = []
+
+    def middleware(self, function: F) -> F:
+        """Puts a generator around all handlers of messages, of a router: around its own; the first one outermost. See
+        `gameserver.middleware`.
+
+        Rooms' handlers are within the app's, too; batches, ticks and timers are not.
+
+        Raises:
+            ConfigError: it is no generator function of a `Call`.
+
+        >>> from collections.abc import Generator
+        >>> from gameserver import App
+        >>> from gameserver.middleware import Call
+        >>> app = App("doc")
+        >>> @app.middleware
+        ... def counted(call: Call) -> Generator[None, object, None]:
+        ...     print("before", call.handler.route)
+        ...     yield
+        """
+        self._middleware.append(make_middleware(function, "@middleware"))
+        return function
 
     @overload
     def on(self, route: F, /) -> F: ...

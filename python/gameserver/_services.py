@@ -60,7 +60,9 @@ class Services:
         self._rooms: dict[int, AsyncContainer] = {}
         self._nobody: AsyncContainer | None = None  # of messages without a session: a timer's calls
         self._app_scoped: dict[Any, Any] = {}
-        self._calls: dict[int, Handler] = {}  # by the id of a handler
+        self._calls: dict[
+            int, tuple[Handler, Handler]
+        ] = {}  # by the id of a handler: itself, which stays, and the call
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- what is given -------------------------------------------------------------------------------------------------
@@ -126,8 +128,8 @@ class Services:
             return handler
         found = self._calls.get(id(handler))
         if found is None:
-            found = self._calls[id(handler)] = self._bound(handler)
-        return found
+            found = self._calls[id(handler)] = handler, self._bound(handler)
+        return found[1]
 
     def endings(self) -> list[Handler]:
         """What the core calls besides: the end of a session, after the game's own."""

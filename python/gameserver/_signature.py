@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -23,6 +23,9 @@ from gameserver._limit import Limit, limit_of
 from gameserver._member import Member
 from gameserver._types import Left
 from gameserver.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gameserver._middleware import Middleware
 
 Keep = Literal["all", "last"]
 
@@ -115,6 +118,8 @@ class Handler:
     services: tuple[Service, ...] = ()
     method_of: type | None = None
     """The class of rooms that it is a method of."""
+    middleware: tuple[Middleware, ...] = ()
+    """What it is within, the first one outermost; the app's own not among them."""
 
     @property
     def is_batch(self) -> bool:
@@ -205,7 +210,7 @@ def make_handler(
         raise ConfigError(f"{where}: concurrent=True is for async def: others run only while a handler awaits")
     try:
         signature = inspect.signature(function)
-        hints = _hints(function, depth + 1, names)
+        hints = hints_of(function, depth + 1, names)
     except NameError as error:
         raise ConfigError(
             f"{where}: annotation names {error.name!r}, which is not defined here; import it or spell it right"
@@ -229,7 +234,7 @@ def make_handler(
             raise ConfigError(f"{where}: parameter {parameter.name!r} has no annotation; {_may_stand(kind)}")
         annotation = hints[parameter.name]
         letter = _letter(kind, annotation, Session if method_of is None else Member)
-        if letter is None and _may_be_service(annotation):
+        if letter is None and may_be_service(annotation):
             services.append(Service(parameter.name, annotation, place, where))
             continue
         if letter is None or letter not in _ALLOWED[kind]:
@@ -284,6 +289,7 @@ def make_handler(
         limit=limit_of(rate, burst, over, where),
         services=tuple(services),
         method_of=method_of,
+        middleware=tuple(getattr(function, "_gameserver_middleware", ())),
     )
 
 
@@ -310,7 +316,12 @@ def check_route(route: str, where: str) -> None:
         raise ConfigError(f"{where}: route {route!r}: names that begin with $ are the server's own; choose another")
 
 
-def _hints(function: Callable[..., Any], depth: int, known: Mapping[str, Any] | None) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any], depth: int, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Annotations, evaluated; local names may stand in them, of `depth` frames up.
+
+    Raises:
+        NameError: one names what is not there.
+    """
     frame: types.FrameType | None = sys._getframe(depth)
     names = dict(known if known is not None else frame.f_locals if frame is not None else {})
     target = function if hasattr(function, "__annotations__") else type(function).__call__
@@ -338,7 +349,7 @@ def _letter(kind: Kind, annotation: Any, person: type) -> str | None:
     return None
 
 
-def _may_be_service(annotation: Any) -> bool:
+def may_be_service(annotation: Any) -> bool:
     """A class of the game's own: whether anybody provides it is known when the server starts."""
     cls = typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or cls.__module__ in ("builtins", "typing", "types", "collections.abc"):
