@@ -69,7 +69,7 @@ bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: 
 	@$(BIN)/python -m pip install --quiet -r benches/requirements.lock
 	@$(BIN)/python benches/all.py $(ARGS)
 
-soak: $(CORE) ## Play a game for MINUTES (30): nothing may leak or fail
+soak: $(CORE) ## Play a game for MINUTES (30), and its rooms for as long: nothing may leak or fail
 	@$(BIN)/python benches/soak.py $(or $(MINUTES),30)
 
 fuzz: ## Fuzz each target FUZZ_SECONDS (30) seconds; needs a nightly toolchain and cargo-fuzz

@@ -90,11 +90,12 @@ def test_the_stub_names_every_member_of_session() -> None:
 
 def test_errors_opens_with_its_tree() -> None:
     tree = (errors.__doc__ or "").partition("GameServerError\n")[2]
-    drawn = re.findall(r"[├└]── (\w+)", tree)
+    drawn = [(len(indent), name) for indent, name in re.findall(r"^( *)[├└]── (\w+)", tree, re.M)]
     classes = {name: getattr(errors, name) for name in errors.__all__}
-    assert sorted([*drawn, "GameServerError"]) == sorted(classes)
-    for name in drawn:
-        assert classes[name].__bases__ == (errors.GameServerError,)
+    assert sorted([*(name for _, name in drawn), "GameServerError"]) == sorted(classes)
+    for number, (indent, name) in enumerate(drawn):
+        above = [other for left, other in drawn[:number] if left < indent]
+        assert classes[name].__bases__ == (classes[above[-1]] if above else errors.GameServerError,)
 
 
 def test_every_error_that_rust_raises_exists() -> None:

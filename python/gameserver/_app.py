@@ -41,6 +41,7 @@ from gameserver._services import Services
 from gameserver._signature import Handler, Kind, here, suggest
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
+from gameserver._work import Work, blocking, cpu
 from gameserver._world import World, classes_of
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.matchmaking import RankedQueue
@@ -156,6 +157,7 @@ class App(Registry):
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running_handlers: list[Handler] = []  # with their services
+        self._work: Sequence[Work] = ()  # off the loop: that blocks, that computes
         self._tick_rate = 0
         self._pushed: list[type] = []  # messages that the game has named
         self._messages = _schema.Messages((), ())
@@ -483,6 +485,52 @@ class App(Registry):
         )
         return task
 
+    async def run_blocking(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls a function that blocks in another thread; what it returns or raises comes back here. The tick goes on meanwhile.
+
+        For files, and libraries without asyncio. Nothing of the game may be touched there but by `call_soon_threadsafe`. If who
+        waits is cancelled, the thread still goes on to the function's end.
+
+        Raises:
+            Overloaded: `blocking_waiting` calls wait already; where nobody catches it, the request is answered with ``GS-503``.
+
+        >>> from gameserver import App
+        >>> app = App("doc")
+        >>> @app.on("load")
+        ... async def load(body: bytes) -> str:
+        ...     return await app.run_blocking(open("/etc/hostname").read)
+        """
+        result: T = await self._blocking_running().run(function, *arguments)
+        return result
+
+    async def run_cpu(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls a function that computes for long in another process; what it returns or raises comes back here.
+
+        Function and arguments are pickled: a function stands at the top of a module, and a game that is run as a script begins with
+        ``if __name__ == "__main__":``, since the process imports it again. Processes are spawned with the first call, which takes
+        as long as an import of the game.
+
+        Raises:
+            Overloaded: `cpu_waiting` calls wait already; where nobody catches it, the request is answered with ``GS-503``.
+            GameServerError: the process has died.
+
+        >>> from gameserver import App
+        >>> app = App("doc")
+        >>> @app.on("path")
+        ... async def path(body: bytes) -> int:
+        ...     return await app.run_cpu(sum, range(10_000_000))
+        """
+        result: T = await self._cpu_running().run(function, *arguments)
+        return result
+
+    def _blocking_running(self) -> Work:
+        self._core_running()
+        return self._work[0]
+
+    def _cpu_running(self) -> Work:
+        self._core_running()
+        return self._work[1]
+
     def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls a function in the thread of the handlers; the one call that other threads may make.
 
@@ -533,9 +581,15 @@ class App(Registry):
         batch_dropped, tasks),
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, the number of the next and when
         that is due on the monotonic clock, next_due_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location,
-        where, count and more of each distinct one).
+        where, count and more of each distinct one), ``work`` (of ``blocking`` and ``cpu``: running, waiting, done,
+        failed, refused).
         """
-        return {**self._core_running().stats(), "errors": [asdict(count) for count in self._errors.counts()]}
+        work = {name: work.stats() for name, work in zip(("blocking", "cpu"), self._work, strict=False)}
+        return {
+            **self._core_running().stats(),
+            "work": work,
+            "errors": [asdict(count) for count in self._errors.counts()],
+        }
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -627,6 +681,10 @@ class App(Registry):
         ending = Ending(settings.drain_timeout)
         if settings.drain_grace:
             self._drain_with = Drain(self, core, host, settings.drain_grace)
+        self._work = (
+            blocking(settings.blocking_threads, settings.blocking_waiting),
+            cpu(settings.cpu_processes, settings.cpu_waiting),
+        )
         with self._signal_handlers():
             self._rooms.begin()
             await self._services.start(
@@ -667,6 +725,8 @@ class App(Registry):
                     await ending.within(asyncio.ensure_future(self._services.stop()))
                 except TimeoutError as error:
                     self._failed("the end of the app's services", error)
+                for work in self._work:
+                    work.stop()
                 await host.stop(ending.left())
                 await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
                 core.end_run()

@@ -251,6 +251,16 @@ class Settings:
     connect_burst: int = _count(10_000, "How many of them may come at once.", unit="connections", low=1, high=BURST_MAX)
     max_connections: int = _count(0, "Connections at a time; 0: no cap.", high=10_000_000)
     max_connections_per_address: int = _count(0, "Connections at a time from one address; 0: no cap.", high=10_000_000)
+    blocking_threads: int = _count(8, "Threads of `app.run_blocking`.", unit="threads", low=1, high=1000)
+    blocking_waiting: int = _count(
+        1000, "Calls that may wait for one of them; more are refused.", unit="calls", high=10_000_000
+    )
+    cpu_processes: int = _count(
+        0, "Processes of `app.run_cpu`; 0: as many as there are cores.", unit="processes", high=1000
+    )
+    cpu_waiting: int = _count(
+        100, "Calls that may wait for one of them; more are refused.", unit="calls", high=10_000_000
+    )
     log_level: str = _setting(
         Kind.CHOICE,
         "info",

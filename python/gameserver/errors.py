@@ -10,6 +10,7 @@
           ├── EntityGone       the entity that you speak of was despawned
           ├── SessionClosed    the session that you speak to is gone
           └── Refuse           raised by a handler: answers the request with this code and text
+               └── Overloaded  there is too much to do; the same request may succeed later
 
 Errors of the operating system stay ``OSError`` with their ``errno``.
 """
@@ -22,6 +23,7 @@ __all__ = [
     "ConfigError",
     "EntityGone",
     "GameServerError",
+    "Overloaded",
     "ProtocolError",
     "Refuse",
     "SchemaError",
@@ -102,3 +104,14 @@ class Refuse(GameServerError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}" if self.text else self.code
+
+
+class Overloaded(Refuse):
+    """A bounded queue is full. Where nobody catches it, the request is answered with ``GS-503``: the same may succeed later.
+
+    >>> Overloaded("1000 calls wait already").code
+    'GS-503'
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("GS-503", text)
