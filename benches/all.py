@@ -21,6 +21,7 @@ BENCHES = {
     "messages": "bench.py",
     "world": "world.py",
     "rooms": "rooms.py",
+    "services": "services.py",
     "swarm": "swarm.py",
     "resume": "resume.py",
     "attacks": "under_attack.py",

@@ -13,6 +13,7 @@ from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
 from gameserver._delivery import DROPPABLE, LATEST, RELIABLE, Delivery
 from gameserver._entity import Entity
+from gameserver._events import DeadLetter, DeadLetters, Event, queued
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._member import Member
@@ -75,9 +76,12 @@ __all__ = [
     "Columns",
     "ConfigError",
     "DROPPABLE",
+    "DeadLetter",
+    "DeadLetters",
     "Delivery",
     "Entity",
     "EntityGone",
+    "Event",
     "Field",
     "GameServerError",
     "Group",
@@ -121,6 +125,7 @@ __all__ = [
     "i8",
     "load_protos",
     "on",
+    "queued",
     "s32",
     "s64",
     "sfixed32",

@@ -28,6 +28,7 @@ from gameserver._delivery import Delivery
 from gameserver._drain import Drain
 from gameserver._ending import Ending
 from gameserver._entity import Entity
+from gameserver._events import DeadLetters, Event, Events
 from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions, limits_of
 from gameserver._http import HttpHost
@@ -157,6 +158,7 @@ class App(Registry):
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running_handlers: list[Handler] = []  # with their services
+        self._events = Events(self)
         self._work: Sequence[Work] = ()  # off the loop: that blocks, that computes
         self._tick_rate = 0
         self._pushed: list[type] = []  # messages that the game has named
@@ -205,6 +207,7 @@ class App(Registry):
         for handler in router._handlers:
             around = (*router._middleware, *handler.middleware) if handler.kind is Kind.ROUTE else ()
             self._add(replace(handler, middleware=around))
+        self._subscriptions += router._subscriptions
         router._is_included = True
 
     def provide(self, *providers: Provider) -> None:
@@ -485,6 +488,31 @@ class App(Registry):
         )
         return task
 
+    def emit(self, event: Event, key: object = None) -> None:
+        """Tells all subscribers that something has happened (`on_event`). Returns at once: they are called later, from the loop.
+
+        Args:
+            key: whom it is about: events of one key come to each subscriber strictly in order, one at a time; None: in any.
+
+        Raises:
+            Overloaded: too many wait for a subscriber already, and its class refuses more (`queued`); none of them gets it.
+            GameServerError: the server does not run.
+
+        >>> from gameserver import App, Event
+        >>> app = App("doc")
+        >>> class LoggedIn(Event):
+        ...     player: str
+        >>> @app.on("login")
+        ... def login(body: bytes) -> None:
+        ...     app.emit(LoggedIn(body.decode()), key=body)
+        """
+        self._events.emit(event, key)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Events that a subscriber could not handle, however often it was tried: listed, and replayed."""
+        return self._events.dead_letters
+
     async def run_blocking(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls a function that blocks in another thread; what it returns or raises comes back here. The tick goes on meanwhile.
 
@@ -582,12 +610,13 @@ class App(Registry):
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, the number of the next and when
         that is due on the monotonic clock, next_due_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location,
         where, count and more of each distinct one), ``work`` (of ``blocking`` and ``cpu``: running, waiting, done,
-        failed, refused).
+        failed, refused), ``events`` (of each subscriber: waiting, done, failed, dead, dropped, coalesced, refused).
         """
         work = {name: work.stats() for name, work in zip(("blocking", "cpu"), self._work, strict=False)}
         return {
             **self._core_running().stats(),
             "work": work,
+            "events": self._events.stats(),
             "errors": [asdict(count) for count in self._errors.counts()],
         }
 
@@ -688,10 +717,17 @@ class App(Registry):
         with self._signal_handlers():
             self._rooms.begin()
             await self._services.start(
-                self._within([*self._handlers, *self._rooms.every_handler()]),
+                [
+                    *self._within([*self._handlers, *self._rooms.every_handler()]),
+                    *(subscription.handler for subscription in self._subscriptions),
+                ],
                 {name: kind.cls for name, kind in self._rooms.types.items()},
             )
             self._running_handlers = self._services.bound(self._within(self._handlers))
+            self._events.start(
+                replace(subscription, handler=self._services.bound_one(subscription.handler))
+                for subscription in self._subscriptions
+            )
             rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
             self._bind(core, self, rust_echo)
             core.set_http(host)
@@ -721,6 +757,8 @@ class App(Registry):
                 self._stopping.set()
                 gc.unfreeze()
                 await ending.end(self._tasks)
+                if left := self._events.stop():
+                    log.warning("%d events were not handled when the server stopped", left)
                 try:
                     await ending.within(asyncio.ensure_future(self._services.stop()))
                 except TimeoutError as error:
@@ -776,6 +814,8 @@ class App(Registry):
             except Exception as error:
                 self._failed(handler.where, error)
         self._rooms.shut_down()
+        with contextlib.suppress(TimeoutError):
+            await ending.within(asyncio.ensure_future(self._events.drain()))
         if core.shut_down("shutdown", self._empty.set):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ending.left()):

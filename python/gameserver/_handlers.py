@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from gameserver._core import Session
+from gameserver._events import Event, Subscription
 from gameserver._limit import Over
 from gameserver._middleware import Middleware, make_middleware
-from gameserver._signature import Handler, Keep, Kind, check_route, here, make_handler
+from gameserver._signature import Handler, Keep, Kind, check_route, here, hints_of, make_handler
 from gameserver.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +23,7 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: list[Handler] = []
         self._middleware: list[Middleware] = []
+        self._subscriptions: list[Subscription] = []
 
     def middleware(self, function: F) -> F:
         """Puts a generator around all handlers of messages, of a router: around its own; the first one outermost. See
@@ -198,6 +201,50 @@ class Registry:
         """
         return self._plain(Kind.LEAVE, function)
 
+    def on_event(
+        self, event: type[Event], *, batch: int = 0, concurrency: int = 16, retries: int = 5
+    ) -> Callable[[F], F]:
+        """Calls the function with each event of a class that is emitted (`App.emit`), and of its subclasses. Sync or async.
+
+        Events with the same key come strictly in order, one at a time; different keys do not wait for each other. What it raises is
+        tried again after a while, twice as long each time; then the event is a dead letter (`App.dead_letters`). Other subscribers
+        notice nothing of that.
+
+        Args:
+            batch: takes a list of at most so many events at once; 0: one by one.
+            concurrency: how many an async function may have under way at a time.
+            retries: attempts after the first.
+
+        Raises:
+            ConfigError: it is no class of events, a number is none, or the function takes something else.
+
+        >>> from gameserver import App, Event
+        >>> app = App("doc")
+        >>> class LoggedIn(Event):
+        ...     player: str
+        >>> @app.on_event(LoggedIn)
+        ... async def welcome(event: LoggedIn) -> None: ...
+        """
+        where = here(1)
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            raise ConfigError(f"{where}@on_event({event!r}): give a subclass of Event")
+        for name, value, least in (("batch", batch, 0), ("concurrency", concurrency, 1), ("retries", retries, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"{where}@on_event({name}={value!r}): a whole number from {least} up")
+
+        def register(function: F) -> F:
+            handler = make_handler(Kind.EVENT, function)
+            hints = hints_of(function, 2)
+            taken: Any = next(hint for hint in hints.values() if _is_event(hint))
+            wanted = list[event] if batch else event  # type: ignore[valid-type]
+            inner = typing.get_args(taken)[0] if typing.get_origin(taken) is list else taken
+            if (typing.get_origin(taken) is list) != bool(batch) or not issubclass(event, inner):
+                raise ConfigError(f"{handler.where}: takes {taken!r}; it is given {wanted!r}")
+            self._subscriptions.append(Subscription(handler, event, batch, concurrency, retries))
+            return function
+
+        return register
+
     def every(self, seconds: float) -> Callable[[F], F]:
         """Calls the function each `seconds`, on absolute deadlines: it does not drift. Sync or async.
 
@@ -272,6 +319,11 @@ class Registry:
             if handler.kind is Kind.AUTHENTICATE and other.kind is Kind.AUTHENTICATE:
                 raise ConfigError(f"{handler.where}: authenticate stands already at {other.where}; keep one")
         self._handlers.append(handler)
+
+
+def _is_event(annotation: Any) -> bool:
+    inner = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else annotation
+    return isinstance(inner, type) and issubclass(inner, Event)
 
 
 def limits_of(handlers: Sequence[Handler]) -> list[tuple[str, float, int, str]]:

@@ -458,7 +458,7 @@ def _check(handler: Handler, need: _Need) -> None:
 
 def _has_session(handler: Handler) -> bool:
     # One that is refused never joins, and so never leaves.
-    return handler.kind not in (Kind.TICK, Kind.EVERY, Kind.START, Kind.STOP, Kind.DRAIN, Kind.AUTHENTICATE)
+    return handler.kind not in (Kind.TICK, Kind.EVERY, Kind.START, Kind.STOP, Kind.DRAIN, Kind.AUTHENTICATE, Kind.EVENT)
 
 
 def _with_constants(

@@ -52,6 +52,7 @@ class Kind(StrEnum):
     START = "start"
     STOP = "stop"
     DRAIN = "drain"
+    EVENT = "event"
 
     @property
     def decorator(self) -> str:
@@ -60,6 +61,8 @@ class Kind(StrEnum):
             return "@app.on"
         if self is Kind.EVERY:
             return "@app.every(seconds)"
+        if self is Kind.EVENT:
+            return "@app.on_event(...)"
         return f"@app.{self}" if self in (Kind.AUTHENTICATE, Kind.TICK) else f"@app.on_{self}"
 
 
@@ -75,6 +78,7 @@ class Argument(StrEnum):
     DT = "d"
     USER = "u"
     ENTITY = "e"
+    EVENT = "v"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ _ALLOWED: Mapping[Kind, str] = {
     Kind.START: "",
     Kind.STOP: "",
     Kind.DRAIN: "",
+    Kind.EVENT: "v",
 }
 _BODIES = "bjmn"
 _MEANING: Mapping[str, str] = {
@@ -159,6 +164,7 @@ _MEANING: Mapping[str, str] = {
     "w": "Left (why the session left)",
     "d": "float (the fixed step in seconds)",
     "u": "dict (the handshake's user object)",
+    "v": "your subclass of Event, or a list of it (a batch)",
 }
 
 
@@ -333,6 +339,9 @@ def _letter(kind: Kind, annotation: Any, person: type) -> str | None:
         return "s"
     if isinstance(annotation, type) and issubclass(annotation, Entity) and annotation is not Entity:
         return "e"
+    if kind is Kind.EVENT:
+        (inner,) = typing.get_args(annotation) if typing.get_origin(annotation) is list else (annotation,)
+        return "v" if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
     if annotation is Left:
         return "w"
     if annotation is float and kind is Kind.TICK:
@@ -354,7 +363,7 @@ def may_be_service(annotation: Any) -> bool:
     cls = typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or cls.__module__ in ("builtins", "typing", "types", "collections.abc"):
         return False
-    return not issubclass(cls, (Session, Member, Entity, Batch, Left)) and not is_message(cls)
+    return not issubclass(cls, (Session, Member, Entity, Batch, Left, msgspec.Struct)) and not is_message(cls)
 
 
 def _decoder(annotation: Any, where: str, name: str) -> Callable[[bytes], Any]:
