@@ -364,7 +364,7 @@ class _Subscriber:
     def _handle_some(self) -> None:
         """A few. Nothing else works here and nothing waits to be tried again, so no key has to be marked as taken."""
         call, take, done = self._call, self.queue.popleft, 0
-        waiting: _Waiting = ()
+        waiting: _Waiting = (None, None)
         try:
             for _ in range(min(BETWEEN_LOOKS, len(self.queue))):
                 waiting = take()
