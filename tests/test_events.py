@@ -435,7 +435,7 @@ def with_session(app: App) -> None:
             lambda app: queued(1, when_full="panic"),  # type: ignore[arg-type]
             'or "coalesce"',
         ),
-        (lambda app: queued(1)(int), "a subclass of Event"),
+        (lambda app: queued(1)(int), "a subclass of Event"),  # type: ignore[type-var]
     ],
 )
 def test_mistakes(declare: Callable[[App], Any], text: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetter", "DeadLetters", "Event", "Events", "Subscription", "WhenFull", "queued"]
 
-E = TypeVar("E", bound=type)
+E = TypeVar("E", bound="type[Event]")
 WhenFull = Literal["refuse", "drop_oldest", "coalesce"]
 
 SLICE = 0.001  # s that one subscriber may take before the loop goes on
