@@ -586,6 +586,18 @@ def test_what_the_command_says_of_mistakes(tmp_path: Path, arguments: tuple[str,
     assert "Traceback" not in done.stderr
 
 
+def test_the_command_warns_of_what_bots_cost(tmp_path: Path) -> None:
+    (tmp_path / "game.py").write_text("from gameserver import App\napp = App('g')\n")
+    (tmp_path / "load.py").write_text(
+        "from gameserver.swarm import *\nasync def idle(bot):\n    await bot.pause(0.1)\n"
+        "scenario = Scenario([], [hold(0.3)], bots={idle: 2}, target='game.py')\n"
+    )
+    command = [sys.executable, "-m", "gameserver", "swarm", str(tmp_path / "load.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 bots are Python" in done.stdout
+
+
 def test_a_short_soak() -> None:
     done = subprocess.run(
         [sys.executable, "benches/soak.py", "0.05"], cwd=ROOT, capture_output=True, text=True, timeout=120

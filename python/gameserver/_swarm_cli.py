@@ -159,6 +159,11 @@ def swarm(
     folder = file.parent if found is not None and file is not None else Path.cwd()
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
     name = near(file) if file is not None else target
+    if scenario.bots:
+        console.print(
+            f"{sum(scenario.bots.values())} bots are Python: they share one core, and each of their messages costs a hundred times an action's",
+            style="yellow",
+        )
     try:
         with LiveView(console, scenario, name) as view:
             result = play(scenario, folder=folder, name=name, ca=ca, watch=view.add)
@@ -237,7 +242,7 @@ def _handlers(app: Any, room: str | None) -> Sequence[Any]:
         ConfigError: there is no such class.
     """
     if room is None:
-        return list(app._handlers)
+        return app.handlers
     kinds = app._rooms.types
     if room not in kinds:
         raise ConfigError(f"--room {room}: the game has {', '.join(kinds) or 'no rooms'}")
