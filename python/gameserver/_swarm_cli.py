@@ -161,7 +161,8 @@ def swarm(
     name = near(file) if file is not None else target
     if scenario.bots:
         console.print(
-            f"{sum(scenario.bots.values())} bots are Python: they share one core, and each of their messages costs a hundred times an action's",
+            f"{sum(scenario.bots.values())} bots are Python: they share one core, and each message of theirs costs a hundred "
+            "times an action's",
             style="yellow",
         )
     try:
