@@ -243,7 +243,7 @@ def _handlers(app: Any, room: str | None) -> Sequence[Any]:
         ConfigError: there is no such class.
     """
     if room is None:
-        return app.handlers
+        return list(app.handlers)
     kinds = app._rooms.types
     if room not in kinds:
         raise ConfigError(f"--room {room}: the game has {', '.join(kinds) or 'no rooms'}")
