@@ -19,7 +19,7 @@ import pytest
 from conftest import Serve, eventually
 from wire_client import Client, request
 
-from gameserver import App, GameServerError, Overloaded, Session
+from gameserver import App, GameServerError, Overloaded, Session, SessionClosed
 from gameserver.testing import running
 
 who = contextvars.ContextVar("who", default="nobody")
@@ -234,3 +234,42 @@ def test_a_script_computes_in_processes(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "game.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+
+
+def test_a_sessions_task_ends_with_it(serve: Serve) -> None:
+    app = App("tasks", resume_grace=0.0)
+    story: list[str] = []
+    kept: list[Session] = []
+
+    @app.on("begin")
+    def begin(session: Session) -> None:
+        async def forever() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                story.append("cancelled")
+                raise
+
+        async def short() -> None:
+            story.append("short")
+
+        kept.append(session)
+        session.task(short())
+        session.task(forever())
+
+    with serve(app) as server:
+        with Client(server.port) as client, Client(server.port) as other:
+            for one in (client, other):
+                one.handshake()
+                one.request("begin")
+            eventually(server, lambda stats: story == ["short", "short"])
+        eventually(server, lambda stats: story.count("cancelled") == 2)
+
+        async def never() -> None: ...
+
+        coroutine = never()
+        with pytest.raises(SessionClosed):
+            server.call(kept[0].task, coroutine)
+        coroutine.close()
+        assert server.stats()["errors"] == []
+        assert not app._session_tasks

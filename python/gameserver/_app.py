@@ -39,12 +39,12 @@ from gameserver._ranked import Ranked
 from gameserver._room import Room
 from gameserver._rooms import Rooms
 from gameserver._services import Services
-from gameserver._signature import Handler, Kind, here, suggest
+from gameserver._signature import Handler, Kind, here, make_handler, suggest
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
 from gameserver._work import Work, blocking, cpu
 from gameserver._world import World, classes_of
-from gameserver.errors import ConfigError, GameServerError
+from gameserver.errors import ConfigError, GameServerError, SessionClosed
 from gameserver.matchmaking import RankedQueue
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class App(Registry):
         self._functions: dict[str, Callable[..., Any]] = {}  # by qualified name, once they were swapped
         self._every: dict[str, tuple[float, Timer]] = {}  # by qualified name: the interval, and the timer that waits
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._session_tasks: dict[int, set[asyncio.Task[Any]]] = {}
         self._running_handlers: list[Handler] = []  # with their services
         self._events = Events(self)
         self._work: Sequence[Work] = ()  # off the loop: that blocks, that computes
@@ -559,6 +560,23 @@ class App(Registry):
         self._core_running()
         return self._work[1]
 
+    def _session_task(self, session: Session, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """See `Session.task`."""
+        if session.state == "closed":
+            coroutine.close()
+            raise SessionClosed(f"session {session.id} is closed")
+        task = self.task(coroutine)
+        tasks = self._session_tasks.setdefault(session.id, set())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    def _left(self, session: Session) -> None:
+        """After the game's own `on_leave`."""
+        for task in list(self._session_tasks.pop(session.id, ())):
+            task.cancel()
+        self._services.leave(session)
+
     def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls a function in the thread of the handlers; the one call that other threads may make.
 
@@ -672,6 +690,7 @@ class App(Registry):
         self._show_world(core)
         core.set_schema(self._messages.document(*self._world_documents()))
         core.set_learn(self._learn)
+        core.set_task(self._session_task)
         make_loop: Callable[[CoreSelector, Core], GameLoop] = GameLoop
         if record is not None:
             core.record(os.fspath(record), _recording.started_with(self.random, options))
@@ -695,6 +714,7 @@ class App(Registry):
             self._every.clear()
             self._functions.clear()
             self._tasks.clear()
+            self._session_tasks.clear()
             self._rooms.end()
             with contextlib.suppress(RuntimeError):  # a forked child: nothing works, and its error is on its way
                 self._last_stats = core.stats()
@@ -781,6 +801,7 @@ class App(Registry):
         self._show_world(core)
         core.set_schema(self._messages.document(*self._world_documents()))
         core.set_learn(self._learn)
+        core.set_task(self._session_task)
         outside: list[str] = []
         core.replay(path, self._replayed)
         try:
@@ -892,7 +913,7 @@ class App(Registry):
         """Has the core call the handlers of `source`."""
         own = self._services.bound(source._within(source._handlers))
         tables = [self._services.bound(source._within(table)) for table in source._rooms.tables()]
-        handlers = [*self._rooms.calls(), *own, *self._services.endings()]
+        handlers = [*self._rooms.calls(), *own, make_handler(Kind.LEAVE, self._left)]
         limits = limits_of([*handlers, *source._rooms.all_handlers()])
         core.bind(handlers, rust_echo, tables, limits)
 

@@ -1,12 +1,15 @@
 """What the Rust core offers; the face for games is `gameserver` itself."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, final
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
 from gameserver._delivery import Delivery
 from gameserver._types import Pushable
+
+_T = TypeVar("_T")
 
 @disjoint_base
 class Session:
@@ -87,6 +90,12 @@ class Session:
         """Sends a Kick with this reason, then closes; the session leaves with `Left.KICKED`."""
     def close(self) -> None:
         """Closes once what is queued has left; the session leaves with `Left.KICKED`."""
+    def task(self, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Runs a coroutine beside the handlers, as `App.task` does; it is cancelled when the session leaves for good.
+
+        Raises:
+            SessionClosed: it has left.
+        """
 
 @final
 class Core:
@@ -111,6 +120,7 @@ class Core:
     def send_away(self, session: Session, delay: float) -> bool: ...
     def set_schema(self, document: tuple[str, str] | None) -> None: ...
     def set_world(self, world: World) -> None: ...
+    def set_task(self, task: Callable[[Session, Coroutine[Any, Any, Any]], object]) -> None: ...
     def set_learn(self, learn: Callable[[type], str]) -> None: ...
     def set_http(self, host: Any) -> None: ...
     def set_on_failure(self, on_failure: Callable[[str], object]) -> None: ...

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from gameserver._core import Session
-from gameserver._signature import Handler, Kind, Service, make_handler, suggest
+from gameserver._signature import Handler, Kind, Service, suggest
 from gameserver.errors import ConfigError, GameServerError
 
 if TYPE_CHECKING:
@@ -130,10 +130,6 @@ class Services:
         if found is None:
             found = self._calls[id(handler)] = handler, self._bound(handler)
         return found[1]
-
-    def endings(self) -> list[Handler]:
-        """What the core calls besides: the end of a session, after the game's own."""
-        return [make_handler(Kind.LEAVE, self.leave)] if self._container is not None else []
 
     async def open_room(self, room: Room[Any]) -> dict[str, Any]:
         """What the `__init__` of a room's class gets."""

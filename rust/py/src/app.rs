@@ -135,6 +135,7 @@ impl Core {
             failed,
             fire,
             learn: None,
+            task: None,
             http: None,
             steps: None,
             guest: None,
@@ -183,6 +184,12 @@ impl Core {
     fn set_schema(&self, document: Option<(String, String)>) -> PyResult<()> {
         let document = document.map(|(digest, json)| SchemaDocument { digest, json });
         self.enter()?.server.realm.set_schema(document);
+        Ok(())
+    }
+
+    /// Called with a session and a coroutine, which it runs until that leaves.
+    fn set_task(&self, task: Py<PyAny>) -> PyResult<()> {
+        self.enter()?.hooks.task = Some(task);
         Ok(())
     }
 

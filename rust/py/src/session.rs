@@ -289,6 +289,17 @@ impl Session {
         Ok(())
     }
 
+    fn task<'py>(slf: &Bound<'py, Self>, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (state, _) = slf.get().entered(py)?;
+        let task = state.hooks.task.as_ref().map(|task| task.clone_ref(py));
+        drop(state);
+        match task {
+            Some(task) => task.bind(py).call1((slf, coroutine)),
+            None => Err(slf.get().closed(py)),
+        }
+    }
+
     /// Not the address's: sets of sessions are walked in the same order in a replay.
     fn __hash__(slf: &Bound<'_, Self>) -> u64 {
         slf.get().place.hash(slf.as_ptr() as u64 >> 4)

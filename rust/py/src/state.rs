@@ -79,6 +79,8 @@ pub struct Hooks {
     pub failed: Py<PyAny>,
     pub fire: Py<PyAny>,
     pub learn: Option<Py<PyAny>>,
+    /// Runs a coroutine until a session leaves.
+    pub task: Option<Py<PyAny>>,
     pub http: Option<Py<PyAny>>,
     pub steps: Option<Arc<Steps>>,
     pub guest: Option<Arc<Guest>>,
@@ -208,7 +210,13 @@ impl State {
         self.seated = 0;
         let hooks = &mut self.hooks;
         let callbacks = (hooks.on_empty.take(), hooks.on_failure.take(), hooks.on_over.take());
-        let hooks = (hooks.guest.take(), hooks.steps.take(), hooks.http.take(), hooks.learn.take());
+        let hooks = (
+            hooks.guest.take(),
+            hooks.steps.take(),
+            hooks.http.take(),
+            hooks.learn.take(),
+            hooks.task.take(),
+        );
         let seats = (std::mem::take(&mut self.seats), std::mem::take(&mut self.rooms));
         let carriers = (std::mem::take(&mut self.carriers), std::mem::take(&mut self.resting));
         let tasks = (std::mem::take(&mut self.tasks), carriers);
