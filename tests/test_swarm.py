@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import io
 import json
 import signal
 import socket
@@ -22,6 +23,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from gameserver import (
     App,
@@ -45,6 +47,7 @@ from gameserver.client import ClientError
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.swarm import Bot, Scenario, ask, between, changes, churn, hold, letters, one_of, play, ramp, storm, tell
 from gameserver.swarm._page import page
+from gameserver.swarm._show import LiveView
 from gameserver.swarm._thresholds import Threshold
 from gameserver.swarm._units import pace, per_second, seconds
 from gameserver.swarm._values import random_message
@@ -584,6 +587,18 @@ def test_what_the_command_says_of_mistakes(tmp_path: Path, arguments: tuple[str,
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, text in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_live_view_names_errors_by_code(server: RunningServer) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=160)
+    scenario = Scenario([ask("nobody")], [hold(1.2, clients=2)], pace="20/s", url=f"ws://127.0.0.1:{server.port}")
+    with LiveView(console, scenario, "live") as view:
+        result = play(scenario, watch=view.add)
+    table = view._table()
+    with console.capture() as drawn:
+        console.print(table)
+    assert f"errors: GS-404 {result['total']['errors']['GS-404']}" in drawn.get()
 
 
 def test_the_command_warns_of_what_bots_cost(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ class LiveView:
         self._phases = scenario.core_phases()
         self._told: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = []
         self._said_at = 0.0
+        self._errors: Counter[str] = Counter()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -46,6 +48,10 @@ class LiveView:
     def add(self, stretch: Mapping[str, Any], server: Mapping[str, Any] | None) -> None:
         """One more."""
         self._told = [*self._told[1 - ROWS :], (stretch, server)]
+        for counts in (stretch["errors"], stretch["ended"]):
+            self._errors.update(counts)
+        for name in ("timed_out", "lost"):
+            self._errors[name.replace("_", " ")] += stretch[name]
         if self._live is not None:
             self._live.update(self._table())
         elif stretch["at"] >= self._said_at:
@@ -99,7 +105,10 @@ class LiveView:
             table.add_row(*row, style="red" if _trouble(stretch) else None)
         seconds = self._told[-1][0]["at"] if self._told else 0.0
         head = f"{self._name}: {seconds:.0f} of {self._scenario.seconds:.0f} s; Ctrl-C ends it early"
-        return Group(Text(head, style="bold"), table)
+        parts: list[RenderableType] = [Text(head, style="bold"), table]
+        if worst := [f"{name} {amount(count)}" for name, count in self._errors.most_common(ENDS) if count]:
+            parts.append(Text(f"errors: {', '.join(worst)}", style="red"))
+        return Group(*parts)
 
 
 def show_result(console: Console, result: Mapping[str, Any]) -> None:
