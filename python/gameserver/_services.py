@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import types
+import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -114,8 +115,8 @@ class Services:
                     )
         assert self._container is not None
         # All of them: a sync handler can't wait for the first to be made.
-        for key, (scope, factory) in self._factories.items():
-            if scope is _scope().APP and factory.type.name != "CONTEXT":
+        for key, (scope, _) in self._factories.items():
+            if scope is _scope().APP and (isinstance(key.type_hint, type) or typing.get_origin(key.type_hint)):
                 self._app_scoped[key.type_hint] = await self._container.get(key.type_hint, key.component)
 
     def bound(self, handlers: Iterable[Handler]) -> list[Handler]:
