@@ -251,7 +251,8 @@ def test_ticks_timers_start_and_stop_have_services(serve: Serve) -> None:
     app.provide(Services())
 
     @app.on_start
-    async def start(engine: Engine, work: UnitOfWork, ledger: Ledger) -> None:
+    async def start(engine: Engine, work: UnitOfWork, ledger: Ledger, here: App) -> None:
+        assert here is app
         work.done.append("start")
 
     @app.tick
