@@ -189,8 +189,8 @@ def test_a_narrow_line_takes_its_time(server: RunningServer) -> None:
 def test_each_client_has_one_of_several_networks(server: RunningServer) -> None:
     networks = {Network(): 3, Network("200ms"): 1}
     result = against(server, [ask(Say, x=1)], [hold(1.6, clients=20)], pace="10/s", network=networks, threads=2)
-    fast = max(share for share, value in result["total"]["curve"] if value < 0.3)
-    assert 0.6 < fast < 0.95
+    fast = max(share for share, value in result["total"]["curve"] if value < 0.4)
+    assert 0.5 < fast < 0.97  # those with a delay ask less: they are in later
     assert "75% the real one; 25% delay 200.00 ms" in page(result)
 
 
