@@ -201,6 +201,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=5000)
     parser.add_argument("--inputs", type=int, default=5, help="in flight on each session when it is cut")
     parser.add_argument("--spread", type=float, default=2.0, help="seconds within which the clients come back")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, and keep none")
     parser.add_argument("--quick", action="store_true", help="1,000 sessions")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -212,6 +213,9 @@ def main() -> int:
     with processes.running(server) as process:
         work = measure(process.port, arguments.sessions, arguments.inputs, arguments.spread)
         found = asyncio.run(asyncio.wait_for(work, TIMEOUT))
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
     missing = {"sessions not resumed": found["sessions"] - found["resumed"], "acknowledged inputs lost": found["lost"],
                "inputs run twice": found["twice"], "sessions hijacked": found["hijacked"],
                "inputs missing": found["inputs_expected"] - found["inputs"]}  # fmt: skip

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_all_come_back_and_nothing_is_lost_run_twice_or_hijacked() -> None:
-    command = [sys.executable, "benches/resume.py", "--sessions", "100", "--spread", "0.1"]
+    command = [sys.executable, "benches/resume.py", "--sessions", "100", "--spread", "0.1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
