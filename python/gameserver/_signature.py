@@ -363,7 +363,7 @@ def may_be_service(annotation: Any) -> bool:
     cls = typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or cls.__module__ in ("builtins", "typing", "types", "collections.abc"):
         return False
-    if cls.__module__.partition(".")[0] == "gameserver":
+    if cls.__module__ == "gameserver":  # where all that is ours says it is from
         return cls.__qualname__ == "App"
     return not issubclass(cls, (Session, Member, Entity, Batch, Left, msgspec.Struct)) and not is_message(cls)
 
