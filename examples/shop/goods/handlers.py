@@ -11,7 +11,6 @@ from goods.services import CanNotBuy, Inventory, Shop
 class Buy(Message):
     name: str
     item: str
-    key: str = ""
 
 
 class Have(Message):

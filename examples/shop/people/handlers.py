@@ -12,6 +12,10 @@ class Register(Message):
     name: str
 
 
+class ReadMail(Message):
+    name: str
+
+
 class Letters(Message):
     texts: list[str]
 
@@ -29,7 +33,7 @@ def register(session: Session, msg: Register, accounts: Accounts, app: App) -> N
 
 
 @router.on("mail")
-def mail(session: Session, msg: Register, mail: Mail) -> Letters:
+def mail(session: Session, msg: ReadMail, mail: Mail) -> Letters:
     return Letters(mail.read(msg.name))
 
 
