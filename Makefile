@@ -65,7 +65,7 @@ fmt: $(VENV)/.tools ## Format everything
 	@$(BIN)/ruff check --fix-only --quiet $(PY_SOURCES)
 	@$(BIN)/ruff format $(PY_SOURCES)
 
-bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: six minutes)
+bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: five minutes)
 	@$(BIN)/python -m pip install --quiet -r benches/requirements.lock
 	@$(BIN)/python benches/all.py $(ARGS)
 

@@ -31,7 +31,7 @@ BENCHES = {
 def main() -> int:
     """Runs them; 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="benches/all.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: six minutes, more noise")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: five minutes, more noise")
     parser.add_argument("--sections", default=",".join(BENCHES), help=f"some of {', '.join(BENCHES)}")
     arguments, more = parser.parse_known_args()
     names = arguments.sections.split(",")

@@ -66,7 +66,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benches/bench.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter windows, fewer rounds: two minutes, more noise")
+    parser.add_argument("--quick", action="store_true", help="shorter windows, one round: more noise")
     parser.add_argument(
         "--only",
         default="",
@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
 
 def _shortened(scenario: Scenario) -> Scenario:
     seconds = max(1.0, scenario.seconds / 2) if scenario.seconds > 1 else 0.4
-    return replace(scenario, rounds=min(scenario.rounds, 2), seconds=seconds)
+    return replace(scenario, rounds=1, seconds=seconds)
 
 
 def _stand_ins(scenario: Scenario) -> dict[str, Server]:
