@@ -11,7 +11,7 @@ CORE := $(VENV)/.core-installed
 FUZZ_SECONDS ?= 30
 FUZZ_TARGETS ?= packets messages upgrade websocket_frames link schema_decode world_replica
 
-.PHONY: help demo test bench soak fuzz fmt lint docs clean
+.PHONY: help demo test bench soak chaos fuzz fmt lint docs clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: 
 
 soak: $(CORE) ## Play a game for MINUTES (30), and its rooms for as long: nothing may leak or fail
 	@$(BIN)/python benches/soak.py $(or $(MINUTES),30)
+
+chaos: $(CORE) ## Kill writers and databases, take stores away under load, fail a cluster over: nothing durable may be lost
+	@$(BIN)/python benches/chaos.py $(ARGS)
 
 fuzz: ## Fuzz each target FUZZ_SECONDS (30) seconds; needs a nightly toolchain and cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked

@@ -22,6 +22,7 @@ BENCHES = {
     "world": "world.py",
     "rooms": "rooms.py",
     "services": "services.py",
+    "stores": "stores.py",
     "swarm": "swarm.py",
     "resume": "resume.py",
     "attacks": "under_attack.py",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from certificates import make_certificate
+from stores import Cluster, Postgres, Redis, postgres_server, redis_cluster, redis_server
 from wire_client import Client
 
 from gameserver import App
@@ -51,6 +52,43 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Se
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for localhost, signed by itself."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def one_redis() -> Iterator[Redis]:
+    """A Redis that tests share: names in it are a test's own."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    """A Redis that a test may stop and kill."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Six nodes that tests share."""
+    with redis_cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def one_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that tests share, each with a database of its own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/game.db"
+    server: Postgres = request.getfixturevalue("one_postgres")
+    return server.database()
 
 
 def eventually(server: RunningServer, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -15,10 +15,40 @@ from typing import Any
 import pytest
 
 import gameserver
-from gameserver import _core, auth, client, errors, matchmaking, middleware, services, swarm, testing, wire
+from gameserver import (
+    _core,
+    auth,
+    caching,
+    client,
+    errors,
+    guard,
+    locks,
+    matchmaking,
+    middleware,
+    services,
+    storage,
+    swarm,
+    testing,
+    wire,
+)
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [gameserver, testing, wire, errors, client, matchmaking, auth, middleware, services, swarm]
+PUBLIC = [
+    gameserver,
+    testing,
+    wire,
+    errors,
+    client,
+    matchmaking,
+    auth,
+    middleware,
+    services,
+    swarm,
+    guard,
+    locks,
+    storage,
+    caching,
+]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -13,7 +13,7 @@ from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
 from gameserver._delivery import DROPPABLE, LATEST, RELIABLE, Delivery
 from gameserver._entity import Entity
-from gameserver._events import DeadLetter, DeadLetters, Event, queued
+from gameserver._events import DeadLetter, DeadLetters, Event, queued, shared
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._member import Member
@@ -56,13 +56,16 @@ from gameserver._world_columns import Columns
 from gameserver._world_snapshot import WorldSnapshot
 from gameserver.errors import (
     ConfigError,
+    Conflict,
     EntityGone,
     GameServerError,
+    LockLost,
     Overloaded,
     ProtocolError,
     Refuse,
     SchemaError,
     SessionClosed,
+    Unavailable,
 )
 
 __version__ = "0.1.0"
@@ -75,6 +78,7 @@ __all__ = [
     "Clock",
     "Columns",
     "ConfigError",
+    "Conflict",
     "DROPPABLE",
     "DeadLetter",
     "DeadLetters",
@@ -88,6 +92,7 @@ __all__ = [
     "Handler",
     "LATEST",
     "Left",
+    "LockLost",
     "MaxLen",
     "Member",
     "Message",
@@ -109,6 +114,7 @@ __all__ = [
     "Session",
     "SessionClosed",
     "Timer",
+    "Unavailable",
     "User",
     "World",
     "WorldSnapshot",
@@ -130,6 +136,7 @@ __all__ = [
     "s64",
     "sfixed32",
     "sfixed64",
+    "shared",
     "sync",
     "u16",
     "u32",

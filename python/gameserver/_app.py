@@ -40,6 +40,7 @@ from gameserver._room import Room
 from gameserver._rooms import Rooms
 from gameserver._services import Services
 from gameserver._signature import Handler, Kind, here, make_handler, suggest
+from gameserver._stores import HasStores, Stores
 from gameserver._timer import Timer, call_name, check_delay
 from gameserver._types import Pushable
 from gameserver._work import Work, blocking, cpu
@@ -89,7 +90,7 @@ class Clock:
         return core.now() if core is not None else 0.0
 
 
-class App(Registry):
+class App(HasStores, Registry):
     """A game server: handlers, and the room that everybody is in.
 
     Args:
@@ -149,6 +150,7 @@ class App(Registry):
         self._code_settings: dict[str, Any] = settings
         self._rooms = Rooms(self)
         self._services = Services(self)
+        self._stores = Stores(self)
         self._core: Core | None = None
         self._loop: GameLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -507,6 +509,11 @@ class App(Registry):
         ... def login(body: bytes) -> None:
         ...     app.emit(LoggedIn(body.decode()), key=body)
         """
+        publisher = self._stores.publisher
+        if publisher is not None and event._shared:
+            assert self._stores.known is not None
+            publisher.put(self._stores.known.envelope(event, key))
+            return
         self._events.emit(event, key)
 
     @property
@@ -575,6 +582,7 @@ class App(Registry):
         """After the game's own `on_leave`."""
         for task in list(self._session_tasks.pop(session.id, ())):
             task.cancel()
+        self._stores.leave(session)
         self._services.leave(session)
 
     def call_soon_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -628,13 +636,15 @@ class App(Registry):
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, the number of the next and when
         that is due on the monotonic clock, next_due_ns, lateness_p50_ns, lateness_p99_ns), ``errors`` (a list: kind, location,
         where, count and more of each distinct one), ``work`` (of ``blocking`` and ``cpu``: running, waiting, done,
-        failed, refused), ``events`` (of each subscriber: waiting, done, failed, dead, dropped, coalesced, refused).
+        failed, refused), ``events`` (of each subscriber: waiting, done, failed, dead, dropped, coalesced, refused), ``stores`` (of
+        ``redis`` and ``database`` as `Guard.stats`, ``locks``, ``saved``, those that there are).
         """
         work = {name: work.stats() for name, work in zip(("blocking", "cpu"), self._work, strict=False)}
         return {
             **self._core_running().stats(),
             "work": work,
             "events": self._events.stats(),
+            "stores": self._stores.stats(),
             "errors": [asdict(count) for count in self._errors.counts()],
         }
 
@@ -735,59 +745,75 @@ class App(Registry):
             cpu(settings.cpu_processes, settings.cpu_waiting),
         )
         with self._signal_handlers():
-            self._rooms.begin()
-            await self._services.start(
-                [
-                    *self._within([*self._handlers, *self._rooms.every_handler()]),
-                    *(subscription.handler for subscription in self._subscriptions),
-                ],
-                {name: kind.cls for name, kind in self._rooms.types.items()},
-            )
-            self._running_handlers = self._services.bound(self._within(self._handlers))
-            self._events.start(
-                replace(subscription, handler=self._services.bound_one(subscription.handler))
-                for subscription in self._subscriptions
-            )
-            rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
-            self._bind(core, self, rust_echo)
-            core.set_http(host)
-            core.set_on_failure(self._core_failed)
-            self._addresses = core.listen()
-            await host.start()
             try:
-                core.stamp("S")
-                for handler in self._of(Kind.START):
-                    await self._call(handler)
-                gc.collect()
-                gc.freeze()
-                core.start()
-                for handler in self._of(Kind.EVERY):
-                    self._start_every(handler)
-                if not loop.is_replay:
-                    limit = core.raise_descriptor_limit()
-                    log.info(
-                        "%s",
-                        _banner.banner(
-                            self.name, self.handlers, settings, self._urls(settings), limit, list(self._rooms.types)
-                        ),
-                    )
-                await self._stopping.wait()
-                await self._shut_down(core, ending)
+                await self._stores.start(settings, self._home())
+                await self._serve(core, settings, host, ending)
             finally:
-                self._stopping.set()
-                gc.unfreeze()
-                await ending.end(self._tasks)
-                if left := self._events.stop():
-                    log.warning("%d events were not handled when the server stopped", left)
-                try:
-                    await ending.within(asyncio.ensure_future(self._services.stop()))
-                except TimeoutError as error:
-                    self._failed("the end of the app's services", error)
-                for work in self._work:
-                    work.stop()
-                await host.stop(ending.left())
-                await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
-                core.end_run()
+                await self._stores.stop()
+
+    async def _serve(self, core: Core, settings: _settings.Settings, host: HttpHost, ending: Ending) -> None:
+        loop = self._loop
+        assert loop is not None
+        assert self._stopping is not None
+        self._rooms.begin()
+        await self._services.start(
+            [
+                *self._within([*self._handlers, *self._rooms.every_handler()]),
+                *(subscription.handler for subscription in self._subscriptions),
+            ],
+            {name: kind.cls for name, kind in self._rooms.types.items()},
+        )
+        self._running_handlers = self._services.bound(self._within(self._handlers))
+        subscriptions = [
+            replace(subscription, handler=self._services.bound_one(subscription.handler))
+            for subscription in self._subscriptions
+        ]
+        self._events.start(subscriptions)
+        await self._stores.begin_events(subscriptions)
+        rust_echo = os.environ.get("GAMESERVER_BENCH_RUST_ECHO") == "1"
+        self._bind(core, self, rust_echo)
+        core.set_http(host)
+        core.set_on_failure(self._core_failed)
+        self._addresses = core.listen()
+        await host.start()
+        try:
+            core.stamp("S")
+            for handler in self._of(Kind.START):
+                await self._call(handler)
+            gc.collect()
+            gc.freeze()
+            core.start()
+            for handler in self._of(Kind.EVERY):
+                self._start_every(handler)
+            if not loop.is_replay:
+                limit = core.raise_descriptor_limit()
+                log.info(
+                    "%s",
+                    _banner.banner(
+                        self.name, self.handlers, settings, self._urls(settings), limit, list(self._rooms.types)
+                    ),
+                )
+            await self._stopping.wait()
+            await self._shut_down(core, ending)
+        finally:
+            self._stopping.set()
+            gc.unfreeze()
+            await ending.end(self._tasks)
+            if left := self._events.stop():
+                log.warning("%d events were not handled when the server stopped", left)
+            try:
+                await ending.within(asyncio.ensure_future(self._services.stop()))
+            except TimeoutError as error:
+                self._failed("the end of the app's services", error)
+            try:
+                await ending.within(asyncio.ensure_future(self._stores.stop()))
+            except TimeoutError as error:
+                self._failed("the end of the app's stores", error)
+            for work in self._work:
+                work.stop()
+            await host.stop(ending.left())
+            await ending.end(asyncio.all_tasks() - {asyncio.current_task()})
+            core.end_run()
 
     def _replay(self, path: str) -> tuple[int, int, str | None, list[str]]:
         """A recorded run once more, without sockets; see `gameserver.testing.replay`."""
@@ -868,6 +894,9 @@ class App(Registry):
         for rate in ("message_rate", "address_message_rate", "connect_rate"):
             options[rate] = per_second(options[rate]) or 0.0
         options["through_bytes"] = os.environ.get("GAMESERVER_THROUGH_BYTES") == "1"
+        options["redis_url"] = options["database_url"] = (
+            None  # they may hold passwords, and recordings keep what is here
+        )
         options["node"] = int.from_bytes(os.urandom(4)) >> 4
         return options
 

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ from gameserver.errors import ConfigError, Overloaded
 if TYPE_CHECKING:
     from gameserver._app import App
 
-__all__ = ["DeadLetter", "DeadLetters", "Event", "Events", "Subscription", "WhenFull", "queued"]
+__all__ = ["DeadLetter", "DeadLetters", "Event", "Events", "Subscription", "WhenFull", "names_of", "queued", "shared"]
 
 E = TypeVar("E", bound="type[Event]")
 WhenFull = Literal["refuse", "drop_oldest", "coalesce"]
@@ -34,6 +34,9 @@ DELAY_MIN, DELAY_MAX = (
     30.0,
 )  # s before the first retry, and the most; each is twice the one before, with full jitter
 DEAD_MAX = 10_000
+
+
+_REFUSE: WhenFull = "refuse"
 
 
 class _Frozen(msgspec.Struct, **({} if TYPE_CHECKING else {"frozen": True, "gc": False})):
@@ -49,8 +52,10 @@ class Event(_Frozen):
     'ada'
     """
 
-    _queue_max: ClassVar[int] = 100_000
-    _when_full: ClassVar[WhenFull] = "refuse"
+    # Without annotations: these are no fields.
+    _shared = False
+    _queue_max = 100_000
+    _when_full = _REFUSE
 
 
 def queued(maximum: int, *, when_full: WhenFull = "refuse") -> Callable[[E], E]:
@@ -80,6 +85,27 @@ def queued(maximum: int, *, when_full: WhenFull = "refuse") -> Callable[[E], E]:
         return cls
 
     return mark
+
+
+def shared(cls: E) -> E:
+    """Marks events that belong to all processes: with `redis_url`, each subscriber handles one once, in any of them.
+
+    They go through Redis Streams (`App.emit`), or from a transaction's outbox (`UnitOfWork.emit`): at least once, in order for each
+    key, and what a subscriber does in a `UnitOfWork` exactly once. Without Redis they stay in this process. The class's name names
+    them everywhere, and their fields are written as JSON: add fields with defaults, and take none away that others still read.
+
+    Raises:
+        ConfigError: it is no class of events.
+
+    >>> @shared
+    ... class Bought(Event):
+    ...     player: str
+    ...     item: str
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Event)):
+        raise ConfigError(f"@shared of {cls!r}: a subclass of Event")
+    cls._shared = True
+    return cls
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +201,16 @@ _Waiting = Sequence[Any]
 """An event in a queue: itself, its key, and if it was tried before, how often. A list where it may be replaced."""
 
 
+def names_of(subscriptions: Sequence[Subscription]) -> list[str]:
+    """How subscribers are called; functions that a function has made share a name."""
+    names: list[str] = []
+    for subscription in subscriptions:
+        name = subscription.handler.qualname
+        same = sum(one == name or one.startswith(f"{name} (") for one in names)
+        names.append(f"{name} ({same + 1})" if same else name)
+    return names
+
+
 class Events:
     """An app's events, of one run."""
 
@@ -187,11 +223,9 @@ class Events:
     def start(self, subscriptions: Iterable[Subscription]) -> None:
         """With these subscribers; what they get is resolved."""
         self._all, self._plain = [], {}
-        for subscription in subscriptions:
-            name = subscription.handler.qualname
-            same = sum(one.subscription.handler.qualname == name for one in self._all)
-            # Functions that a function has made share a name.
-            self._all.append(_Subscriber(self._app, self, subscription, f"{name} ({same + 1})" if same else name))
+        subscriptions = [*subscriptions]
+        for subscription, name in zip(subscriptions, names_of(subscriptions), strict=True):
+            self._all.append(_Subscriber(self._app, self, subscription, name))
 
     def emit(self, event: Event, key: object) -> None:
         """See `App.emit`."""
@@ -249,6 +283,8 @@ class Events:
     def _replay(self, letter: DeadLetter) -> None:
         from gameserver.errors import GameServerError
 
+        if self._app._stores.replay(letter):
+            return
         for one in self._all:
             if one.name == letter.subscriber:
                 one.put(letter.event, letter.key)

@@ -94,14 +94,15 @@ class Services:
         """
         needing = [handler for handler in handlers if handler.services]
         inits = {name: services_of_init(cls) for name, cls in room_classes.items()}
-        if not self._providers and not self._overrides:
+        own = self._app._stores.providers()
+        if not self._providers and not self._overrides and not own:
             for handler in needing:
                 raise ConfigError(_unknown(handler.where, handler.services[0], ()))
             for services in inits.values():
                 for service in services:
                     raise ConfigError(_unknown(service.where, service, ()))
             return
-        self._build()
+        self._build(own)
         for handler in needing:
             for need in self._needs(handler.where, handler.services):
                 _check(handler, need)
@@ -179,7 +180,7 @@ class Services:
         except Exception as error:
             self._app._failed("the end of a service", error)
 
-    def _build(self) -> None:
+    def _build(self, of_stores: Sequence[Provider]) -> None:
         from dishka import Provider, make_async_container
         from dishka.entities.validation_settings import ValidationSettings
         from dishka.exception_base import DishkaError
@@ -197,6 +198,7 @@ class Services:
         try:
             self._container = make_async_container(
                 own,
+                *of_stores,
                 *self._providers,
                 *self._overrides,
                 scopes=scope,

@@ -35,6 +35,7 @@ __all__ = [
     "markdown",
     "resolve",
     "spell",
+    "without_password",
 ]
 
 
@@ -65,6 +66,7 @@ class Kind(StrEnum):
     ORIGINS = "origins"
     RATE = "rate"
     NETWORKS = "networks"
+    URL = "url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class Spec:
                 return "a list of addresses and networks like '10.0.0.0/8', or 'unix', or with commas between"
             case Kind.TEXT:
                 return "a host name or an IP address"
+            case Kind.URL:
+                return f"a URL: {' or '.join(self.choices)}"
 
 
 def _setting(
@@ -261,6 +265,26 @@ class Settings:
     cpu_waiting: int = _count(
         100, "Calls that may wait for one of them; more are refused.", unit="calls", high=10_000_000
     )
+    redis_url: str | None = _setting(
+        Kind.URL,
+        None,
+        "The Redis that locks, caches, events and sessions share with other processes; without it they are this process's own.",
+        choices=("redis://host:port/0", "rediss://...", "unix://...", "redis+cluster://host:port,host:port"),
+    )
+    redis_replicas: int = _count(
+        0,
+        "Replicas that must have a shared event before it counts as published; 0: a failover may lose the last ones.",
+        unit="replicas",
+        high=100,
+    )
+    database_url: str = _setting(
+        Kind.URL,
+        "sqlite:///game.db",
+        "The database of `app.storage`; a file's path is relative to the game's folder.",
+        choices=("sqlite:///file", "postgresql://user:password@host/name"),
+    )
+    store_timeout: float = _seconds(2.0, "How long one command of Redis or of the database may take.")
+    save_interval: float = _seconds(1.0, "How often persistent entities are saved: at most so much of them is lost.")
     log_level: str = _setting(
         Kind.CHOICE,
         "info",
@@ -386,8 +410,19 @@ def spell(value: object) -> str:
             return f"{value:g}"
         case tuple():
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
+        case str():
+            return without_password(value)
         case _:
             return str(value)
+
+
+def without_password(text: str) -> str:
+    """A URL as it may be shown; any other text as it is.
+
+    >>> without_password("redis://game:secret@10.0.0.1/0")
+    'redis://game:***@10.0.0.1/0'
+    """
+    return re.sub(r"^([a-z+]+://[^:/@]*:)[^/]*@", r"\1***@", text)
 
 
 def markdown() -> str:
@@ -497,9 +532,11 @@ class _Reader:
                 return tuple(dict.fromkeys(self._network(part, raw) for part in self._list(raw)))
             case Kind.TEXT:
                 return self._host(raw)
+            case Kind.URL:
+                return self._url(raw)
 
     def _wrong(self, raw: object, why: str = "", do: str = "") -> ConfigError:
-        shown = repr(raw)
+        shown = repr(without_password(raw) if isinstance(raw, str) else raw)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         why = why or f"expected {self.spec.expected}"
         where = self.place.label(self.spec.name)
@@ -630,6 +667,17 @@ class _Reader:
         if not isinstance(raw, str) or per_second(raw) is None:
             raise self._wrong(raw)
         return raw.strip()
+
+    def _url(self, raw: object) -> str | None:
+        if raw is None or (self.place.is_text and raw == ""):
+            return cast("str | None", self.spec.default)
+        if not isinstance(raw, str) or "://" not in raw:
+            raise self._wrong(raw)
+        schemes = {choice.partition("://")[0] for choice in self.spec.choices}
+        scheme = raw.partition("://")[0]
+        if scheme.partition("+")[0] not in {known.partition("+")[0] for known in schemes}:
+            raise self._wrong(raw)
+        return raw
 
     def _host(self, raw: object) -> str:
         if not isinstance(raw, str):

@@ -64,11 +64,13 @@ class World:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
                 raise ConfigError(f"{here(1)}World({name}={value!r}): a length above 0, in the unit of positions")
         self._core = _core.World(float(cell), float(view))
+        self._leaving: Callable[[Entity], None] | None = None  # is told of rows before they are despawned
 
     def _like(self) -> World:
         """One more without entities, of the same classes."""
         made = World.__new__(World)
         made._core = self._core.like()
+        made._leaving = None
         return made
 
     @property
@@ -173,6 +175,12 @@ class World:
         Raises:
             IndexError: there is no such row.
         """
+        if self._leaving is not None:
+            live = np.frombuffer(self._core.live_rows(_entity_class(cls), self.count(cls)), "?")
+            wanted = np.unique(np.asarray(rows, "i8"))
+            wanted = wanted[(wanted >= 0) & (wanted < len(live))]
+            for entity in self.at(cls, wanted[live[wanted]]):
+                self._leaving(entity)
         return self._core.despawn_rows(_entity_class(cls), _rows(rows))
 
     def at(self, cls: type[E], rows: ArrayLike) -> list[E]:

@@ -1,4 +1,4 @@
-"""The `gameserver` command: run, dev, info, schema, swarm, version.
+"""The `gameserver` command: run, dev, info, schema, db, swarm, version.
 
 Every setting is an option of `run`, `dev` and `info`, made from the list in `Settings`. A mistake in what was typed
 gets one line and exit code 2.
@@ -23,7 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gameserver import _reload, _schema_cli, _settings, _swarm_cli, _target
+from gameserver import _db_cli, _reload, _schema_cli, _settings, _swarm_cli, _target
 from gameserver._schema_cli import near as _near
 from gameserver._settings import SPECS, Kind, Spec
 from gameserver.errors import ConfigError, SchemaError
@@ -115,7 +115,13 @@ _LISTEN_HELP = {
 }
 
 # Each panel of --help begins with this setting and goes on to the next panel's.
-_PANELS = {"host": "Network", "tick_rate": "Time", "auth_bytes_max": "Limits", "log_level": "Other"}
+_PANELS = {
+    "host": "Network",
+    "tick_rate": "Time",
+    "auth_bytes_max": "Limits",
+    "redis_url": "Stores",
+    "log_level": "Other",
+}
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
@@ -154,6 +160,7 @@ def _make() -> typer.Typer:
     cli.command("dev")(_with_settings(dev, lan=True))
     cli.command("info")(_with_settings(info, lan=False))
     cli.add_typer(_schema_cli.make(), name="schema")
+    cli.add_typer(_db_cli.make(), name="db")
     cli.command("swarm")(_swarm_cli.swarm)
     cli.command("version")(version)
     return cli

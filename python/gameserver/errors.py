@@ -9,8 +9,11 @@
           ├── SchemaError      a message or entity that does not fit its declaration
           ├── EntityGone       the entity that you speak of was despawned
           ├── SessionClosed    the session that you speak to is gone
+          ├── LockLost         a lock was not renewed in time: somebody else may have it
           └── Refuse           raised by a handler: answers the request with this code and text
-               └── Overloaded  there is too much to do; the same request may succeed later
+               ├── Conflict    somebody else has changed it meanwhile
+               ├── Overloaded  there is too much to do; the same request may succeed later
+               └── Unavailable what it needs is down; the same request may succeed later
 
 Errors of the operating system stay ``OSError`` with their ``errno``.
 """
@@ -21,13 +24,16 @@ from collections.abc import Mapping
 
 __all__ = [
     "ConfigError",
+    "Conflict",
     "EntityGone",
     "GameServerError",
+    "LockLost",
     "Overloaded",
     "ProtocolError",
     "Refuse",
     "SchemaError",
     "SessionClosed",
+    "Unavailable",
 ]
 
 
@@ -82,6 +88,14 @@ class SessionClosed(GameServerError):
     """
 
 
+class LockLost(GameServerError):
+    """A lock was not renewed in time, so somebody else may have it; what ran under it was cancelled.
+
+    >>> str(LockLost("lock 'trade:7' is lost"))
+    "lock 'trade:7' is lost"
+    """
+
+
 class Refuse(GameServerError):
     """Raised in a handler, answers the request with this code and text; in ``authenticate``, refuses the login.
 
@@ -110,6 +124,28 @@ class Overloaded(Refuse):
     """A bounded queue is full. Where nobody catches it, the request is answered with ``GS-503``: the same may succeed later.
 
     >>> Overloaded("1000 calls wait already").code
+    'GS-503'
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("GS-503", text)
+
+
+class Conflict(Refuse):
+    """Somebody else has changed what you meant to change. Where nobody catches it, the request is answered with ``GS-409``.
+
+    >>> Conflict("ada's account was changed meanwhile").code
+    'GS-409'
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("GS-409", text)
+
+
+class Unavailable(Refuse):
+    """A store, or another service, is down. Where nobody catches it, the request is answered with ``GS-503``.
+
+    >>> Unavailable("redis: does not answer").code
     'GS-503'
     """
 

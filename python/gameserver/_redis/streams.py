@@ -1,0 +1,418 @@
+"""Shared events in Redis Streams: a consumer group for each subscriber, and partitions, so that each key has one reader at a time.
+
+A partition belongs to one process by a lease. Who takes one over claims what the one before has not acknowledged, and goes on from
+there. A process that was stopped and does not know that it has lost its lease may do the same events once more, in the same order:
+their effects come once by their ids (`gameserver.storage`), so neither order nor effects suffer (as in Kafka's consumer groups).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import secrets
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from gameserver._redis.connection import Connection, Script
+from gameserver._redis.keys import tag, under
+from gameserver._redis.leases import RedisLeases
+from gameserver._shared import Delivery, Envelope, Known, Worker
+from gameserver.errors import Overloaded, Unavailable
+
+log = logging.getLogger("gameserver")
+
+PARTITIONS = 16
+LENGTH_MAX = 1_000_000  # entries of one partition: beyond it the oldest go, handled or not
+COUNT = 100  # entries of one partition in one read
+BLOCK = 0.5  # s
+LEASE = 6.0  # s
+BALANCE = 1.5  # s between two looks at who has which partitions
+TRIM_EVERY = 8  # looks
+PAUSE = 0.2  # s after an error
+
+# Keys: members. Arguments: who, for how many ms. Gives how many there are.
+MEMBERS = Script("""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])
+""")
+
+# Keys: a stream. Removes what all groups have acknowledged; how much.
+TRIM = Script("""
+local function parts(id)
+  local ms, number = string.match(id, '(%d+)-(%d+)')
+  return tonumber(ms), tonumber(number)
+end
+local least
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local field = {}
+  for i = 1, #group, 2 do field[group[i]] = group[i + 1] end
+  local id = field['last-delivered-id']
+  if field['pending'] > 0 then id = redis.call('XPENDING', KEYS[1], field['name'])[2] end
+  if not least then least = id else
+    local a, b = parts(id)
+    local c, d = parts(least)
+    if a < c or (a == c and b < d) then least = id end
+  end
+end
+if not least then return 0 end
+return redis.call('XTRIM', KEYS[1], 'MINID', least)
+""")
+
+
+class Streams:
+    """Where shared events go.
+
+    Args:
+        replicas: copies that must have an event before it counts as published.
+        timeout: seconds to wait for them.
+    """
+
+    def __init__(self, connection: Connection, replicas: int, timeout: float) -> None:
+        self._connection, self._replicas, self._timeout = connection, replicas, timeout
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """All of them, in order; if it raises, some of them may have been.
+
+        Raises:
+            Unavailable: Redis is down, or too few replicas have them.
+        """
+        await self._connection.call(lambda: self._publish(envelopes))
+
+    async def _publish(self, envelopes: Sequence[Envelope]) -> None:
+        client: Any = self._connection.client
+        pipeline = client.pipeline(transaction=False)
+        places = set()
+        for envelope in envelopes:
+            place = partition_of(envelope)
+            places.add(place)
+            fields = {b"i": envelope.id, b"b": envelope.body}
+            if envelope.key is not None:
+                fields[b"k"] = envelope.key
+            pipeline.xadd(place, fields, maxlen=LENGTH_MAX, approximate=True)
+        await pipeline.execute()
+        if self._replicas:
+            await self._wait(client, places)
+
+    async def _wait(self, client: Any, places: set[str]) -> None:
+        """WAIT counts what this connection has written: a write of its own goes before it, behind ours in each server's order."""
+        milliseconds = max(1, round(self._timeout * 500))
+        for place in places:
+            if self._connection.is_cluster:
+                node = client.get_node_from_key(place)
+                has = await _wait_on(client, place, self._replicas, milliseconds, node)
+            else:
+                has = await _wait_on(client, place, self._replicas, milliseconds, None)
+            if has < self._replicas:
+                raise Unavailable(f"redis: {has} of {self._replicas} replicas have the events; they are sent again")
+
+
+async def _wait_on(client: Any, place: str, replicas: int, milliseconds: int, node: Any) -> int:
+    marker = under(place, "wait")
+    if node is None:
+        async with client.client() as one:
+            await one.set(marker, b"", px=60_000)
+            return int(await one.wait(replicas, milliseconds))
+    connection = node.acquire_connection()
+    try:
+        await connection.connect()
+        await connection.send_command("SET", marker, b"", "PX", 60_000)
+        await connection.read_response()
+        await connection.send_command("WAIT", replicas, milliseconds)
+        return int(await connection.read_response())
+    finally:
+        node.release(connection)
+
+
+class Publisher:
+    """What `App.emit` has for Redis: it waits here, not in the handler.
+
+    Args:
+        maximum: events that may wait.
+    """
+
+    def __init__(self, streams: Streams, maximum: int) -> None:
+        self._streams, self._maximum = streams, maximum
+        self._waiting: list[Envelope] = []
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+        self._published = self._failed = self._refused = 0
+
+    def start(self) -> None:
+        """From now on."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self, seconds: float) -> None:
+        """When all is published, at most after so many seconds."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._waiting:
+            log.error("%d shared events could not be published when the server stopped", len(self._waiting))
+
+    def put(self, envelope: Envelope) -> None:
+        """One more.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        if len(self._waiting) >= self._maximum:
+            self._refused += 1
+            raise Overloaded(f"{self._maximum} shared events wait for Redis already")
+        self._waiting.append(envelope)
+        self._empty.clear()
+        self._wake.set()
+
+    def stats(self) -> dict[str, int]:
+        """How many are `waiting`, and counts."""
+        return {
+            "waiting": len(self._waiting),
+            "published": self._published,
+            "failed": self._failed,
+            "refused": self._refused,
+        }
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch = self._waiting[:500]
+                try:
+                    await self._streams.publish(batch)
+                except (Unavailable, Overloaded):
+                    self._failed += 1
+                    await asyncio.sleep(PAUSE)
+                    continue
+                del self._waiting[: len(batch)]
+                self._published += len(batch)
+            self._empty.set()
+
+
+def stream_of(name: str, partition: int) -> str:
+    """The key of a partition: all of one class lie in one slot, so that one command reads them."""
+    return under(tag("events", name), str(partition))
+
+
+def partition_of(envelope: Envelope) -> str:
+    """Where an event goes."""
+    key = envelope.key if envelope.key is not None else envelope.id
+    return stream_of(envelope.name, zlib.crc32(key.encode("utf-8", "surrogatepass")) % PARTITIONS)
+
+
+class Reader:
+    """One subscriber's share of one class of events."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        leases: RedisLeases,
+        known: Known,
+        worker: Worker,
+        name: str,
+    ) -> None:
+        self._connection, self._leases, self._known, self._worker, self._name = connection, leases, known, worker, name
+        self._group = worker.name
+        self._consumer = secrets.token_hex(8)
+        self._own: dict[int, _Partition] = {}
+        self._acks: dict[str, list[bytes]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._looks = 0
+        self._next_balance = 0.0
+
+    def start(self) -> None:
+        """From now on."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Acknowledges what was handled, and gives its partitions to others."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        with contextlib.suppress(Unavailable, Overloaded):
+            await self._acknowledge()
+            for number in [*self._own]:
+                await self._leases.give_back(self._lease(number), self._consumer)
+            members, consumer, client = self._members(), self._consumer, self._client()
+            await self._connection.call(lambda: client.zrem(members, consumer))
+        self._own.clear()
+
+    async def _run(self) -> None:
+        from redis.exceptions import RedisError, ResponseError
+
+        loop = asyncio.get_running_loop()
+        is_made = False
+        while True:
+            try:
+                if not is_made:
+                    await self._make_groups()
+                    is_made = True
+                if loop.time() >= self._next_balance:
+                    await self._balance()
+                    self._next_balance = loop.time() + BALANCE
+                await self._worker.room()
+                await self._read()
+                await self._acknowledge()
+            except ResponseError as error:
+                if not any(word in str(error) for word in ("NOGROUP", "UNBLOCKED")):
+                    log.warning("shared events of %s: %s", self._group, error)
+                is_made = False  # Redis has lost them
+                await asyncio.sleep(PAUSE)
+            except (Unavailable, Overloaded, RedisError, OSError) as error:
+                log.debug("shared events: %s", error)
+                await asyncio.sleep(PAUSE)
+
+    async def _make_groups(self) -> None:
+        from redis.exceptions import ResponseError
+
+        client = self._client()
+        for number in range(PARTITIONS):
+            try:
+                place = stream_of(self._name, number)
+                make = functools.partial(client.xgroup_create, place, self._group, id="0", mkstream=True)
+                await self._connection.call(make, attempts=3)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    # -- who has which ---------------------------------------------------------------------------------------------------
+
+    async def _balance(self) -> None:
+        """As many partitions as are our share of them."""
+        members = await self._connection.run(MEMBERS, [self._members()], [self._consumer, round(LEASE * 1000)])
+        share = -(-PARTITIONS // max(1, int(members)))
+        for number, part in [*self._own.items()]:
+            lease = await self._leases.take(self._lease(number), self._consumer, LEASE)
+            if not lease.fence:
+                del self._own[number]  # somebody else has it
+            elif len(self._own) - sum(one.is_leaving for one in self._own.values()) > share:
+                part.is_leaving = True
+            if part.is_leaving and not part.open:
+                await self._acknowledge()
+                self._own.pop(number, None)
+                await self._leases.give_back(self._lease(number), self._consumer)
+        start = int(self._consumer, 16) % PARTITIONS  # so that those who begin at once do not all ask for the same
+        for offset in range(PARTITIONS):
+            number = (start + offset) % PARTITIONS
+            if number in self._own or len(self._own) >= share:
+                continue
+            lease = await self._leases.take(self._lease(number), self._consumer, LEASE)
+            if lease.fence:
+                await self._take_over(number)
+        self._looks += 1
+        if self._looks % TRIM_EVERY == 0:
+            for number in self._own:
+                await self._connection.run(TRIM, [stream_of(self._name, number)], [])
+
+    async def _take_over(self, number: int) -> None:
+        """Begins with what whoever had it before has not acknowledged."""
+        client, place = self._client(), stream_of(self._name, number)
+        part = _Partition(place)
+        start = "0-0"
+        while True:
+            claim = functools.partial(client.xautoclaim, place, self._group, self._consumer, 0, start, count=1000)
+            found = await self._connection.call(claim, attempts=3)
+            start, entries = _text(found[0]), found[1]
+            self._deliver(part, entries)
+            if start == "0-0":
+                break
+        self._own[number] = part
+
+    # -- what is read ----------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        parts = {part.place: part for part in self._own.values() if not part.is_leaving}
+        if not parts:
+            await asyncio.sleep(PAUSE)
+            return
+        client = self._client()
+        wants = dict.fromkeys(parts, ">")
+        # No retry: what a first try has been given would be asked for a second time, and be pending for ever.
+        found = await self._connection.call(
+            lambda: client.xreadgroup(self._group, self._consumer, wants, count=COUNT, block=round(BLOCK * 1000))
+        )
+        for place, entries in _streams(found):
+            self._deliver(parts[place], entries)
+
+    def _deliver(self, part: _Partition, entries: Sequence[Any]) -> None:
+        deliveries = []
+        for number, fields in entries:
+            if fields is None:  # trimmed meanwhile
+                self._acks.setdefault(part.place, []).append(number)
+                continue
+            key = fields.get(b"k")
+            part.open += 1
+            delivery = Delivery(
+                _text(fields.get(b"i", number)),
+                None,
+                key.decode() if key is not None else None,
+                lambda number=number: self._done(part, number),  # type: ignore[misc]
+            )
+            try:
+                delivery.event = self._known.event(self._name, fields.get(b"b", b""))
+            except ValueError as error:
+                self._worker.bury(delivery, error)
+                continue
+            deliveries.append(delivery)
+        self._worker.put(deliveries)
+
+    def _done(self, part: _Partition, number: bytes) -> None:
+        part.open -= 1
+        self._acks.setdefault(part.place, []).append(number)
+
+    async def _acknowledge(self) -> None:
+        client = self._client()
+        for place in [*self._acks]:
+            numbers = self._acks.pop(place)
+            try:
+                await self._connection.call(functools.partial(client.xack, place, self._group, *numbers), attempts=2)
+            except BaseException:
+                self._acks[place] = numbers + self._acks.get(place, [])
+                raise
+
+    def _client(self) -> Any:
+        return self._connection.client
+
+    def _lease(self, number: int) -> str:
+        return f"events:{self._name}:{number}:{self._group}"
+
+    def _members(self) -> str:
+        return under(tag("events", self._name), f"members:{self._group}")
+
+
+class _Partition:
+    """One that is ours."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.open = 0  # events that are not handled
+        self.is_leaving = False
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _streams(found: Any) -> list[tuple[str, list[Any]]]:
+    """What XREADGROUP gives, in RESP2 and RESP3."""
+    if not found:
+        return []
+    if isinstance(found, dict):
+        streams = []
+        for place, entries in found.items():
+            flat = entries[0] if entries and isinstance(entries[0], list) else entries
+            streams.append((_text(place), flat))
+        return streams
+    return [(_text(place), entries) for place, entries in found]

@@ -1,0 +1,441 @@
+"""Events of all processes: in order for each key, effects once, nothing lost; and a checker that knows each way to break that."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import threading
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from stores import Cluster, Postgres, Redis, ask
+
+from gameserver import App, ConfigError, Event, shared
+from gameserver._redis.streams import partition_of, stream_of
+from gameserver._shared import Envelope
+from gameserver.storage import UnitOfWork
+from gameserver.testing import RunningServer, running
+
+
+@shared
+class Step(Event):
+    who: str
+    number: int
+
+
+class Alone(Event):
+    who: str
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Effect(Base):
+    """What a subscriber has done, in the order in which it did."""
+
+    __tablename__ = "effect"
+    place: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    who: Mapped[str]
+    number: Mapped[int]
+
+
+class Seen(NamedTuple):
+    who: str
+    number: int
+
+
+def wrongs(emitted: Sequence[Seen], effects: Sequence[Seen]) -> list[str]:
+    """All that is wrong with a history: orders that broke, effects that came twice, events that are lost."""
+    found = []
+    last: dict[str, int] = defaultdict(lambda: -1)
+    for one in effects:
+        if one.number <= last[one.who]:
+            found.append(f"{one} came after {last[one.who]}")
+        last[one.who] = max(last[one.who], one.number)
+    for one, count in Counter(effects).items():
+        if count > 1:
+            found.append(f"{one} came {count} times")
+    found += [f"{one} is lost" for one in set(emitted) - set(effects)]
+    found += [f"{one} was never emitted" for one in set(effects) - set(emitted)]
+    return found
+
+
+def steps(keys: int, each: int) -> list[Seen]:
+    return [Seen(f"player {key}", number) for number in range(each) for key in range(keys)]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def listener(heard: list[Seen], **options: Any) -> App:
+    app = App("listener")
+
+    @app.on_event(Step, **options)
+    def hear(event: Step) -> None:
+        heard.append(Seen(event.who, event.number))
+
+    return app
+
+
+def emit_all(server: RunningServer, events: Sequence[Seen], **kwargs: Any) -> None:
+    def emit(part: Sequence[Seen]) -> None:
+        for one in part:
+            server.app.emit(Step(one.who, one.number), key=one.who)
+
+    for start in range(0, len(events), 1000):
+        server.call(emit, events[start : start + 1000], **kwargs)
+
+
+# -- the checker itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda effects: effects.insert(5, effects.pop(0)), "came after"),
+        (lambda effects: effects.append(effects[-1]), "2 times"),
+        (lambda effects: effects.pop(), "lost"),
+        (lambda effects: effects.append(Seen("nobody", 1)), "never emitted"),
+    ],
+)
+def test_the_checker_finds_what_is_planted(spoil: Callable[[list[Seen]], object], complaint: str) -> None:
+    emitted = steps(3, 5)
+    effects = [*emitted]
+    assert wrongs(emitted, effects) == []
+    spoil(effects)
+    assert complaint in " ".join(wrongs(emitted, effects))
+
+
+# -- one process and several ------------------------------------------------------------------------------------------
+
+
+def test_each_subscriber_hears_each_event_once_in_one_of_the_processes(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    heard: list[Seen] = []
+    events = steps(20, 100)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(running(listener(heard), redis_url=one_redis.url)) for _ in range(3)]
+        wait_until(lambda: sorted(len(s.app._stores._readers[0]._own) for s in servers) == [4, 6, 6])
+        for start in range(0, len(events), 500):
+            emit_all(random.choice(servers), events[start : start + 500])
+            wait_until(functools.partial(lambda start: len(heard) >= start, start))
+        wait_until(lambda: len(heard) >= len(events))
+        shares = [s.stats()["stores"]["subscribers"] for s in servers]
+    assert wrongs(events, heard) == []
+    assert all(next(iter(share.values()))["done"] > 0 for share in shares)  # each had its part
+
+
+def test_without_redis_they_stay_here() -> None:
+    heard: list[Seen] = []
+    with running(listener(heard)) as server:
+        emit_all(server, steps(3, 10))
+        wait_until(lambda: len(heard) == 30)
+    assert wrongs(steps(3, 10), heard) == []
+
+
+def test_events_of_before_the_first_subscriber(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    with running(App("emitter"), redis_url=one_redis.url) as server:
+        emit_all(server, steps(3, 10))
+        wait_until(lambda: server.stats()["stores"]["publisher"]["published"] == 30)
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=one_redis.url):
+        wait_until(lambda: len(heard) == 30)
+    assert wrongs(steps(3, 10), heard) == []
+
+
+def test_async_subscribers_keep_the_order_of_a_key(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    app, heard, under_way, most = App("async"), [], Counter[str](), [0]
+
+    @app.on_event(Step, concurrency=8)
+    async def hear(event: Step) -> None:
+        under_way[event.who] += 1
+        most[0] = max(most[0], sum(under_way.values()))
+        assert under_way[event.who] == 1
+        await asyncio.sleep(random.random() * 0.002)
+        heard.append(Seen(event.who, event.number))
+        under_way[event.who] -= 1
+
+    with running(app, redis_url=one_redis.url) as server:
+        emit_all(server, steps(12, 30))
+        wait_until(lambda: len(heard) >= 360)
+    assert wrongs(steps(12, 30), heard) == []
+    assert 1 < most[0] <= 8
+
+
+def test_batches(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    app, sizes = App("batches"), []
+    heard: list[Seen] = []
+
+    @app.on_event(Step, batch=50)
+    def hear(events: list[Step]) -> None:
+        sizes.append(len(events))
+        heard.extend(Seen(event.who, event.number) for event in events)
+
+    with running(app, redis_url=one_redis.url) as server:
+        emit_all(server, steps(5, 100))
+        wait_until(lambda: len(heard) >= 500)
+    assert wrongs(steps(5, 100), heard) == []
+    assert max(sizes) <= 50
+
+
+def test_a_poisoned_event_dies_and_blocks_nothing(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    app, heard, is_poisoned = App("poison"), [], [True]
+
+    @app.on_event(Step, retries=2)
+    def hear(event: Step) -> None:
+        if event.number == 3 and is_poisoned[0]:
+            raise ValueError("poison")
+        heard.append(Seen(event.who, event.number))
+
+    with running(app, redis_url=one_redis.url) as server:
+        emit_all(server, steps(2, 10))
+        wait_until(lambda: len(heard) == 18)
+        wait_until(lambda: server.call(lambda: len(app.dead_letters)) == 2)
+        letters = server.call(lambda: app.dead_letters.list())
+        assert [(letter.event.number, letter.error) for letter in letters] == [(3, "ValueError: poison")] * 2
+        is_poisoned[0] = False
+        for letter in letters:
+            server.call(app.dead_letters.replay, letter.number)
+        wait_until(lambda: len(heard) == 20)
+        # What nobody can read, too.
+        place = partition_of(Envelope("x", "Step", "player 0", b""))
+        one_redis.cli("XADD", place, "*", "i", "broken", "b", "no json", "k", "player 0")
+        one_redis.cli("XADD", place, "*", "neither", "field")
+        wait_until(lambda: server.call(lambda: len(app.dead_letters)) == 2)
+        emit_all(server, [Seen("player 0", 99)])
+        wait_until(lambda: len(heard) == 21)
+
+
+def test_events_that_come_twice_are_handled_once(one_redis: Redis) -> None:
+    one_redis.cli("FLUSHALL")
+    heard: list[Seen] = []
+    app = listener(heard)
+    with running(app, redis_url=one_redis.url) as server:
+        known = app._stores.known
+        assert known is not None
+        envelope = known.envelope(Step("ada", 1), "ada")
+
+        async def twice() -> None:
+            publisher = app._stores.publisher
+            assert publisher is not None
+            for _ in range(3):
+                publisher.put(envelope)
+
+        ask(server, twice)
+        emit_all(server, [Seen("ada", 2)])
+        wait_until(lambda: len(heard) == 2)
+        assert server.stats()["stores"]["subscribers"].popitem()[1]["repeated"] == 2
+    assert heard == [Seen("ada", 1), Seen("ada", 2)]
+
+
+def test_what_has_been_handled_is_removed_from_redis(one_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gameserver._redis import streams
+
+    monkeypatch.setattr(streams, "BALANCE", 0.05)
+    one_redis.cli("FLUSHALL")
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=one_redis.url) as server:
+        emit_all(server, steps(5, 100))
+        wait_until(lambda: len(heard) == 500)
+        places = [stream_of("Step", number) for number in range(16)]
+        wait_until(lambda: sum(int(one_redis.cli("XLEN", place)) for place in places) <= 16)
+
+
+def test_redis_goes_and_comes_back_and_nothing_is_lost(own_redis: Redis) -> None:
+    own_redis.kill()
+    own_redis._options = ("--appendonly", "yes", "--appendfsync", "always")
+    own_redis.start()
+    heard: list[Seen] = []
+    events = steps(10, 100)
+    with running(listener(heard), redis_url=own_redis.url, store_timeout=0.5) as server:
+        emit_all(server, events[:300])
+        wait_until(lambda: len(heard) >= 100)
+        own_redis.kill()
+        emit_all(server, events[300:600])
+        own_redis.start()
+        emit_all(server, events[600:])
+        wait_until(lambda: len(heard) >= 1000)
+    assert wrongs(events, heard) == []
+
+
+def test_a_redis_that_has_lost_everything(own_redis: Redis) -> None:
+    """The groups are made anew, and what comes then is heard."""
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=own_redis.url) as server:
+        emit_all(server, steps(2, 5))
+        wait_until(lambda: len(heard) == 10)
+        own_redis.cli("FLUSHALL")
+        emit_all(server, [Seen("new", 1)])
+        wait_until(lambda: len(heard) == 11)
+
+
+def test_too_many_for_redis_are_refused(own_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gameserver import Overloaded, _stores
+
+    monkeypatch.setattr(_stores, "EMITTED_MAX", 100)
+    with running(App("emitter"), redis_url=own_redis.url, store_timeout=0.3) as server:
+        own_redis.kill()
+        with pytest.raises(Overloaded, match="100 shared events wait for Redis already"):
+            emit_all(server, steps(1, 200))
+        assert server.stats()["stores"]["publisher"]["refused"] == 1
+
+
+# -- effects once ------------------------------------------------------------------------------------------------------
+
+
+def doer(database_url: str, fails: float = 0.0) -> App:
+    app = App("doer", database_url=database_url)
+    app.storage(Base.metadata)
+
+    @app.on_event(Step, retries=20)
+    async def do(event: Step, work: UnitOfWork) -> None:
+        work.sql.add(Effect(who=event.who, number=event.number))
+        if random.random() < fails:
+            await work.sql.flush()
+            raise OSError("not this time")
+
+    return app
+
+
+def effects(server: RunningServer) -> list[Seen]:
+    from sqlalchemy import select
+
+    async def read() -> list[Seen]:
+        async with server.app.transaction() as work:
+            rows = await work.sql.execute(select(Effect.who, Effect.number).order_by(Effect.place))
+            return [Seen(*row) for row in rows]
+
+    return ask(server, read)
+
+
+def test_effects_come_once_though_events_come_twice(one_redis: Redis, database_url: str) -> None:
+    one_redis.cli("FLUSHALL")
+    events = steps(5, 20)
+    with running(doer(database_url, fails=0.1), redis_url=one_redis.url) as server:
+        app = server.app
+        known, publisher = app._stores.known, app._stores.publisher
+        assert known is not None
+        assert publisher is not None
+        envelopes = [known.envelope(Step(one.who, one.number), one.who) for one in events]
+
+        def put() -> None:
+            for start in range(0, len(envelopes), 10):
+                for _ in range(2):
+                    for envelope in envelopes[start : start + 10]:
+                        publisher.put(envelope)
+
+        server.call(put)
+        worker = next(iter(app._stores.workers))
+        worker._recent = _Nothing()  # as a process that was started anew: what it has done, only the database knows
+        wait_until(lambda: len(effects(server)) >= len(events))
+        wait_until(lambda: worker.in_flight == 0 and worker.stats()["repeated"] == len(events))
+        assert wrongs(events, effects(server)) == []
+
+
+class _Nothing(OrderedDict[str, None]):
+    def __setitem__(self, key: str, value: None) -> None:
+        pass
+
+
+def test_from_the_outbox_to_another_process(one_redis: Redis, one_postgres: Postgres) -> None:
+    one_redis.cli("FLUSHALL")
+    heard: list[Seen] = []
+    sender = App("sender", database_url=one_postgres.database())
+    sender.storage()
+    with running(sender, redis_url=one_redis.url) as server, running(listener(heard), redis_url=one_redis.url):
+
+        async def send() -> None:
+            for number in range(50):
+                async with sender.transaction() as work:
+                    for key in range(4):
+                        work.emit(Step(f"player {key}", number), key=f"player {key}")
+
+        ask(server, send)
+        wait_until(lambda: len(heard) >= 200)
+    assert wrongs(steps(4, 50), heard) == []
+
+
+def test_a_consumer_that_is_stopped_loses_its_part_and_does_no_harm(
+    one_redis: Redis, one_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server's thread stands in the middle of an event, for longer than its leases; others take over."""
+    from gameserver._redis import streams
+
+    monkeypatch.setattr(streams, "LEASE", 1.0)
+    monkeypatch.setattr(streams, "BALANCE", 0.2)
+    one_redis.cli("FLUSHALL")
+    url, events = one_postgres.database(), steps(20, 20)
+    go_on, stands = threading.Event(), threading.Event()
+    slow = App("slow", database_url=url)
+    slow.storage(Base.metadata)
+
+    @slow.on_event(Step, retries=20)
+    async def do(event: Step, work: UnitOfWork) -> None:
+        if event.number == 5 and not go_on.is_set():
+            stands.set()
+            go_on.wait(30)
+        work.sql.add(Effect(who=event.who, number=event.number))
+
+    fast = App("fast", database_url=url)
+    fast.storage(Base.metadata)
+    fast._subscriptions = []
+
+    async def do_fast(event: Step, work: UnitOfWork) -> None:
+        work.sql.add(Effect(who=event.who, number=event.number))
+
+    do_fast.__qualname__ = do.__qualname__
+    fast.on_event(Step, retries=20)(do_fast)
+    with running(slow, redis_url=one_redis.url) as one:
+        wait_until(lambda: sum(len(reader._own) for reader in slow._stores._readers) == 16)
+        emit_all(one, events)
+        assert stands.wait(30)
+        with running(fast, redis_url=one_redis.url) as other:
+            wait_until(lambda: len(effects(other)) >= len(events))
+            go_on.set()
+            emit_all(one, [Seen("last", 0)], timeout=30)
+            wait_until(lambda: Seen("last", 0) in effects(other))
+            wait_until(lambda: next(iter(slow._stores.workers)).in_flight == 0)
+            assert wrongs([*events, Seen("last", 0)], effects(other)) == []
+
+
+def test_in_a_cluster(cluster: Cluster) -> None:
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=cluster.url) as server:
+        emit_all(server, steps(20, 20))
+        wait_until(lambda: len(heard) >= 400)
+    assert wrongs(steps(20, 20), heard) == []
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+def test_mistakes(one_redis: Redis) -> None:
+    with pytest.raises(ConfigError, match="a subclass of Event"):
+        shared(int)  # type: ignore[type-var]
+
+    @shared
+    class Odd(Event):
+        what: Any
+
+    with running(App("odd"), redis_url=one_redis.url) as server:
+        with pytest.raises(ConfigError, match="Odd can't be shared: .*plain values"):
+            server.call(lambda: server.app.emit(Odd(object())))
+        with pytest.raises(ValueError, match="a shared event's key is a str, an int or bytes"):
+            server.call(lambda: server.app.emit(Step("a", 1), key=(1, 2)))
+        with pytest.raises(ValueError, match="1000 characters at most"):
+            server.call(lambda: server.app.emit(Step("a", 1), key="x" * 1001))
