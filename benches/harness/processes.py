@@ -26,7 +26,7 @@ SOURCES = {
 COMPILE = ["cc", "-O3", "-Wall", "-Wextra"]
 GO = ("nano", "pitaya")
 GO_SECONDS_MAX = 600
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 LOAD_SECONDS_MAX = 60.0  # beyond its window: opening 10,000 connections on a busy machine
 

@@ -35,6 +35,8 @@ log = logging.getLogger("gameserver")
 
 LOAD = 1 << 32  # versions between two loads of an entity
 BATCH = 500  # rows of one transaction
+STATEMENT = 50  # rows of one statement: while one is made ready, a tick waits
+SPECIAL = ("str", "bytes", "vector", "list")  # columns that JSON has not as NumPy has them
 PENDING_MAX = 100_000  # entities that may wait for a database that is down
 
 
@@ -69,7 +71,8 @@ class _Row:
     kind: _Kind
     kept: _Kept
     version: int
-    data: bytes
+    record: Any
+    """The columns as they were, packed only when they are written."""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -88,6 +91,8 @@ class _Kind:
         self.by_key: dict[str, _Kept] = {}
         self.loading: dict[str, asyncio.Future[Any]] = {}
         self.before: Array = np.empty(0, self.record)  # the last copy, by id
+        self._names = [column.name for column in self.columns]
+        self._special = [(place, column) for place, column in enumerate(self.columns, 1) if column.kind in SPECIAL]
 
     def copied(self, world: World) -> Array:
         """The rows of those that are kept, by id."""
@@ -113,7 +118,10 @@ class _Kind:
 
     def packed(self, record: Any) -> bytes:
         """A row as JSON: its columns by name."""
-        return msgspec.json.encode({column.name: _plain(column, record[column.name]) for column in self.columns})
+        values = list(record.item())
+        for place, column in self._special:
+            values[place] = _plain(column, values[place])
+        return msgspec.json.encode(dict(zip(self._names, values[1:], strict=True)))
 
     def unpacked(self, data: bytes, key: str) -> dict[str, Any]:
         """What `packed` gave, as far as the class still has these columns."""
@@ -137,11 +145,10 @@ def _plain(column: ColumnShape, value: Any) -> Any:
         case "bytes":
             return base64.b64encode(value).decode()
         case "vector":
-            return value.tolist()
-        case "list":
-            return value["items"][: value["count"]].tolist()
-        case _:
-            return value.item()
+            return np.asarray(value).tolist()
+        case _:  # a list
+            count, items = value
+            return np.asarray(items)[:count].tolist()
 
 
 def _value(column: ColumnShape, stored: Any) -> Any:
@@ -245,7 +252,7 @@ class Saver:
         if kind is None or kept is None:
             return
         del kind.by_key[kept.key]
-        self._put(_Row(kind, kept, kept.next_version(), kind.packed(_record(kind, entity))))
+        self._put(_Row(kind, kept, kept.next_version(), _record(kind, entity)))
         self._wake.set()
 
     @property
@@ -277,7 +284,7 @@ class Saver:
                 continue
             for record in kind.changed(self._world):
                 kept = kind.kept[int(record["id"])]
-                self._put(_Row(kind, kept, kept.next_version(), kind.packed(record)))
+                self._put(_Row(kind, kept, kept.next_version(), record))
         self._scan_seconds = time.perf_counter() - began
 
     def _put(self, row: _Row) -> None:
@@ -342,7 +349,7 @@ class Saver:
         kept = kind.kept.get(entity.id)
         if kept is None:
             raise GameServerError(f"{entity!r} is not kept: app.load gives entities that are")
-        return _Row(kind, kept, kept.next_version(), kind.packed(_record(kind, entity)))
+        return _Row(kind, kept, kept.next_version(), _record(kind, entity))
 
     def _kind(self, cls: type[Entity]) -> _Kind:
         found = self._kinds.get(cls)
@@ -397,8 +404,6 @@ def _record(kind: _Kind, entity: Entity) -> Any:
 
 async def _upsert(connection: AsyncConnection, rows: list[_Row]) -> list[_Row]:
     """Writes rows, unless a newer state of them is there already; those that are not ours any more."""
-    if not rows:
-        return []
     newer = insert(connection, ENTITIES)
     version, stored = newer.excluded.version, ENTITIES.c.version
     newer = newer.on_conflict_do_update(
@@ -406,8 +411,13 @@ async def _upsert(connection: AsyncConnection, rows: list[_Row]) -> list[_Row]:
         set_={"data": newer.excluded.data, "version": version},
         where=(stored < version) & (stored // LOAD == version // LOAD),
     ).returning(ENTITIES.c.kind, ENTITIES.c.key)
-    values = [{"kind": r.kind.name, "key": r.kept.key, "version": r.version, "data": r.data} for r in rows]
-    written = {(row.kind, row.key) for row in await connection.execute(newer.values(values))}
+    written = set()
+    for start in range(0, len(rows), STATEMENT):
+        values = [
+            {"kind": row.kind.name, "key": row.kept.key, "version": row.version, "data": row.kind.packed(row.record)}
+            for row in rows[start : start + STATEMENT]
+        ]
+        written |= {(row.kind, row.key) for row in await connection.execute(newer, values)}
     return [row for row in rows if row.place not in written and not await _is_ours(connection, row)]
 
 
