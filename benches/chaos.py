@@ -2,6 +2,7 @@
 
 - killed: writers killed by -9 at random moments, and the database with them, 200 times each, on SQLite and on PostgreSQL;
 - outages: Redis and PostgreSQL away for 30 seconds under load, in every order, by SIGKILL and by SIGSTOP;
+- history: 100,000 events to consumers that are killed all the time, while Redis is killed, too, and a tenth of them comes twice;
 - failover: a primary of a real six-node cluster killed while shared events are published, with and without WAIT.
 """
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 sys.path.insert(0, str(ROOT / "tests"))
 
+import history  # noqa: E402
 import killed  # noqa: E402
 import outage  # noqa: E402
 from benches.harness.report import Figure, Section, asked, publish, stated  # noqa: E402
@@ -41,9 +43,10 @@ class Told(Event):
 def main() -> int:
     """Prints the figures; 1 if anything was lost that must not be."""
     parser = argparse.ArgumentParser(prog="benches/chaos.py", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["killed", "outages", "failover"])
+    parser.add_argument("parts", nargs="*", default=["killed", "outages", "history", "failover"])
     parser.add_argument("--rounds", type=int, default=200, help="of kills, on each database")
     parser.add_argument("--seconds", type=float, default=30.0, help="for which stores are away")
+    parser.add_argument("--events", type=int, default=100_000, help="of the history")
     parser.add_argument("--failovers", type=int, default=5)
     arguments = parser.parse_args()
     figures: list[Figure] = []
@@ -53,6 +56,8 @@ def main() -> int:
                 figures += kills(arguments.rounds)
             case "outages":
                 figures += outages(arguments.seconds)
+            case "history":
+                figures += histories(arguments.events)
             case "failover":
                 figures += failovers(arguments.failovers)
             case _:
@@ -119,6 +124,21 @@ def outages(seconds: float) -> list[Figure]:
     return found
 
 
+def histories(events: int) -> list[Figure]:
+    """One long one."""
+    with redis_server() as redis, postgres_server() as postgres:
+        found = history.history(redis, postgres, events)
+    detail = (
+        f"{found.seconds:.0f} s; {found.kills} consumers killed, {found.repeated:,} events published twice; "
+        f"{'; '.join(found.wrongs[:3])}"
+    )
+    measure = f"{events:,} shared events: out of order, twice, or lost"
+    return [asked(measure, [float(len(found.wrongs))], 0.0, detail=detail)]
+
+
+BACK_AFTER = 5.0  # s
+
+
 def failovers(rounds: int) -> list[Figure]:
     """What of published events is lost with a primary."""
     found = []
@@ -158,8 +178,11 @@ def _failover(cluster: Cluster, replicas: int) -> tuple[int, float]:
             time.sleep(0.01)
         victim = cluster.primary_of(stream_of("Told", 0))
         victim.kill()
-        killed_at, before = time.monotonic(), len(heard)
+        killed_at, before, is_back = time.monotonic(), len(heard), False
         while len(heard) <= before + 200 and time.monotonic() < killed_at + 30:
+            if not is_back and time.monotonic() > killed_at + BACK_AFTER:
+                victim.start()  # as whoever watches over it would: it becomes the copy of who stood in for it
+                is_back = True
             time.sleep(0.01)
         down = time.monotonic() - killed_at
         emitter.join()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import re
 import threading
 import time
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from history import Base, Effect, Seen, Step, effects_of, history, steps, wrongs
 from stores import Cluster, Postgres, Redis, ask
 
 from gameserver import App, ConfigError, Event, shared
@@ -21,54 +22,6 @@ from gameserver._redis.streams import partition_of, stream_of
 from gameserver._shared import Envelope
 from gameserver.storage import UnitOfWork
 from gameserver.testing import RunningServer, running
-
-
-@shared
-class Step(Event):
-    who: str
-    number: int
-
-
-class Alone(Event):
-    who: str
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Effect(Base):
-    """What a subscriber has done, in the order in which it did."""
-
-    __tablename__ = "effect"
-    place: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    who: Mapped[str]
-    number: Mapped[int]
-
-
-class Seen(NamedTuple):
-    who: str
-    number: int
-
-
-def wrongs(emitted: Sequence[Seen], effects: Sequence[Seen]) -> list[str]:
-    """All that is wrong with a history: orders that broke, effects that came twice, events that are lost."""
-    found = []
-    last: dict[str, int] = defaultdict(lambda: -1)
-    for one in effects:
-        if one.number <= last[one.who]:
-            found.append(f"{one} came after {last[one.who]}")
-        last[one.who] = max(last[one.who], one.number)
-    for one, count in Counter(effects).items():
-        if count > 1:
-            found.append(f"{one} came {count} times")
-    found += [f"{one} is lost" for one in set(emitted) - set(effects)]
-    found += [f"{one} was never emitted" for one in set(effects) - set(emitted)]
-    return found
-
-
-def steps(keys: int, each: int) -> list[Seen]:
-    return [Seen(f"player {key}", number) for number in range(each) for key in range(keys)]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -313,14 +266,7 @@ def doer(database_url: str, fails: float = 0.0) -> App:
 
 
 def effects(server: RunningServer) -> list[Seen]:
-    from sqlalchemy import select
-
-    async def read() -> list[Seen]:
-        async with server.app.transaction() as work:
-            rows = await work.sql.execute(select(Effect.who, Effect.number).order_by(Effect.place))
-            return [Seen(*row) for row in rows]
-
-    return ask(server, read)
+    return ask(server, lambda: effects_of(server.app))
 
 
 def test_effects_come_once_though_events_come_twice(one_redis: Redis, database_url: str) -> None:
@@ -419,6 +365,31 @@ def test_in_a_cluster(cluster: Cluster) -> None:
         emit_all(server, steps(20, 20))
         wait_until(lambda: len(heard) >= 400)
     assert wrongs(steps(20, 20), heard) == []
+
+
+# -- histories ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_with_everything_in_it(own_redis: Redis, one_postgres: Postgres) -> None:
+    """Consumers killed, Redis killed, a tenth of the events twice. 100,000 of them: `make chaos ARGS=history`."""
+    found = history(own_redis, one_postgres, 3_000)
+    assert found.wrongs == []
+    assert found.kills >= 5
+    assert found.repeated == 300
+
+
+@pytest.mark.parametrize(
+    ("bug", "complaint"),
+    [
+        ("acknowledge_early", "is lost|came after"),  # what was lost comes after others if it came twice
+        ("effects_twice", "2 times"),
+        ("no_takeover", "is lost|came after"),
+        ("keys_mixed", "came after"),
+    ],
+)
+def test_a_history_of_a_broken_mechanism(bug: str, complaint: str, own_redis: Redis, one_postgres: Postgres) -> None:
+    found = history(own_redis, one_postgres, 2_000, bug, kill_redis=False)
+    assert re.search(complaint, " ".join(found.wrongs))
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------

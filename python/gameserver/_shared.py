@@ -163,6 +163,11 @@ class Worker:
         self._dead(self.name, delivery, error)
         delivery.done()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be put."""
+        return self._room.is_set()
+
     async def room(self) -> None:
         """Returns when more may be put."""
         await self._room.wait()

@@ -112,7 +112,6 @@ class Stores:
                 worker.start(self.database is not None)
         publish = None
         if self.redis is not None:
-            assert self._leases is not None
             from gameserver._redis.streams import Publisher, Reader, Streams
 
             streams = Streams(self.redis, self._replicas, self._timeout)
@@ -120,9 +119,7 @@ class Stores:
             self.publisher = Publisher(streams, EMITTED_MAX)
             self.publisher.start()
             self._readers = [
-                Reader(self.redis, self._leases, known, worker, name)
-                for worker, heard in self.workers.items()
-                for name in heard
+                Reader(self.redis, known, worker, name) for worker, heard in self.workers.items() for name in heard
             ]
             for reader in self._readers:
                 reader.start()

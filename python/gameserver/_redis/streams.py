@@ -1,8 +1,9 @@
 """Shared events in Redis Streams: a consumer group for each subscriber, and partitions, so that each key has one reader at a time.
 
-A partition belongs to one process by a lease. Who takes one over claims what the one before has not acknowledged, and goes on from
-there. A process that was stopped and does not know that it has lost its lease may do the same events once more, in the same order:
-their effects come once by their ids (`gameserver.storage`), so neither order nor effects suffer (as in Kafka's consumer groups).
+A partition belongs to one process by a lease, without which Redis gives it nothing to read. Who takes one over claims all that
+others have read and not acknowledged, and goes on from there. A process that was stopped and does not know that it has lost its
+lease may do the same events once more, in the same order: their effects come once by their ids (`gameserver.storage`), so neither
+order nor effects suffer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
-from gameserver._redis.leases import RedisLeases
 from gameserver._shared import Delivery, Envelope, Known, Worker
 from gameserver.errors import Overloaded, Unavailable
 
@@ -41,6 +41,44 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])
+""")
+
+# Keys: the owner of each partition. Arguments: who, for how many ms, how many more than now. Renews those that are theirs, takes
+# so many that are nobody's; gives a 1 for each that is theirs then.
+OWN = Script("""
+local found, more = {}, tonumber(ARGV[3])
+for i = 1, #KEYS do
+  local has = redis.call('GET', KEYS[i])
+  local mine = has == ARGV[1]
+  if not has and more > 0 then
+    mine = true
+    more = more - 1
+  end
+  if mine then redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
+  found[i] = mine and 1 or 0
+end
+return found
+""")
+
+# Keys: the owner of a partition. Arguments: who.
+DISOWN = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+""")
+
+# Keys: the owners of partitions, then as many streams. Arguments: who, the group, how many entries of each. Reads those that are
+# theirs.
+READ = Script("""
+local streams, after = {}, {}
+for i = 1, #KEYS / 2 do
+  if redis.call('GET', KEYS[i]) == ARGV[1] then
+    streams[#streams + 1] = KEYS[#KEYS / 2 + i]
+    after[#after + 1] = '>'
+  end
+end
+if #streams == 0 then return {} end
+for _, id in ipairs(after) do streams[#streams + 1] = id end
+return redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[1], 'COUNT', ARGV[3], 'STREAMS', unpack(streams)) or {}
 """)
 
 # Keys: a stream. Removes what all groups have acknowledged; how much.
@@ -215,17 +253,11 @@ def partition_of(envelope: Envelope) -> str:
 class Reader:
     """One subscriber's share of one class of events."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        leases: RedisLeases,
-        known: Known,
-        worker: Worker,
-        name: str,
-    ) -> None:
-        self._connection, self._leases, self._known, self._worker, self._name = connection, leases, known, worker, name
+    def __init__(self, connection: Connection, known: Known, worker: Worker, name: str) -> None:
+        self._connection, self._known, self._worker, self._name = connection, known, worker, name
         self._group = worker.name
         self._consumer = secrets.token_hex(8)
+        self._first = secrets.randbelow(PARTITIONS)  # so that those who begin at once do not all want the same
         self._own: dict[int, _Partition] = {}
         self._acks: dict[str, list[bytes]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -244,7 +276,7 @@ class Reader:
         with contextlib.suppress(Unavailable, Overloaded):
             await self._acknowledge()
             for number in [*self._own]:
-                await self._leases.give_back(self._lease(number), self._consumer)
+                await self._connection.run(DISOWN, [self._owner(number)], [self._consumer])
             members, consumer, client = self._members(), self._consumer, self._client()
             await self._connection.call(lambda: client.zrem(members, consumer))
         self._own.clear()
@@ -262,9 +294,13 @@ class Reader:
                 if loop.time() >= self._next_balance:
                     await self._balance()
                     self._next_balance = loop.time() + BALANCE
-                await self._worker.room()
-                await self._read()
                 await self._acknowledge()
+                if self._worker.has_room:
+                    await self._read()
+                else:  # leases go on meanwhile
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(BALANCE):
+                            await self._worker.room()
             except ResponseError as error:
                 if not any(word in str(error) for word in ("NOGROUP", "UNBLOCKED")):
                     log.warning("shared events of %s: %s", self._group, error)
@@ -293,23 +329,23 @@ class Reader:
         """As many partitions as are our share of them."""
         members = await self._connection.run(MEMBERS, [self._members()], [self._consumer, round(LEASE * 1000)])
         share = -(-PARTITIONS // max(1, int(members)))
+        staying = [number for number, part in self._own.items() if not part.is_leaving]
+        for number in staying[share:]:
+            self._own[number].is_leaving = True
         for number, part in [*self._own.items()]:
-            lease = await self._leases.take(self._lease(number), self._consumer, LEASE)
-            if not lease.fence:
-                del self._own[number]  # somebody else has it
-            elif len(self._own) - sum(one.is_leaving for one in self._own.values()) > share:
-                part.is_leaving = True
             if part.is_leaving and not part.open:
                 await self._acknowledge()
-                self._own.pop(number, None)
-                await self._leases.give_back(self._lease(number), self._consumer)
-        start = int(self._consumer, 16) % PARTITIONS  # so that those who begin at once do not all ask for the same
-        for offset in range(PARTITIONS):
-            number = (start + offset) % PARTITIONS
-            if number in self._own or len(self._own) >= share:
-                continue
-            lease = await self._leases.take(self._lease(number), self._consumer, LEASE)
-            if lease.fence:
+                del self._own[number]
+                await self._connection.run(DISOWN, [self._owner(number)], [self._consumer])
+        order = [(number + self._first) % PARTITIONS for number in range(PARTITIONS)]
+        wants = max(0, share - len(self._own))
+        flags = await self._connection.run(
+            OWN, [*map(self._owner, order)], [self._consumer, round(LEASE * 1000), wants]
+        )
+        for number, is_ours in zip(order, flags, strict=True):
+            if not is_ours:
+                self._own.pop(number, None)  # somebody else has it, or it was given away
+            elif number not in self._own:
                 await self._take_over(number)
         self._looks += 1
         if self._looks % TRIM_EVERY == 0:
@@ -333,18 +369,29 @@ class Reader:
     # -- what is read ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        parts = {part.place: part for part in self._own.values() if not part.is_leaving}
-        if not parts:
+        numbers = [number for number, part in self._own.items() if not part.is_leaving]
+        if not numbers:
             await asyncio.sleep(PAUSE)
             return
+        places = [self._own[number].place for number in numbers]
+        keys = [*map(self._owner, numbers), *places]
+        # No retry: what a first try has been given would be asked for a second time, and be pending until somebody takes over.
+        found = await self._connection.run(READ, keys, [self._consumer, self._group, COUNT])
+        parts = {part.place: part for part in self._own.values()}
+        for place, entries in found:
+            part = parts[_text(place)]
+            self._deliver(
+                part, [(number, dict(zip(f[::2], f[1::2], strict=True)) if f else None) for number, f in entries]
+            )
+            part.last = entries[-1][0]
+        if not found:
+            await self._wait(places, [self._own[number].last for number in numbers])
+
+    async def _wait(self, places: Sequence[str], last: Sequence[bytes]) -> None:
+        """Until there may be something to read, at most `BLOCK` seconds."""
         client = self._client()
-        wants = dict.fromkeys(parts, ">")
-        # No retry: what a first try has been given would be asked for a second time, and be pending for ever.
-        found = await self._connection.call(
-            lambda: client.xreadgroup(self._group, self._consumer, wants, count=COUNT, block=round(BLOCK * 1000))
-        )
-        for place, entries in _streams(found):
-            self._deliver(parts[place], entries)
+        read = functools.partial(client.xread, dict(zip(places, last, strict=True)), count=1, block=round(BLOCK * 1000))
+        await self._connection.call(read)
 
     def _deliver(self, part: _Partition, entries: Sequence[Any]) -> None:
         deliveries = []
@@ -385,8 +432,8 @@ class Reader:
     def _client(self) -> Any:
         return self._connection.client
 
-    def _lease(self, number: int) -> str:
-        return f"events:{self._name}:{number}:{self._group}"
+    def _owner(self, number: int) -> str:
+        return under(stream_of(self._name, number), f"owner:{self._group}")
 
     def _members(self) -> str:
         return under(tag("events", self._name), f"members:{self._group}")
@@ -397,22 +444,10 @@ class _Partition:
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self.last: bytes = b"$"  # the entry that was read last
         self.open = 0  # events that are not handled
         self.is_leaving = False
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _streams(found: Any) -> list[tuple[str, list[Any]]]:
-    """What XREADGROUP gives, in RESP2 and RESP3."""
-    if not found:
-        return []
-    if isinstance(found, dict):
-        streams = []
-        for place, entries in found.items():
-            flat = entries[0] if entries and isinstance(entries[0], list) else entries
-            streams.append((_text(place), flat))
-        return streams
-    return [(_text(place), entries) for place, entries in found]
