@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gameserver._events import DELAY_MAX, DELAY_MIN, Event, Subscription
+from gameserver._tasks import ended
 from gameserver.errors import ConfigError, GameServerError
 
 if TYPE_CHECKING:
@@ -174,10 +175,7 @@ class Worker:
 
     async def stop(self) -> None:
         """What is under way is given up: it was not handled, and comes again."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await ended(self._tasks)
         self._chains.clear()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import PREFIX
+from gameserver._tasks import ended
 from gameserver.errors import Overloaded
 from gameserver.locks import Lock, Locks
 
@@ -81,10 +82,7 @@ class Tracking:
 
     async def stop(self) -> None:
         """No more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await ended(self._tasks)
         self._tasks.clear()
 
     async def _watch(self) -> None:

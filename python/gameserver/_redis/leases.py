@@ -12,6 +12,7 @@ from typing import Any
 from gameserver._leases import Lease
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
+from gameserver._tasks import ended
 
 log = logging.getLogger("gameserver")
 
@@ -137,11 +138,8 @@ class _Wakes:
             await self._unsubscribe(channel)
 
     async def close(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
-            self._listener = None
+        await ended([self._listener])
+        self._listener = None
         if self._pubsub is not None:
             await self._pubsub.aclose()
             self._pubsub = None

@@ -17,14 +17,18 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
 from gameserver._shared import Delivery, Envelope, Known, Worker
+from gameserver._tasks import ended
 from gameserver.errors import Overloaded, Unavailable
 
 log = logging.getLogger("gameserver")
 
 PARTITIONS = 16
+FIELD = b"e"  # of an entry: all of the event in one, since each costs a reader as much as an event
 LENGTH_MAX = 1_000_000  # entries of one partition: beyond it the oldest go, handled or not
 COUNT = 100  # entries of one partition in one read
 BLOCK = 0.5  # s
@@ -104,6 +108,21 @@ return redis.call('XTRIM', KEYS[1], 'MINID', least)
 """)
 
 
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[str, str | None, bytes]).decode
+
+
+def _pack(envelope: Envelope) -> bytes:
+    return _encode((envelope.id, envelope.key, envelope.body))
+
+
+def _unpack(packed: bytes) -> tuple[str, str | None, bytes]:
+    try:
+        return _decode(packed)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"this is no event: {error}") from error
+
+
 class Streams:
     """Where shared events go.
 
@@ -130,10 +149,7 @@ class Streams:
         for envelope in envelopes:
             place = partition_of(envelope)
             places.add(place)
-            fields = {b"i": envelope.id, b"b": envelope.body}
-            if envelope.key is not None:
-                fields[b"k"] = envelope.key
-            pipeline.xadd(place, fields, maxlen=LENGTH_MAX, approximate=True)
+            pipeline.xadd(place, {FIELD: _pack(envelope)}, maxlen=LENGTH_MAX, approximate=True)
         await pipeline.execute()
         if self._replicas:
             await self._wait(client, places)
@@ -195,8 +211,7 @@ class Publisher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await ended([self._task])
         if self._waiting:
             log.error("%d shared events could not be published when the server stopped", len(self._waiting))
 
@@ -270,9 +285,7 @@ class Reader:
 
     async def stop(self) -> None:
         """Acknowledges what was handled, and gives its partitions to others."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await ended([self._task])
         with contextlib.suppress(Unavailable, Overloaded):
             await self._acknowledge()
             for number in [*self._own]:
@@ -360,8 +373,10 @@ class Reader:
         while True:
             claim = functools.partial(client.xautoclaim, place, self._group, self._consumer, 0, start, count=1000)
             found = await self._connection.call(claim, attempts=3)
-            start, entries = _text(found[0]), found[1]
-            self._deliver(part, entries)
+            start = _text(found[0])
+            self._deliver(
+                part, [(number, next(iter(fields.items())) if fields else None) for number, fields in found[1]]
+            )
             if start == "0-0":
                 break
         self._own[number] = part
@@ -380,9 +395,7 @@ class Reader:
         parts = {part.place: part for part in self._own.values()}
         for place, entries in found:
             part = parts[_text(place)]
-            self._deliver(
-                part, [(number, dict(zip(f[::2], f[1::2], strict=True)) if f else None) for number, f in entries]
-            )
+            self._deliver(part, entries)
             part.last = entries[-1][0]
         if not found:
             await self._wait(places, [self._own[number].last for number in numbers])
@@ -396,23 +409,16 @@ class Reader:
     def _deliver(self, part: _Partition, entries: Sequence[Any]) -> None:
         deliveries = []
         for number, fields in entries:
-            if fields is None:  # trimmed meanwhile
+            if not fields:  # trimmed meanwhile
                 self._acks.setdefault(part.place, []).append(number)
                 continue
-            key = fields.get(b"k")
             part.open += 1
-            delivery = Delivery(
-                _text(fields.get(b"i", number)),
-                None,
-                key.decode() if key is not None else None,
-                lambda number=number: self._done(part, number),  # type: ignore[misc]
-            )
+            done = functools.partial(self._done, part, number)
             try:
-                delivery.event = self._known.event(self._name, fields.get(b"b", b""))
+                event_id, key, body = _unpack(fields[1])
+                deliveries.append(Delivery(event_id, self._known.event(self._name, body), key, done))
             except ValueError as error:
-                self._worker.bury(delivery, error)
-                continue
-            deliveries.append(delivery)
+                self._worker.bury(Delivery(_text(number), None, None, done), error)
         self._worker.put(deliveries)
 
     def _done(self, part: _Partition, number: bytes) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gameserver._shared import Delivery, Envelope, Known, Worker
 from gameserver._sql.database import Database
 from gameserver._sql.tables import OUTBOX
+from gameserver._tasks import ended
 from gameserver.errors import Overloaded, Unavailable
 
 log = logging.getLogger("gameserver")
@@ -52,9 +53,7 @@ class Relay:
 
     async def stop(self) -> None:
         """What is left, the next run finds."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await ended([self._task])
         with contextlib.suppress(Unavailable, Overloaded):
             await self._remove()
         await self._give_up_lock()

@@ -25,6 +25,7 @@ from gameserver._entity import Entity, table_of
 from gameserver._sql.database import Database
 from gameserver._sql.dialect import insert
 from gameserver._sql.tables import ENTITIES, KEY_MAX
+from gameserver._tasks import ended
 from gameserver._world import World
 from gameserver._world_columns import Array, dtype_of
 from gameserver.errors import Conflict, GameServerError, Overloaded, SchemaError, Unavailable
@@ -185,8 +186,7 @@ class Saver:
         """After a last save."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await ended([self._task])
         self._scan()
         await self._flush()
         if self._pending:
