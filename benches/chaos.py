@@ -178,13 +178,12 @@ def _failover(cluster: Cluster, replicas: int) -> tuple[int, float]:
             time.sleep(0.01)
         victim = cluster.primary_of(stream_of("Told", 0))
         victim.kill()
-        killed_at, before, is_back = time.monotonic(), len(heard), False
+        killed_at, before = time.monotonic(), len(heard)
         while len(heard) <= before + 200 and time.monotonic() < killed_at + 30:
-            if not is_back and time.monotonic() > killed_at + BACK_AFTER:
-                victim.start()  # as whoever watches over it would: it becomes the copy of who stood in for it
-                is_back = True
             time.sleep(0.01)
         down = time.monotonic() - killed_at
+        time.sleep(max(0.0, killed_at + BACK_AFTER - time.monotonic()))
+        victim.start()  # as whoever watches over it would: it becomes the copy of who stood in for it
         emitter.join()
         last, since = -1, time.monotonic()
         while len(heard) < count and time.monotonic() < since + 8:

@@ -20,7 +20,7 @@ from stores import Redis, redis_server  # noqa: E402
 from gameserver import App, Event, shared  # noqa: E402
 
 QUICK = "--quick" in sys.argv
-ROUNDS, COUNT, HITS, TICK_SECONDS = (1, 20_000, 100_000, 3.0) if QUICK else (5, 50_000, 300_000, 8.0)
+ROUNDS, COUNT, HITS, TICK_SECONDS = (1, 10_000, 100_000, 2.0) if QUICK else (5, 50_000, 300_000, 8.0)
 PARTITIONS, WRITTEN, READ = 16, 500, 100  # as in gameserver/_redis/streams.py
 
 

@@ -22,7 +22,7 @@ from benches.harness.processes import LOAD_CORE, OUT, ROOT, Server, running
 from benches.harness.report import Figure, Section, asked, publish, stated
 
 QUICK = "--quick" in sys.argv
-ROUNDS, WRK_ROUNDS, WRK_SECONDS = (1, 2, 2) if QUICK else (5, 9, 3)
+ROUNDS, WRK_ROUNDS, WRK_SECONDS = (1, 1, 2) if QUICK else (5, 9, 3)
 EPOLL = Server("epoll", (str(OUT / "epoll"),))
 ECHO = Server("echo", (sys.executable, "-m", "benches.servers.echo"))
 WATCHED = Server("watched", (sys.executable, "-m", "benches.servers.watched"))

@@ -28,11 +28,11 @@ RATIO_MUST, EXTRA_MUST = 3.0, 0.002
 def main() -> int:
     """Prints the figures; 1 if a bound is not kept."""
     parser = argparse.ArgumentParser(prog="benches/under_attack.py", description=__doc__)
-    parser.add_argument("seconds", nargs="?", type=float, help="of each attack; 4, and 1 with --quick")
+    parser.add_argument("seconds", nargs="?", type=float, help="of each attack; 4, and 0.7 with --quick")
     parser.add_argument("names", nargs="*", help="of attacks; all, if none is given")
     parser.add_argument("--quick", action="store_true", help="one short run of each")
     arguments = parser.parse_args()
-    seconds = arguments.seconds or (1.0 if arguments.quick else 4.0)
+    seconds = arguments.seconds or (0.7 if arguments.quick else 4.0)
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         certificate = make_certificate(Path(folder))

@@ -69,7 +69,9 @@ SCRIPTS = {
 def test_scripts_take_all_their_keys_from_KEYS(name: str) -> None:
     text = SCRIPTS[name].text
     assert text.startswith("#!lua\n")  # Redis refuses more than one slot then
-    for command, first in re.findall(r"redis\.call\('([A-Z]+)'(?:, ?'(?:GROUPS)')?(?:, ?([^,)]+))?", text):
+    for command, first in re.findall(
+        r"redis\.call\('([A-Z]+)'(?:, ?'(?:GROUPS|CONSUMERS|DELCONSUMER)')?(?:, ?([^,)]+))?", text
+    ):
         if command == "XREADGROUP":  # its keys stand last, and come from KEYS alone
             assert "streams[#streams + 1] = KEYS[" in text
         elif command not in ("TIME", "PUBLISH"):

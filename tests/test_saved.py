@@ -375,7 +375,7 @@ def test_mistakes() -> None:
         app.run(port=0)
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\0b", 7])
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\0b", "\ud800", 7])
 def test_keys_that_can_not_be(tmp_path: Any, key: Any) -> None:
     app, hero_class = heroes(f"sqlite:///{tmp_path}/game.db")
     with running(app) as server:
@@ -385,3 +385,25 @@ def test_keys_that_can_not_be(tmp_path: Any, key: Any) -> None:
 
         with pytest.raises(ValueError, match="a key is a text of 1 to 200 characters, without NUL"):
             ask(server, run)
+
+
+def test_one_that_can_not_be_written_keeps_no_other_from_it(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gameserver._sql.saved import _Kind
+
+    packed = _Kind.packed
+
+    def spoil(self: _Kind, record: Any) -> Any:
+        return object() if record["gold"] == 13 else packed(self, record)
+
+    monkeypatch.setattr(_Kind, "packed", spoil)
+    app, hero_class = heroes(database_url)
+    with running(app) as server:
+
+        async def run() -> None:
+            for number in range(10, 17):
+                await app.load(hero_class, f"hero {number}", gold=number)
+
+        ask(server, run)
+        until_stored(server, "hero 16", gold=16)
+        assert stored(server, "hero 13") == {}
+        assert server.stats()["stores"]["saved"]["dropped"] == 1

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from stores import Postgres, ask, until
 from wire_client import Client, connected
 
-from gameserver import App, ConfigError, Conflict, Event, Refuse, Session, shared
+from gameserver import App, ConfigError, Conflict, Event, Overloaded, Refuse, Session, Unavailable, shared
 from gameserver.middleware import use
 from gameserver.storage import UnitOfWork, Versioned, transaction
 from gameserver.testing import running
@@ -350,3 +350,21 @@ def test_a_database_of_a_newer_server(tmp_path: Path, database_url: str) -> None
     said = refused(bank(database_url))
     assert "gs_9999" in said
     assert "newer" in said
+
+
+def test_too_many_transactions_at_once_are_refused(database_url: str) -> None:
+    app = bank(database_url)
+    with running(app, store_timeout=0.5) as server:
+
+        async def many() -> list[Any]:
+            async def hold() -> None:
+                async with app.transaction():
+                    await asyncio.sleep(2)
+
+            return await asyncio.gather(*(hold() for _ in range(20)), return_exceptions=True)
+
+        found = ask(server, many)
+        assert {type(one) for one in found} <= {type(None), Overloaded, Unavailable}
+        if "postgresql" in database_url:
+            assert [type(one) for one in found].count(Overloaded) >= 4
+            assert server.stats()["stores"]["database"]["state"] == "closed"

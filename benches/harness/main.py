@@ -117,7 +117,9 @@ def _run_once(server: Server, scenario: Scenario) -> table.Run:
         elif scenario.kind is Kind.TICK_IDLE:
             time.sleep(scenario.seconds)
         else:
-            run |= processes.apply_load(process, scenario.load, WARMUP_SECONDS, scenario.seconds)
+            run |= processes.apply_load(
+                process, scenario.load, min(WARMUP_SECONDS, scenario.seconds / 2), scenario.seconds
+            )
         if scenario.kind in (Kind.TICK_IDLE, Kind.TICK_LOAD):
             run |= process.stop()
             if "lateness_p50_ns" not in run:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 __all__ = ["Lease", "Leases", "LocalLeases"]
 
+WRITTEN_MAX = 100_000  # locks of this process under which something is kept
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -62,7 +64,7 @@ class LocalLeases:
     def __init__(self) -> None:
         self._fence = 0
         self._fences: dict[str, int] = {}
-        self._values: dict[tuple[str, str], bytes] = {}
+        self._values: dict[str, dict[str, bytes]] = {}  # by lock; who wrote last stands last
 
     async def take(self, name: str, holder: str, ttl: float) -> Lease:
         """Always: who waits in this process has waited already."""
@@ -75,7 +77,7 @@ class LocalLeases:
         return True
 
     async def give_back(self, name: str, holder: str) -> None:
-        if not any(key[0] == name for key in self._values):
+        if name not in self._values:
             self._fences.pop(name, None)
 
     @contextlib.asynccontextmanager
@@ -85,8 +87,13 @@ class LocalLeases:
     async def write(self, name: str, key: str, fence: int, value: bytes) -> bool:
         if fence < self._fences.get(name, 0):
             return False
-        self._values[name, key] = value
+        values = self._values[name] = self._values.pop(name, {})
+        values[key] = value
+        if len(self._values) > WRITTEN_MAX:
+            oldest = next(iter(self._values))
+            del self._values[oldest]
+            self._fences.pop(oldest, None)
         return True
 
     async def read(self, name: str, key: str) -> bytes | None:
-        return self._values.get((name, key))
+        return self._values.get(name, {}).get(key)

@@ -82,7 +82,7 @@ class Known:
         self._add(cls)
         try:
             body = msgspec.json.encode(event)
-        except (TypeError, msgspec.MsgspecError) as error:
+        except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{cls.__qualname__} can't be shared: {error}; its fields have to be plain values"
             ) from error

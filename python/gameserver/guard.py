@@ -112,7 +112,7 @@ class Guard:
         self._timeout, self._attempts, self._open_for = timeout, attempts, open_for
         self._concurrency, self._waiting_max = concurrency, waiting
         self._is_failure = is_failure
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None  # of the loop that runs
         self._under_way = 0
         self._is_probing = False
         self._budget, self._budget_share = BUDGET_MAX, budget
@@ -165,7 +165,7 @@ class Guard:
             self._breaker = await self._breakers.get_breaker(self.name)
         self._under_way += 1
         try:
-            async with self._slots:
+            async with self._free_slot():
                 if (attempts or self._attempts) == 1:
                     return await self._attempt(function)
                 return await self._retried(function, attempts)
@@ -178,6 +178,12 @@ class Guard:
             raise Unavailable(f"{self.name}: {_reason(error, self._timeout)}") from error
         finally:
             self._under_way -= 1
+
+    def _free_slot(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._slots is None or self._slots[0] is not loop:
+            self._slots = loop, asyncio.Semaphore(self._concurrency)
+        return self._slots[1]
 
     async def _retried(self, function: Callable[[], Awaitable[T]], attempts: int | None) -> T:
         import tenacity

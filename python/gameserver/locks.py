@@ -101,7 +101,8 @@ class Lock:
                 raise LockLost(text)
 
     async def write(self, key: str, value: bytes) -> None:
-        """Writes something that belongs to what the lock guards, unless somebody has had the lock after us.
+        """Writes something that belongs to what the lock guards, unless somebody has had the lock after us. In Redis it is kept for
+        a week after the last write, without Redis until the process ends.
 
         Raises:
             Conflict: somebody has; nothing was written.

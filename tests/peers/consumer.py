@@ -41,7 +41,7 @@ def plant(bug: str) -> None:
         async def nothing(self: UnitOfWork, *_: Any) -> None:
             pass
 
-        UnitOfWork._mark_handled = nothing  # type: ignore[method-assign]
+        UnitOfWork._mark_handled = nothing  # type: ignore[assignment, method-assign]
         UnitOfWork.check_not_handled = nothing  # type: ignore[method-assign]
     elif bug == "no_takeover":
 

@@ -26,7 +26,7 @@ def write(client: Any, name: str, fence: int, fenced: bool) -> bool:
     own = tag("lock", name)
     if fenced:
         keys = [under(own, "fence"), tag_within(own, "who")]
-        return bool(client.eval(WRITE.text, 2, *keys, fence, str(fence).encode()))
+        return bool(client.eval(WRITE.text, 2, *keys, fence, str(fence).encode(), 60_000))
     client.hset(tag_within(own, "who"), "value", str(fence))
     return True
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import PREFIX
-from gameserver._tasks import ended
+from gameserver._tasks import begin, ended
 from gameserver.errors import Overloaded
 from gameserver.locks import Lock, Locks
 
@@ -95,8 +95,7 @@ class Tracking:
 
     def _begin(self, name: str, make: Callable[[], Any]) -> None:
         self._is_hearing[name] = False
-        task = asyncio.get_running_loop().create_task(self._listen(name, make))
-        self._tasks.add(task)
+        self._tasks.add(begin("the listener for caches", functools.partial(self._listen, name, make)))
 
     async def _listen(self, name: str, make: Callable[[], Any]) -> None:
         from redis.exceptions import RedisError

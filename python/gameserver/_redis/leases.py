@@ -12,11 +12,11 @@ from typing import Any
 from gameserver._leases import Lease
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
-from gameserver._tasks import ended
+from gameserver._tasks import begin, ended
 
 log = logging.getLogger("gameserver")
 
-FENCE_DAYS = 7  # for which a lock's counter is kept after its last holder
+KEPT_MS = 7 * 86_400_000  # a week: a lock's counter after its last holder, what was written after the last write
 RECONNECT = 0.2  # s
 HEARD_MAX = 1.0  # s until Redis has said that we hear; without it, who waits looks again when the lease ends
 
@@ -48,12 +48,13 @@ redis.call('PUBLISH', ARGV[2], '')
 return 1
 """)
 
-# Keys: fence, value (a hash: its fence, its bytes). Arguments: fence, bytes.
+# Keys: fence, value (a hash: its fence, its bytes). Arguments: fence, bytes, how long it is kept in ms.
 WRITE = Script("""
 local newest = tonumber(redis.call('GET', KEYS[1]) or '0')
 local written = tonumber(redis.call('HGET', KEYS[2], 'fence') or '0')
 if tonumber(ARGV[1]) < math.max(newest, written) then return 0 end
 redis.call('HSET', KEYS[2], 'fence', ARGV[1], 'value', ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 """)
 
@@ -70,7 +71,7 @@ class RedisLeases:
     async def take(self, name: str, holder: str, ttl: float) -> Lease:
         own = tag("lock", name)
         fence, left = await self._connection.run(
-            TAKE, [own, under(own, "fence")], [holder, _ms(ttl), FENCE_DAYS * 86_400_000], attempts=3
+            TAKE, [own, under(own, "fence")], [holder, _ms(ttl), KEPT_MS], attempts=3
         )
         return Lease(int(fence), max(0.001, left / 1000))
 
@@ -87,7 +88,7 @@ class RedisLeases:
     async def write(self, name: str, key: str, fence: int, value: bytes) -> bool:
         own = tag("lock", name)
         keys = [under(own, "fence"), tag_within(own, key)]
-        return bool(await self._connection.run(WRITE, keys, [fence, value], attempts=3))
+        return bool(await self._connection.run(WRITE, keys, [fence, value, KEPT_MS], attempts=3))
 
     async def read(self, name: str, key: str) -> bytes | None:
         client: Any = self._connection.client
@@ -153,7 +154,7 @@ class _Wakes:
         with contextlib.suppress(RedisError, OSError):
             await self._pubsub.subscribe(channel)
         if self._listener is None:
-            self._listener = asyncio.get_running_loop().create_task(self._listen())
+            self._listener = begin("the listener for locks", self._listen)
 
     async def _unsubscribe(self, channel: str) -> None:
         from redis.exceptions import RedisError

@@ -22,7 +22,7 @@ import msgspec
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
 from gameserver._shared import Delivery, Envelope, Known, Worker
-from gameserver._tasks import ended
+from gameserver._tasks import begin, ended
 from gameserver.errors import Overloaded, Unavailable
 
 log = logging.getLogger("gameserver")
@@ -35,6 +35,7 @@ BLOCK = 0.5  # s
 LEASE = 6.0  # s
 BALANCE = 1.5  # s between two looks at who has which partitions
 TRIM_EVERY = 8  # looks
+GONE_MS = 600_000  # since a consumer has read
 PAUSE = 0.2  # s after an error
 
 # Keys: members. Arguments: who, for how many ms. Gives how many there are.
@@ -85,8 +86,16 @@ for _, id in ipairs(after) do streams[#streams + 1] = id end
 return redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[1], 'COUNT', ARGV[3], 'STREAMS', unpack(streams)) or {}
 """)
 
-# Keys: a stream. Removes what all groups have acknowledged; how much.
+# Keys: a stream. Arguments: a group, ms. Removes what all groups have acknowledged, and consumers of this group that have been
+# gone for so long, and have nothing.
 TRIM = Script("""
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local field = {}
+  for i = 1, #consumer, 2 do field[consumer[i]] = consumer[i + 1] end
+  if field['pending'] == 0 and field['idle'] > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], field['name'])
+  end
+end
 local function parts(id)
   local ms, number = string.match(id, '(%d+)-(%d+)')
   return tonumber(ms), tonumber(number)
@@ -202,7 +211,7 @@ class Publisher:
 
     def start(self) -> None:
         """From now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = begin("the publisher of shared events", self._run)
 
     async def stop(self, seconds: float) -> None:
         """When all is published, at most after so many seconds."""
@@ -281,7 +290,7 @@ class Reader:
 
     def start(self) -> None:
         """From now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = begin(f"the reader of {self._name} for {self._group}", self._run)
 
     async def stop(self) -> None:
         """Acknowledges what was handled, and gives its partitions to others."""
@@ -363,7 +372,7 @@ class Reader:
         self._looks += 1
         if self._looks % TRIM_EVERY == 0:
             for number in self._own:
-                await self._connection.run(TRIM, [stream_of(self._name, number)], [])
+                await self._connection.run(TRIM, [stream_of(self._name, number)], [self._group, GONE_MS])
 
     async def _take_over(self, number: int) -> None:
         """Begins with what whoever had it before has not acknowledged."""

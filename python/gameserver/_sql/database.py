@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from gameserver._settings import without_password
 from gameserver._sql import migrate
-from gameserver.errors import ConfigError
+from gameserver.errors import ConfigError, Overloaded
 from gameserver.guard import Guard, is_unreachable
 
 T = TypeVar("T")
@@ -101,8 +101,12 @@ class Database:
 
         Raises:
             Unavailable: the database is down.
+            Overloaded: too many transactions are open.
         """
-        made: AsyncSession = await self.guard.call(self._begin)
+        try:
+            made: AsyncSession = await self.guard.call(self._begin)
+        except exc.TimeoutError as error:
+            raise Overloaded(f"database: {CONNECTIONS_MAX} transactions are open already") from error
         return made
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]], *, attempts: int = 3) -> T:
@@ -139,7 +143,7 @@ class Database:
         return session
 
     def _engine(self, url: URL, timeout: float) -> AsyncEngine:
-        options: dict[str, Any] = {"pool_size": CONNECTIONS_MAX, "max_overflow": 0, "pool_timeout": timeout}
+        options: dict[str, Any] = {"pool_size": CONNECTIONS_MAX, "max_overflow": 0, "pool_timeout": timeout * 0.8}
         if url.get_backend_name() == "sqlite":
             arguments: dict[str, Any] = {"timeout": timeout}
         else:
@@ -161,8 +165,7 @@ def is_unreachable_database(error: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError):
         text = str(error.orig)
         return error.connection_invalidated or "database is locked" in text or "unable to open" in text
-    # The pool was empty for too long.
-    return isinstance(error, exc.TimeoutError) or is_unreachable(error) or _is_going_away(error)
+    return is_unreachable(error) or _is_going_away(error)
 
 
 def _is_going_away(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from sqlalchemy import select, text
@@ -12,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gameserver._shared import Delivery, Envelope, Known, Worker
 from gameserver._sql.database import Database
-from gameserver._sql.tables import OUTBOX
-from gameserver._tasks import ended
+from gameserver._sql.tables import HANDLED, OUTBOX
+from gameserver._tasks import begin, ended
 from gameserver.errors import Overloaded, Unavailable
 
 log = logging.getLogger("gameserver")
@@ -21,6 +22,7 @@ log = logging.getLogger("gameserver")
 BATCH = 500
 IDLE = 1.0  # s between two looks for what others have left
 PAUSE = 0.2  # s after an error
+HANDLED_KEPT, PURGE_EVERY = 7 * 86_400.0, 3600.0  # s
 LOCK = 7_205_759_403_792_794  # of PostgreSQL's advisory locks: one process empties the outbox at a time
 
 
@@ -46,10 +48,11 @@ class Relay:
         self._over: list[int] = []
         self._lock: AsyncConnection | None = None
         self._relayed = 0
+        self._next_purge = 0.0
 
     def start(self) -> None:
         """From now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = begin("the outbox", self._run)
 
     async def stop(self) -> None:
         """What is left, the next run finds."""
@@ -80,6 +83,8 @@ class Relay:
             try:
                 moved = await self._is_alone() and await self._move()
                 await self._remove()
+                if time.monotonic() >= self._next_purge:
+                    await self._purge()
             except (Unavailable, Overloaded) as error:
                 log.debug("outbox: %s", error)
                 await self._give_up_lock()
@@ -164,6 +169,16 @@ class Relay:
             del self._in_flight[number]
             self._over.append(number)
             self._wake.set()
+
+    async def _purge(self) -> None:
+        """Events that were handled long ago do not come again."""
+        statement = HANDLED.delete().where(HANDLED.c.at < time.time() - HANDLED_KEPT)
+
+        async def run(connection: AsyncConnection) -> None:
+            await connection.execute(statement)
+
+        await self._database.transact(run)
+        self._next_purge = time.monotonic() + PURGE_EVERY
 
     async def _remove(self) -> None:
         if not self._over:

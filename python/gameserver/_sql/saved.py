@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
@@ -25,7 +27,7 @@ from gameserver._entity import Entity, table_of
 from gameserver._sql.database import Database
 from gameserver._sql.dialect import insert
 from gameserver._sql.tables import ENTITIES, KEY_MAX
-from gameserver._tasks import ended
+from gameserver._tasks import begin, ended
 from gameserver._world import World
 from gameserver._world_columns import Array, dtype_of
 from gameserver.errors import Conflict, GameServerError, Overloaded, SchemaError, Unavailable
@@ -135,6 +137,14 @@ class _Kind:
             raise _changed_types(self, key, error) from error
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _changed_types(kind: _Kind, key: str, error: Exception) -> SchemaError:
     return SchemaError(f"{kind.name} {key!r} was stored with columns of other types: {error}")
 
@@ -180,7 +190,7 @@ class Saver:
     def start(self) -> None:
         """From now on they are saved."""
         if self._kinds:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = begin("the saving of entities", self._run)
 
     async def stop(self) -> None:
         """After a last save."""
@@ -200,7 +210,7 @@ class Saver:
     async def load(self, cls: type[E], key: str, columns: dict[str, Any]) -> E:
         """See `App.load`."""
         kind = self._kind(cls)
-        if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX or "\0" in key:
+        if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX or "\0" in key or not _is_utf8(key):
             raise ValueError(
                 f"app.load({kind.name}, {key!r}): a key is a text of 1 to {KEY_MAX} characters, without NUL"
             )
@@ -242,8 +252,9 @@ class Saver:
         async def run(connection: AsyncConnection) -> bool:
             return bool((await connection.execute(statement)).rowcount)
 
-        self._pending.pop((kind.name, key), None)
-        return await self._database.transact(run)
+        async with self._not_written(kind, key):  # it would come back
+            self._pending.pop((kind.name, key), None)
+            return await self._database.transact(run)
 
     def leaving(self, entity: Entity) -> None:
         """It is about to be despawned: what it is now will be saved, and no more."""
@@ -298,7 +309,12 @@ class Saver:
             while self._pending:
                 batch = [*self._pending.items()][:BATCH]
                 try:
-                    await self._write([row for _, row in batch])
+                    try:
+                        await self._write([row for _, row in batch])
+                    except (Unavailable, Overloaded, Conflict):
+                        raise
+                    except Exception:
+                        await self._write_alone([row for _, row in batch])
                 except (Unavailable, Overloaded):
                     self._counts.failed += 1
                     return  # the next interval tries again
@@ -307,6 +323,19 @@ class Saver:
                 for place, row in batch:
                     if self._pending.get(place) is row:
                         del self._pending[place]
+
+    async def _write_alone(self, rows: list[_Row]) -> None:
+        """One of them can't be written at all, and must not keep the others from it."""
+        for row in rows:
+            try:
+                await self._write([row])
+            except (Unavailable, Overloaded):
+                raise
+            except Conflict as error:
+                log.error("%s", error)
+            except Exception:
+                self._counts.dropped += 1
+                log.exception("%s %r can't be saved, and is left out", row.kind.name, row.kept.key)
 
     async def _write(self, rows: list[_Row]) -> None:
         """All of them, or, if another process has loaded some of them, the others and a `Conflict`."""
@@ -325,24 +354,31 @@ class Saver:
         self._counts.conflicts += len(lost)
         for row in lost:
             row.kind.kept.pop(row.kept.entity.id, None)
-            row.kind.by_key.pop(row.kept.key, None)
+            if row.kind.by_key.get(row.kept.key) is row.kept:
+                del row.kind.by_key[row.kept.key]
 
     async def _own(self, kind: _Kind, key: str) -> tuple[dict[str, Any], int]:
         """What is stored, and the version from which on it is ours: whoever had it before can't write it any more."""
         newer = (ENTITIES.c.version // LOAD + 1) * LOAD
-        waiting = self._pending.get((kind.name, key))
+        made = ENTITIES.c.data, ENTITIES.c.version
+        async with self._not_written(kind, key):
+            waiting = self._pending.get((kind.name, key))
 
-        async def run(connection: AsyncConnection) -> Any:
-            if waiting is not None:  # what has left and still waits is newer than what is stored
-                await _upsert(connection, [waiting])
-            made = insert(connection, ENTITIES).values(kind=kind.name, key=key, version=LOAD, data=b"{}")
-            made = made.on_conflict_do_update(index_elements=["kind", "key"], set_={"version": newer})
-            return (await connection.execute(made.returning(ENTITIES.c.data, ENTITIES.c.version))).one()
+            async def run(connection: AsyncConnection) -> Any:
+                if waiting is not None:  # what has left and still waits is newer than what is stored
+                    await _upsert(connection, [waiting])
+                take = insert(connection, ENTITIES).values(kind=kind.name, key=key, version=LOAD, data=b"{}")
+                take = take.on_conflict_do_update(index_elements=["kind", "key"], set_={"version": newer})
+                return (await connection.execute(take.returning(*made))).one()
 
-        found = await self._database.transact(run)
-        if waiting is not None and self._pending.get((kind.name, key)) is waiting:
-            del self._pending[kind.name, key]
+            found = await self._database.transact(run)
+            if waiting is not None and self._pending.get((kind.name, key)) is waiting:
+                del self._pending[kind.name, key]
         return kind.unpacked(found.data, key), found.version
+
+    def _not_written(self, kind: _Kind, key: str) -> AbstractAsyncContextManager[object]:
+        """In the block nothing is written of this key: what is not pending can't be under way either."""
+        return self._writing if (kind.name, key) in self._pending else contextlib.nullcontext()
 
     def _row_of(self, entity: Entity) -> _Row:
         kind = self._kind(type(entity))
