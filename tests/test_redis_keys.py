@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from stores import Cluster, Redis, ask
 
 from gameserver import App, ConfigError
-from gameserver._redis import cache, leases, streams
+from gameserver._redis import cache, leases, sessions, streams
 from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
 from gameserver._redis.leases import tag_within
@@ -59,7 +59,7 @@ def test_all_partitions_of_a_class_lie_in_one_slot() -> None:
 
 SCRIPTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (leases, streams, cache)
+    for module in (leases, streams, cache, sessions)
     for name, value in vars(module).items()
     if isinstance(value, Script)
 }

@@ -863,6 +863,8 @@ class App(HasStores, Registry):
         self._rooms.shut_down()
         with contextlib.suppress(TimeoutError):
             await ending.within(asyncio.ensure_future(self._events.drain()))
+        with contextlib.suppress(TimeoutError):
+            await ending.within(asyncio.ensure_future(self._stores.save_sessions()))
         if core.shut_down("shutdown", self._empty.set):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ending.left()):
@@ -940,7 +942,7 @@ class App(HasStores, Registry):
 
     def _bind(self, core: Core, source: App, rust_echo: bool = False) -> None:
         """Has the core call the handlers of `source`."""
-        own = self._services.bound(source._within(source._handlers))
+        own = self._stores.of_sessions(self._services.bound(source._within(source._handlers)))
         tables = [self._services.bound(source._within(table)) for table in source._rooms.tables()]
         handlers = [*self._rooms.calls(), *own, make_handler(Kind.LEAVE, self._left)]
         limits = limits_of([*handlers, *source._rooms.all_handlers()])

@@ -35,6 +35,10 @@ class Session:
     def uid(self) -> str | None:
         """Who `authenticate` said it is; None for a guest."""
     @property
+    def _came_with(self) -> bytes | None: ...
+    @property
+    def _token_hash(self) -> bytes | None: ...
+    @property
     def state(self) -> str:
         """``"connecting"``, ``"active"``, ``"pending"`` (cut or silent) or ``"closed"``."""
     @property

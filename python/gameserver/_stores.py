@@ -15,9 +15,9 @@ from gameserver._entity import Entity, table_of
 from gameserver._events import DeadLetter, Event, Subscription, names_of
 from gameserver._leases import LocalLeases
 from gameserver._shared import Delivery, Envelope, Known, Worker, handling
-from gameserver._signature import here
+from gameserver._signature import Handler, here
 from gameserver.caching import Cached
-from gameserver.errors import ConfigError, GameServerError
+from gameserver.errors import ConfigError, GameServerError, Overloaded, Unavailable
 from gameserver.locks import TTL_MIN, Lock, Locks
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gameserver._redis.cache import RedisTier, Tracking
     from gameserver._redis.connection import Connection
     from gameserver._redis.leases import RedisLeases
+    from gameserver._redis.sessions import SessionStore
     from gameserver._redis.streams import Publisher, Reader
     from gameserver._settings import Settings
     from gameserver._sql.database import Database
@@ -60,6 +61,7 @@ class Stores:
         self.locks: Locks | None = None
         self.caches: list[Cached[Any, Any]] = []
         self._tracking: Tracking | None = None
+        self.sessions: SessionStore | None = None
         self.known: Known | None = None
         self.workers: dict[Worker, list[str]] = {}
         self.publisher: Publisher | None = None
@@ -83,6 +85,10 @@ class Stores:
             self.redis = Connection(settings.redis_url, settings.store_timeout)
             await self.redis.open()
             leases = self._leases = RedisLeases(self.redis)
+            if settings.resume_grace > 0:
+                from gameserver._redis.sessions import SessionStore
+
+                self.sessions = SessionStore(self._app, self.redis, settings.resume_grace, settings.save_interval)
         self.locks = Locks(leases)
         # A replay has none: what they said is outside of the recording.
         if self.metadata is not None and settings.database_url:
@@ -124,6 +130,8 @@ class Stores:
             for reader in self._readers:
                 reader.start()
         await self._start_caches()
+        if self.sessions is not None:
+            self.sessions.start()
         if self.database is not None:
             from gameserver._sql.outbox import Relay
 
@@ -160,6 +168,9 @@ class Stores:
         readers, workers, relay, publisher = self._readers, self.workers, self.relay, self.publisher
         self._readers, self.workers, self.relay, self.publisher, self.known = [], {}, None, None, None
         self.saver = self.database = self.redis = self.locks = self._leases = None
+        sessions, self.sessions = self.sessions, None
+        if sessions is not None:
+            await sessions.stop()
         tracking, self._tracking = self._tracking, None
         for cache in self.caches:
             cache.stop()
@@ -195,12 +206,24 @@ class Stores:
 
     def leave(self, session: Session) -> None:
         """The session is no more: what it owns will be despawned, and is saved before."""
+        if self.sessions is not None:
+            self.sessions.left(session)
         saver, world = self.saver, self._app.world
         if saver is None or not saver.is_watching:
             return
         for entity in world._core.owned_all(session):
             if isinstance(entity, Entity) and not entity.keep:
                 saver.leaving(entity)
+
+    def of_sessions(self, handlers: list[Handler]) -> list[Handler]:
+        """The game's handlers, with what sessions in Redis need before and around them."""
+        return self.sessions.handlers(handlers) if self.sessions is not None else handlers
+
+    async def save_sessions(self) -> None:
+        """As they are now, for other processes: this one stops."""
+        if self.sessions is not None:
+            with contextlib.suppress(Unavailable, Overloaded):
+                await self.sessions.save_all()
 
     def providers(self) -> list[Provider]:
         """What handlers may name."""
@@ -277,6 +300,8 @@ class Stores:
             found["publisher"] = self.publisher.stats()
         if self.relay is not None:
             found["outbox"] = self.relay.stats()
+        if self.sessions is not None:
+            found["sessions"] = self.sessions.stats()
         if self.caches:
             found["caches"] = {cache.name: cache.stats() for cache in self.caches}
         if self.workers:

@@ -733,10 +733,11 @@ impl Realm {
             None if handshake.is_javascript() => serializer = Serializer::Json,
             None => {}
         }
-        if let Some(resume) = handshake.gs.as_ref().and_then(|gs| gs.resume.as_ref())
-            && self.take_over(key, resume)
-        {
-            return;
+        if let Some(resume) = handshake.gs.as_ref().and_then(|gs| gs.resume.as_ref()) {
+            if self.take_over(key, resume) {
+                return;
+            }
+            self.note_token(key, resume);
         }
         if self.is_draining {
             let text = "the server is about to stop; connect again";

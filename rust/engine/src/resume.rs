@@ -205,12 +205,13 @@ impl Token {
     }
 
     // Of 128 random bits: there is nothing that could be guessed and tried, so it need not be slow.
-    fn hash(self) -> Hash {
+    pub(crate) fn hash(self) -> Hash {
         Sha256::digest(self.secret).into()
     }
 }
 
-type Hash = [u8; 32];
+/// Of a token's secret: what is kept of it.
+pub type Hash = [u8; 32];
 
 /// Makes tokens from 32 random bytes: the same ones from the same bytes, as a replay needs it.
 pub struct TokenSource {
@@ -248,6 +249,11 @@ impl Tokens {
     /// This one was sent; the one sent before it and not acknowledged is good no more.
     pub fn issue(&mut self, token: Token) {
         self.next = Some(token.hash());
+    }
+
+    /// The one that was sent last.
+    pub(crate) fn newest(&self) -> Option<Hash> {
+        self.next.or(self.current)
     }
 
     /// The last one has arrived: the one before it is good no more.

@@ -8,7 +8,7 @@ use wire::handshake::Serializer;
 use crate::address::Address;
 use crate::event::{LinkId, Nanos, Transport};
 use crate::group::GroupKey;
-use crate::resume::{Tokens, Told, Unseen};
+use crate::resume::{Hash, Tokens, Told, Unseen};
 use crate::room::RoomNumber;
 use crate::timer::TimerKey;
 
@@ -175,6 +175,8 @@ pub(crate) struct Rare {
     pub wants_dict: bool,
     pub schema: SchemaWanted,
     pub wants_resume: bool,
+    /// The hash of a token that its client came with, and that is none of this server's.
+    pub came_with: Option<Box<Hash>>,
     /// Its link is told to read no more.
     pub paused: bool,
     /// Boxed, since most games and clients have no use for it.
@@ -236,6 +238,16 @@ impl Session {
     /// Where it is in its life.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// The hash of the token that its client came with, if it is none of this server's.
+    pub fn came_with(&self) -> Option<Hash> {
+        self.rare()?.came_with.as_deref().copied()
+    }
+
+    /// The hash of the newest token that its client was given.
+    pub fn token_hash(&self) -> Option<Hash> {
+        self.rare()?.resume.as_ref()?.tokens.newest()
     }
 
     /// Who it is, if `authenticate` said so.
@@ -341,6 +353,7 @@ impl Session {
                 wants_dict,
                 schema,
                 wants_resume,
+                came_with,
                 paused,
                 resume,
                 snapshots,
@@ -356,6 +369,7 @@ impl Session {
                 && !wants_dict
                 && *schema == SchemaWanted::No
                 && !wants_resume
+                && came_with.is_none()
                 && !paused
                 && resume.is_none()
                 && snapshots.is_none()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use engine::realm::Realm;
 use engine::session::SessionKey;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::app::Shared;
 use crate::cell::Entered;
@@ -164,6 +164,20 @@ impl Session {
             |realm, key, _| realm.session(key).map(|session| session.uid().map(str::to_owned)),
             None,
         )
+    }
+
+    #[getter]
+    fn _came_with<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let hash =
+            self.read(py, |realm, key, _| realm.session(key).map(|session| session.came_with()), None)?;
+        Ok(hash.map(|hash| PyBytes::new(py, &hash)))
+    }
+
+    #[getter]
+    fn _token_hash<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let hash =
+            self.read(py, |realm, key, _| realm.session(key).map(|session| session.token_hash()), None)?;
+        Ok(hash.map(|hash| PyBytes::new(py, &hash)))
     }
 
     #[getter]

@@ -48,6 +48,14 @@ impl Realm {
         true
     }
 
+    /// It may be another server's: the game can ask what that has left.
+    pub(super) fn note_token(&mut self, newcomer: SessionKey, ask: &ResumeRequest) {
+        let token = ask.token.as_deref().and_then(Token::parse);
+        if let (Some(token), Some(session)) = (token, self.sessions.get_mut(newcomer)) {
+            session.rare_mut().came_with = Some(Box::new(token.hash()));
+        }
+    }
+
     /// Whose token it is, and whether that session can go on with a client that has seen so much.
     fn session_of_token(&mut self, token: &str, seen: u64) -> Option<(SessionKey, bool)> {
         let token = Token::parse(token)?;
