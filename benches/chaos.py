@@ -110,7 +110,7 @@ def outages(seconds: float) -> list[Figure]:
             with redis_server() as redis, postgres_server() as postgres:
                 report = outage.outage(redis, postgres, order, seconds, how)
             name = f"{' and '.join(order)} away for {seconds:g} s, by {how}"
-            print(f"{name}: {report}", flush=True)
+            print(f"{name}: {len(report.acknowledged)} acknowledged, {len(report.lost)} lost", flush=True)
             lost = len(report.lost) + report.saved_behind + report.moves_failed
             detail = (
                 f"{report.moves:,} moves, the longest {report.longest_move * 1e3:.0f} ms; {len(report.acknowledged):,} durable "

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ CONSUMER = Path(__file__).parent / "peers" / "consumer.py"
 KEYS = 200
 OPEN_MAX = 300  # events that are not handled when the next ones are emitted
 KILLS_MAX = 40
+STOPPED = 2.0  # s; leases of these consumers are half as long
 
 
 @shared
@@ -78,7 +81,7 @@ class History(NamedTuple):
 
     wrongs: list[str]
     kills: int
-    """Consumers that were killed by -9, and started anew."""
+    """Consumers that were killed by -9, and started anew, or stopped by SIGSTOP for longer than their leases."""
     repeated: int
     """Events that were published twice, by intent."""
     seconds: float
@@ -110,7 +113,10 @@ def history(redis: Redis, postgres: Postgres, count: int, bug: str = "", kill_re
             repeated += server.call(emit, emitted[start : start + 500], timeout=30)
             _until_few_are_open(server, start + 500)  # but some are, which die with their consumer
             if number % kill_every == 0:
-                consumers.kill_one()
+                if number // kill_every % 2:
+                    consumers.stop_one(STOPPED)
+                else:
+                    consumers.kill_one()
                 kills += 1
             if kill_redis and number % (2 * kill_every) == 1:
                 redis.kill()
@@ -131,6 +137,12 @@ class _Consumers:
         with victim:
             pass
         self._processes.append(self._start())
+
+    def stop_one(self, seconds: float) -> None:
+        """By SIGSTOP: it does not know that others have what it had."""
+        victim = self._processes[0]
+        victim.send_signal(signal.SIGSTOP)
+        threading.Timer(seconds, victim.send_signal, [signal.SIGCONT]).start()
 
     def stop(self) -> None:
         for process in self._processes:

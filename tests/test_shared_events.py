@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from history import Base, Effect, Seen, Step, effects_of, history, steps, wrongs
-from stores import Cluster, Postgres, Redis, ask
+from stores import Cluster, Postgres, Redis, ask, redis_server
 
 from gameserver import App, ConfigError, Event, shared
 from gameserver._redis.streams import partition_of, stream_of
@@ -246,6 +246,39 @@ def test_too_many_for_redis_are_refused(own_redis: Redis, monkeypatch: pytest.Mo
         with pytest.raises(Overloaded, match="100 shared events wait for Redis already"):
             emit_all(server, steps(1, 200))
         assert server.stats()["stores"]["publisher"]["refused"] == 1
+
+
+def test_who_has_lost_a_lease_is_given_nothing(own_redis: Redis) -> None:
+    """Though it has not noticed: what it read then would be out of order elsewhere."""
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=own_redis.url) as server:
+        reader = server.app._stores._readers[0]
+        wait_until(lambda: len(reader._own) == 16)
+        server.call(setattr, reader, "_next_balance", float("inf"))
+        owners = [reader._owner(number) for number in range(16)]
+        for owner in owners:
+            own_redis.cli("SET", owner, "another")
+        emit_all(server, [Seen("ada", 1)])
+        place = partition_of(Envelope("x", "Step", "ada", b""))
+        wait_until(lambda: own_redis.cli("XLEN", place).strip() == "1")
+        reads = server.stats()["stores"]["redis"]["done"]
+        wait_until(lambda: server.stats()["stores"]["redis"]["done"] > reads + 5)  # it has asked again and again
+        assert heard == []
+        assert "another" in own_redis.cli("GET", owners[0])
+        for owner in owners:
+            own_redis.cli("SET", owner, reader._consumer)
+        wait_until(lambda: heard == [Seen("ada", 1)])
+
+
+def test_so_many_replicas_must_have_an_event(own_redis: Redis) -> None:
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=own_redis.url, redis_replicas=1, store_timeout=0.5) as server:
+        emit_all(server, [Seen("ada", 1)])
+        wait_until(lambda: server.stats()["stores"]["publisher"]["failed"] >= 2)
+        assert server.stats()["stores"]["publisher"]["waiting"] == 1
+        with redis_server("--replicaof", "127.0.0.1", str(own_redis.port)):
+            wait_until(lambda: server.stats()["stores"]["publisher"]["published"] == 1)
+            wait_until(lambda: heard == [Seen("ada", 1)])  # once, however often it was sent
 
 
 # -- effects once ------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from stores import Postgres, ask, until
 from wire_client import Client, connected
 
 from gameserver import App, ConfigError, Conflict, Event, Overloaded, Refuse, Session, Unavailable, shared
+from gameserver._sql.tables import OUTBOX
 from gameserver.middleware import use
 from gameserver.storage import UnitOfWork, Versioned, transaction
 from gameserver.testing import running
@@ -180,12 +181,24 @@ def test_events_are_published_if_it_commits(database_url: str) -> None:
                     work.emit(Paid("nobody"), key=1)
                     raise LookupError
             async with app.transaction() as work:
+                work.emit(Paid("taken back"), key="same")
+                await work.rollback()
                 for name in ("ada", "bob", "eve"):
                     work.emit(Paid(name), key="same")
             await until(lambda: len(heard) >= 3 and not server.app.stats()["stores"]["outbox"]["in_flight"])
 
         ask(server, run)
         assert heard == ["ada", "bob", "eve"]
+
+        async def left() -> int:
+            async with app.transaction() as work:
+                return int((await work.sql.execute(select(func.count()).select_from(OUTBOX))).scalar_one())
+
+        async def emptied() -> None:
+            while await left():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+        ask(server, emptied)
 
 
 def test_an_event_that_is_not_shared_can_not_be_published(database_url: str) -> None:
