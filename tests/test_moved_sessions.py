@@ -75,6 +75,14 @@ def saved(server: RunningServer, gold: int) -> None:
     until(lambda: server.call(is_saved))
 
 
+def ada(server: RunningServer) -> Returning:
+    """A client of hers, with seven coins that are saved."""
+    client = Returning(server.port, {"uid": "ada"})
+    earned(client, 7)
+    saved(server, 7)
+    return client
+
+
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 15
     while not holds():
@@ -138,9 +146,7 @@ def test_a_token_is_good_once(one_redis: Redis) -> None:
     story: list[str] = []
     with ExitStack() as stack:
         first, second = two(stack, one_redis, story)
-        client = Returning(first.port, {"uid": "ada"})
-        earned(client, 7)
-        saved(first, 7)
+        client = ada(first)
         token = client.token
         client.port = second.port
         back(client)
@@ -157,9 +163,7 @@ def test_a_token_that_was_replaced_is_no_good_elsewhere(one_redis: Redis) -> Non
     story: list[str] = []
     with ExitStack() as stack:
         first, second = two(stack, one_redis, story)
-        client = Returning(first.port, {"uid": "ada"})
-        earned(client, 7)
-        saved(first, 7)
+        client = ada(first)
         old = client.token
         back(client)
         earned(client, 1)  # back at the first one, with another token
@@ -176,9 +180,7 @@ def test_after_a_logout_there_is_nothing_to_go_on_with(one_redis: Redis) -> None
     story: list[str] = []
     with ExitStack() as stack:
         first, second = two(stack, one_redis, story)
-        client = Returning(first.port, {"uid": "ada"})
-        earned(client, 7)
-        saved(first, 7)
+        client = ada(first)
         client.notify("$leave")
         until(lambda: any("leave ada" in line for line in story))
         until(lambda: first.stats()["stores"]["redis"]["under_way"] == 0)
