@@ -41,7 +41,8 @@ def main() -> int:
             figures.append(measured(name, seconds, certificate, rounds))
             print(f"{name}: {figures[-1].measured}", flush=True)
     publish(Section("attacks", "A good client's p99 while each of nineteen attacks runs", figures, []))
-    return 1 if any(figure.reached == "NO" for figure in figures) else 0
+    # A single short run says too little to fail for.
+    return 1 if not arguments.quick and any(figure.reached == "NO" for figure in figures) else 0
 
 
 def measured(name: str, seconds: float, certificate: tuple[Path, Path], rounds: int) -> Figure:
