@@ -125,15 +125,24 @@ def outages(seconds: float) -> list[Figure]:
 
 
 def histories(events: int) -> list[Figure]:
-    """One long one."""
+    """A long one with a Redis that is killed, and one of a fifth of its length with a cluster that fails over."""
     with redis_server() as redis, postgres_server() as postgres:
-        found = history.history(redis, postgres, events)
-    detail = (
-        f"{found.seconds:.0f} s; {found.kills} consumers killed, {found.repeated:,} events published twice; "
-        f"{'; '.join(found.wrongs[:3])}"
-    )
-    measure = f"{events:,} shared events: out of order, twice, or lost"
-    return [asked(measure, [float(len(found.wrongs))], 0.0, detail=detail)]
+        one = history.history(redis.url, postgres, events, history.killed_and_back(redis))
+    with redis_cluster() as cluster, postgres_server() as postgres:
+        other = history.history(cluster.url, postgres, events // 5, history.failed_over(cluster), replicas=1)
+    return [
+        asked(
+            f"{count:,} shared events, {what}: out of order, twice, or lost",
+            [float(len(found.wrongs))],
+            0.0,
+            detail=f"{found.seconds:.0f} s; {found.kills} consumers killed or stopped, {found.repeated:,} events published "
+            f"twice; {'; '.join(found.wrongs[:3])}",
+        )
+        for count, what, found in (
+            (events, "Redis killed again and again", one),
+            (events // 5, "primaries of a cluster killed", other),
+        )
+    ]
 
 
 BACK_AFTER = 5.0  # s

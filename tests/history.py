@@ -13,21 +13,23 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from stores import Postgres, Redis, ask
+from stores import Cluster, Postgres, Redis, ask
 
 from gameserver import App, Event, shared
+from gameserver._redis.streams import stream_of
 from gameserver.testing import RunningServer, running
 
 CONSUMER = Path(__file__).parent / "peers" / "consumer.py"
 KEYS = 200
 OPEN_MAX = 300  # events that are not handled when the next ones are emitted
 KILLS_MAX = 40
+BACK_AFTER = 4.0  # s until a primary that was killed is started again
 STOPPED = 2.0  # s; leases of these consumers are half as long
 
 
@@ -87,17 +89,58 @@ class History(NamedTuple):
     seconds: float
 
 
-def history(redis: Redis, postgres: Postgres, count: int, bug: str = "", kill_redis: bool = True) -> History:
-    """Emits so many events to three consumers that die all the time, while Redis dies, too, and each tenth event comes twice."""
-    url, began, kills = postgres.database(), time.monotonic(), 0
+def killed_and_back(redis: Redis) -> Callable[[], None]:
+    """Makes a Redis of its own keep all that it acknowledges, and gives what kills it and starts it again."""
     redis.kill()
     redis._options = ("--appendonly", "yes", "--appendfsync", "always")
     redis.start()
-    app = App("emitter", redis_url=redis.url, database_url=url, log_level="critical", store_timeout=1.0)
+
+    def fail() -> None:
+        redis.kill()
+        redis.start()
+
+    return fail
+
+
+def failed_over(cluster: Cluster) -> Callable[[], None]:
+    """Gives what kills the primary that has the events: its copy stands in for it, and it comes back as the copy of that. Before it
+    has had time for that, nothing is killed."""
+    next_time = [0.0]
+
+    def fail() -> None:
+        if time.monotonic() < next_time[0]:
+            return
+        next_time[0] = time.monotonic() + 3 * BACK_AFTER
+        victim = cluster.primary_of(stream_of("Step", 0))
+        victim.kill()
+        threading.Timer(BACK_AFTER, victim.start).start()
+
+    return fail
+
+
+def history(
+    redis_url: str, postgres: Postgres, count: int, fail: Callable[[], None] | None, *, bug: str = "", replicas: int = 0
+) -> History:
+    """Emits so many events to three consumers that die all the time, and each tenth event twice.
+
+    Args:
+        fail: makes Redis fail, and come back; None: it does not.
+        bug: that the consumers have, see `peers/consumer.py`.
+        replicas: that must have an event.
+    """
+    url, began, kills = postgres.database(), time.monotonic(), 0
+    app = App(
+        "emitter",
+        redis_url=redis_url,
+        database_url=url,
+        log_level="critical",
+        store_timeout=1.0,
+        redis_replicas=replicas,
+    )
     app.storage(Base.metadata)
     emitted = steps(KEYS, count // KEYS)
     repeated, kill_every = 0, max(1, count // 500 // KILLS_MAX)
-    with running(app) as server, _consumers(redis.url, url, bug) as consumers:
+    with running(app) as server, _consumers(redis_url, url, bug) as consumers:
         publisher, known = app._stores.publisher, app._stores.known
         assert publisher is not None
         assert known is not None
@@ -118,9 +161,10 @@ def history(redis: Redis, postgres: Postgres, count: int, bug: str = "", kill_re
                 else:
                     consumers.kill_one()
                 kills += 1
-            if kill_redis and number % (2 * kill_every) == 1:
-                redis.kill()
-                redis.start()
+            if fail is not None and number % (2 * kill_every) == 1:
+                fail()
+        consumers.kill_one()
+        kills += 1
         effects = _until_still(server, len(emitted))
     return History(wrongs(emitted, effects), kills, repeated, time.monotonic() - began)
 
@@ -170,7 +214,7 @@ def _until_few_are_open(server: RunningServer, emitted: int) -> None:
             found: int = (await work.sql.execute(select(func.count()).select_from(Effect))).scalar_one()
             return found
 
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while ask(server, count) < emitted - OPEN_MAX:
         if time.monotonic() > deadline:
             return  # what is lost will be said in the end
@@ -181,7 +225,7 @@ def _until_still(server: RunningServer, count: int) -> list[Seen]:
     """Effects, when all are there or no more come for a while."""
     found: list[Seen] = []
     since = time.monotonic()
-    while len(set(found)) < count and time.monotonic() < since + 8:
+    while len(set(found)) < count and time.monotonic() < since + 15:
         now = ask(server, lambda: effects_of(server.app), timeout=60)
         if len(now) != len(found):
             found, since = now, time.monotonic()

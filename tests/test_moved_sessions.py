@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import eventually
 from returning import Returning
-from stores import Cluster, Redis
+from stores import Cluster, Redis, ask
 
 from gameserver import App, Left, Session
 from gameserver.testing import RunningServer, running
@@ -240,3 +240,22 @@ def test_an_on_save_that_fails_harms_nobody(one_redis: Redis) -> None:
 def test_without_a_grace_nothing_is_kept(grace: float, one_redis: Redis) -> None:
     with running(App("plain"), redis_url=one_redis.url, resume_grace=grace) as server:
         assert ("sessions" in server.stats()["stores"]) == bool(grace)
+
+
+def test_saves_that_overtake_each_other_are_no_claim(one_redis: Redis) -> None:
+    story: list[str] = []
+    with running(game(story, "first"), redis_url=one_redis.url) as first:
+        client = ada(first)
+        store = first.app._stores.sessions
+        assert store is not None
+
+        async def both() -> None:
+            (kept,) = store._kept.values()
+            kept.version += 10
+            await store._save_one(kept)
+            kept.version -= 10
+            await store._save_one(kept)
+
+        ask(first, both)
+        assert earned(client)[:2] == ["ada", 7]
+        assert first.stats()["stores"]["sessions"]["moved"] == 0

@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from history import Base, Effect, Seen, Step, effects_of, history, steps, wrongs
+from history import Base, Effect, Seen, Step, effects_of, history, killed_and_back, steps, wrongs
 from stores import Cluster, Postgres, Redis, ask, redis_server
 
-from gameserver import App, ConfigError, Event, shared
+from gameserver import App, ConfigError, Event, Unavailable, shared
 from gameserver._redis.streams import partition_of, stream_of
 from gameserver._shared import Envelope
 from gameserver.storage import UnitOfWork
@@ -270,6 +270,29 @@ def test_who_has_lost_a_lease_is_given_nothing(own_redis: Redis) -> None:
         wait_until(lambda: heard == [Seen("ada", 1)])
 
 
+def test_what_redis_gave_and_nobody_got_is_asked_for_again(one_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gameserver._redis import streams
+    from gameserver._redis.connection import Connection
+
+    one_redis.cli("FLUSHALL")
+    run, answers_lost = Connection.run, [0]
+
+    async def lossy(self: Connection, script: Any, *rest: Any, **more: Any) -> Any:
+        found = await run(self, script, *rest, **more)
+        if script is streams.READ and found and answers_lost[0] < 3:
+            answers_lost[0] += 1
+            raise Unavailable("the answer is lost")
+        return found
+
+    monkeypatch.setattr(Connection, "run", lossy)
+    heard: list[Seen] = []
+    with running(listener(heard), redis_url=one_redis.url) as server:
+        emit_all(server, steps(5, 20))
+        wait_until(lambda: len(heard) >= 100)
+    assert answers_lost[0] >= 1
+    assert wrongs(steps(5, 20), heard) == []
+
+
 def test_so_many_replicas_must_have_an_event(own_redis: Redis) -> None:
     heard: list[Seen] = []
     with running(listener(heard), redis_url=own_redis.url, redis_replicas=1, store_timeout=0.5) as server:
@@ -405,7 +428,7 @@ def test_in_a_cluster(cluster: Cluster) -> None:
 
 def test_a_history_with_everything_in_it(own_redis: Redis, one_postgres: Postgres) -> None:
     """Consumers killed, Redis killed, a tenth of the events twice. 100,000 of them: `make chaos ARGS=history`."""
-    found = history(own_redis, one_postgres, 3_000)
+    found = history(own_redis.url, one_postgres, 3_000, killed_and_back(own_redis))
     assert found.wrongs == []
     assert found.kills >= 5
     assert found.repeated == 300
@@ -421,7 +444,7 @@ def test_a_history_with_everything_in_it(own_redis: Redis, one_postgres: Postgre
     ],
 )
 def test_a_history_of_a_broken_mechanism(bug: str, complaint: str, own_redis: Redis, one_postgres: Postgres) -> None:
-    found = history(own_redis, one_postgres, 2_000, bug, kill_redis=False)
+    found = history(own_redis.url, one_postgres, 2_000, None, bug=bug)
     assert re.search(complaint, " ".join(found.wrongs))
 
 

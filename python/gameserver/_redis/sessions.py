@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("gameserver")
 
 AT_ONCE = 50  # records that are written at a time
+LOOKED_AT_ONCE = 100  # sessions
 RECONNECT = 0.2  # s
 
-# Keys: record (a hash). Arguments: process, version, what is kept, ms. Gives 0 if another process has claimed it, or a newer
-# version is there.
+# Keys: record (a hash). Arguments: process, version, what is kept, ms. Gives 0 if another process has claimed it; a newer version
+# of our own stays.
 SAVE = Script("""
 local has = redis.call('HMGET', KEYS[1], 'process', 'version', 'claimed')
 if has[3] then return 0 end
 if has[1] and has[1] ~= ARGV[1] then return 0 end
-if has[2] and tonumber(has[2]) > tonumber(ARGV[2]) then return 0 end
+if has[2] and tonumber(has[2]) > tonumber(ARGV[2]) then return 1 end
 redis.call('HSET', KEYS[1], 'process', ARGV[1], 'version', ARGV[2], 'kept', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
@@ -68,6 +69,7 @@ class _Kept:
     """A session of ours."""
 
     session: Session
+    token: bytes
     place: str
     version: int = 0
     written: bytes = b""
@@ -179,7 +181,7 @@ class SessionStore:
         place, before = tag("session", token), self._kept.get(session.id)
         if before is not None and before.place != place:
             self._later(self._delete, before.place)
-        kept = self._kept[session.id] = _Kept(session, place)
+        kept = self._kept[session.id] = _Kept(session, token, place)
         self._later(self._save, [kept])
 
     # -- what is written -------------------------------------------------------------------------------------------------
@@ -190,12 +192,14 @@ class SessionStore:
             await asyncio.sleep(self._interval)
             now = loop.time()
             changed = []
-            for kept in [*self._kept.values()]:
+            for number, kept in enumerate([*self._kept.values()], 1):
                 token = kept.session._token_hash
-                if token is not None and tag("session", token) != kept.place:  # it came back in this very moment
+                if token is not None and token != kept.token:  # it came back in this very moment
                     self._keep(kept.session)
                 elif now >= kept.due or self._packed(kept) != kept.written:
                     changed.append(kept)
+                if number % LOOKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # a tick may be due
             try:
                 await self._save(changed)
             except (Unavailable, Overloaded):
@@ -277,19 +281,24 @@ class SessionStore:
 
     def _heard(self, text: str) -> None:
         kind, _, what = text.partition(" ")
+        if kind == "uid":
+            session = self._app.user(what).session
+            if session is not None:
+                self._moved(session)
+            return
+        token = bytes.fromhex(what)
         for kept in [*self._kept.values()]:
-            is_it = kept.session.uid == what if kind == "uid" else kept.place == tag("session", bytes.fromhex(what))
-            if is_it:
+            if kept.token == token:
                 self._moved(kept.session)
 
     def _moved(self, session: Session) -> None:
-        """Another process has it."""
-        if self._kept.pop(session.id, None) is not None:
-            self._counts["moved"] += 1
-            try:
-                session.kick("replaced")
-            except GameServerError:
-                pass  # it is gone already
+        """Another process has it, or its uid."""
+        self._kept.pop(session.id, None)
+        self._counts["moved"] += 1
+        try:
+            session.kick("replaced")
+        except GameServerError:
+            pass  # it is gone already
 
 
 def _nobody(user: dict[str, Any]) -> str | None:

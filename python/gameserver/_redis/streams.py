@@ -399,8 +399,13 @@ class Reader:
             return
         places = [self._own[number].place for number in numbers]
         keys = [*map(self._owner, numbers), *places]
-        # No retry: what a first try has been given would be asked for a second time, and be pending until somebody takes over.
-        found = await self._connection.run(READ, keys, [self._consumer, self._group, COUNT])
+        try:
+            found = await self._connection.run(READ, keys, [self._consumer, self._group, COUNT])
+        except BaseException:
+            # What Redis has given us, and has not reached us, is pending: it is claimed as if these were taken over now.
+            self._own.clear()
+            self._next_balance = 0.0
+            raise
         parts = {part.place: part for part in self._own.values()}
         for place, entries in found:
             part = parts[_text(place)]
