@@ -102,6 +102,8 @@ def test_a_primary_dies_while_its_locks_are_used() -> None:
         more(server, traffic)  # by itself, when its copy stands in for it
         for one in (traffic, other):
             one.stop()
+        with running(App("newcomer"), redis_url=cluster.url):  # though a node that the URL names is dead
+            pass
         assert cluster.primary_of(tag("lock", "failing")) is not victim
         assert len(traffic.fences) > before
         assert traffic.fences == sorted(set(traffic.fences))  # also those that it has not told its copy

@@ -64,9 +64,7 @@ class Connection:
         from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 
         try:
-            if self.is_cluster:
-                await self.client.initialize()
-            info: Any = await self.client.info("server")
+            info = await self._info()
         except AuthenticationError as error:
             raise ConfigError(
                 f"redis_url={self.url}: it does not let us in ({error}); check user and password"
@@ -80,10 +78,28 @@ class Connection:
             raise ConfigError(
                 f"redis_url={self.url}: it does not answer ({error}); start it, or check host and port"
             ) from error
-        one = next(iter(info.values())) if self.is_cluster and "redis_version" not in info else info
-        version = str(one["redis_version"])
+        version = str(info["redis_version"])
         if int(version.partition(".")[0]) < VERSION_MIN:
             raise ConfigError(f"redis_url={self.url}: Redis {version} is too old; {VERSION_MIN}.0 or later is needed")
+
+    async def _info(self) -> dict[str, Any]:
+        """Of a server; of a cluster, of any that is there: one that has just died keeps nobody from starting."""
+        client: Any = self.client
+        if not self.is_cluster:
+            found: dict[str, Any] = await client.info("server")
+            return found
+        from redis.exceptions import RedisError
+
+        await client.initialize()
+        last: BaseException | None = None
+        for node in client.get_nodes():
+            try:
+                said: dict[str, Any] = await client.info("server", target_nodes=node)
+            except (RedisError, OSError) as error:
+                last = error
+                continue
+            return said if "redis_version" in said else next(iter(said.values()))
+        raise last or RedisError("it has no nodes")
 
     async def close(self) -> None:
         """Gives all connections back."""
