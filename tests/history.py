@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from stores import Cluster, Postgres, Redis, ask
 
 from gameserver import App, Event, shared
-from gameserver._redis.streams import stream_of
+from gameserver._redis.streams import PARTITIONS, stream_of
 from gameserver.testing import RunningServer, running
 
 CONSUMER = Path(__file__).parent / "peers" / "consumer.py"
@@ -222,16 +223,31 @@ def _until_few_are_open(server: RunningServer, emitted: int) -> None:
 
 
 def _until_still(server: RunningServer, count: int) -> list[Seen]:
-    """Effects, when all are there or no more come for a while."""
+    """Effects, when all that was published has been acknowledged, or no more come for a while."""
     found: list[Seen] = []
     since = time.monotonic()
-    while len(set(found)) < count and time.monotonic() < since + 15:
+    while time.monotonic() < since + 15:
+        if len(set(found)) >= count and ask(server, lambda: _is_acknowledged(server.app), timeout=60):
+            break
         now = ask(server, lambda: effects_of(server.app), timeout=60)
         if len(now) != len(found):
             found, since = now, time.monotonic()
-        time.sleep(0.3)
-    time.sleep(1.0)  # what comes twice may come a little later
+        time.sleep(0.05)
     return ask(server, lambda: effects_of(server.app), timeout=60)
+
+
+async def _is_acknowledged(app: App) -> bool:
+    """Whether nothing of the streams is still on its way, so that nothing can come twice any more."""
+    try:
+        for number in range(PARTITIONS):
+            place = stream_of("Step", number)
+            last = (await app.redis.xinfo_stream(place))["last-generated-id"]
+            for group in await app.redis.xinfo_groups(place):
+                if group["pending"] or group["last-delivered-id"] != last:
+                    return False
+    except (RedisError, OSError):  # it fails over
+        return False
+    return True
 
 
 async def effects_of(app: App) -> list[Seen]:

@@ -6,7 +6,6 @@ trade (a lock). Used by `test_stores_down.py`, shortly, and by `benches/chaos.py
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
@@ -219,10 +218,9 @@ def _until_all_works(server: RunningServer, since: float = 0.0) -> dict[str, flo
 async def _until_saved(app: App) -> None:
     saver = app._stores.saver
     assert saver is not None
-    failed = -1
-    while saver._pending or failed != saver._counts.failed:
-        failed = saver._counts.failed
-        await asyncio.sleep(0.5)
+    saver._scan()
+    await saver._flush()
+    assert not saver._pending
 
 
 async def _bought(app: App) -> set[int]:

@@ -130,10 +130,20 @@ class _Counts:
 
 
 class Worker:
-    """One subscriber in this process."""
+    """One subscriber in this process.
+
+    Args:
+        dead: gets what could not be handled, however often it was tried.
+        has_database: it may use units of work, which have to know the event.
+    """
 
     def __init__(
-        self, app: App, subscription: Subscription, name: str, dead: Callable[[str, Delivery, Exception], None]
+        self,
+        app: App,
+        subscription: Subscription,
+        name: str,
+        dead: Callable[[str, Delivery, Exception], None],
+        has_database: bool,
     ) -> None:
         handler = subscription.handler
         self.name = name
@@ -148,10 +158,6 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._room.set()
-        self._has_context = False
-
-    def start(self, has_database: bool) -> None:
-        """From now on."""
         self._has_context = has_database
 
     def stats(self) -> dict[str, int]:

@@ -113,9 +113,8 @@ class Stores:
         if self.redis is not None or self.database is not None:
             for subscription, name, heard in hearing:
                 if heard:
-                    self.workers[Worker(self._app, subscription, name, self._bury)] = heard
-            for worker in self.workers:
-                worker.start(self.database is not None)
+                    worker = Worker(self._app, subscription, name, self._bury, self.database is not None)
+                    self.workers[worker] = heard
         publish = None
         if self.redis is not None:
             from gameserver._redis.streams import Publisher, Reader, Streams

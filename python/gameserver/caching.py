@@ -71,7 +71,6 @@ class _Tier(Protocol):
 
 @dataclass(slots=True)
 class _Counts:
-    hits: int = 0
     misses: int = 0
     loads: int = 0
     shared: int = 0

@@ -212,8 +212,7 @@ class SessionStore:
     async def _save_one(self, kept: _Kept) -> None:
         packed = self._packed(kept)
         kept.version += 1
-        lasts = 3 * self._interval + 2 * self._grace
-        arguments: Sequence[Argument] = [self._process, kept.version, packed, round(lasts * 1000)]
+        arguments: Sequence[Argument] = [self._process, kept.version, packed, self._ms()]
         if await self._connection.run(SAVE, [kept.place], arguments, attempts=2):
             kept.written, kept.due = packed, asyncio.get_running_loop().time() + self._grace / 2
             self._counts["saved"] += 1
@@ -224,15 +223,12 @@ class SessionStore:
 
     def _packed(self, kept: _Kept) -> bytes:
         save = getattr(kept.session, "on_save", None)
-        data = None
-        if save is not None:
-            try:
-                data = save()
-                return msgspec.msgpack.encode({"uid": kept.session.uid, "data": data})
-            except Exception as error:  # of the game's code: what was written last stays
-                self._app._failed(f"{type(kept.session).__qualname__}.on_save", error)
-                return kept.written
-        return msgspec.msgpack.encode({"uid": kept.session.uid, "data": data})
+        try:
+            data = save() if save is not None else None
+            return msgspec.msgpack.encode({"uid": kept.session.uid, "data": data})
+        except Exception as error:  # of the game's code: what was written last stays
+            self._app._failed(f"{type(kept.session).__qualname__}.on_save", error)
+            return kept.written
 
     async def _delete(self, place: str) -> None:
         client: Any = self._connection.client
@@ -248,6 +244,7 @@ class SessionStore:
         await self._connection.call(lambda: client.pexpire(tag("uid", uid), self._ms()), attempts=2)
 
     def _ms(self) -> int:
+        """How long what is written lasts, if it is not written again."""
         return round((3 * self._interval + 2 * self._grace) * 1000)
 
     def _later(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
