@@ -32,7 +32,8 @@ pub(crate) struct Browsers {
 #[derive(Clone, Copy, Debug)]
 struct Page {
     token: Token,
-    since: Nanos,
+    /// When its connection was begun, then when the request was sent: at its own send, not at the beginning of the pass. None: not yet.
+    since: Option<Nanos>,
     is_in: bool,
     /// The response's status, and how much of its body is still to come; None: the head is awaited.
     left: Option<(u16, u64)>,
@@ -75,14 +76,14 @@ impl Browsers {
             while let Some(ready) = self.reactor.next_ready() {
                 match ready {
                     Ready::Connected(token) => {
-                        self.ask(token);
                         self.tally.opened += 1;
                         self.tally.clients += 1;
                         if let Some(page) = self.page(token) {
-                            let took = monotonic_now() - page.since;
-                            (page.is_in, page.since) = (true, page.since + took);
+                            page.is_in = true;
+                            let took = page.since.take().map_or(0, |since| monotonic_now() - since);
                             self.tally.connecting.record(took);
                         }
+                        self.ask(token);
                     }
                     Ready::Readable(token) => self.receive(token),
                     Ready::Writable(token) => self.dirty.push(token),
@@ -108,7 +109,7 @@ impl Browsers {
             if self.pages.len() <= place {
                 self.pages.resize(place + 1, None);
             }
-            self.pages[place] = Some(Page { token, since: self.now, is_in: false, left: None });
+            self.pages[place] = Some(Page { token, since: Some(self.now), is_in: false, left: None });
             self.open += 1;
             self.tally.begun += 1;
         }
@@ -130,6 +131,9 @@ impl Browsers {
 
     fn flush(&mut self) {
         for token in std::mem::take(&mut self.dirty) {
+            if let Some(page) = self.page(token) {
+                page.since.get_or_insert_with(monotonic_now);
+            }
             if let Flush::Closed(_) = self.reactor.flush(token) {
                 self.end(token, "reset");
             }
@@ -141,10 +145,9 @@ impl Browsers {
         let read = self.reactor.read(token, |bytes, _, _| take(bytes, &mut left));
         match read {
             Read::Data { value: Ok(Some(status)), .. } => {
-                let now = self.now;
                 let Some(page) = self.page(token) else { return };
                 page.left = None;
-                let took = now.saturating_sub(std::mem::replace(&mut page.since, now));
+                let took = page.since.take().map_or(0, |since| monotonic_now().saturating_sub(since));
                 let tally = &mut self.tally.actions[0];
                 tally.answered += 1;
                 tally.latency.record(took);
