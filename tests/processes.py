@@ -23,13 +23,12 @@ class Process:
     Args:
         script: of `examples/`.
         arguments: its command line.
-        port: for a server: what it shall listen on; it wins over the code, as any `GAMESERVER_...` variable does.
+        settings: of a server; they win over the code, as any `GAMESERVER_...` variable does.
     """
 
-    def __init__(self, script: str, *arguments: str, port: int | None = None) -> None:
+    def __init__(self, script: str, *arguments: str, **settings: str | int) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GAMESERVER_")}
-        if port is not None:
-            environment["GAMESERVER_PORT"] = str(port)
+        environment |= {f"GAMESERVER_{name.upper()}": str(value) for name, value in settings.items()}
         self.said: list[str] = []
         self.popen = subprocess.Popen(
             [sys.executable, str(EXAMPLES / script), *arguments],
@@ -103,8 +102,8 @@ class Process:
 class Server(Process):
     """An example that serves; `port` is read off its banner."""
 
-    def __init__(self, script: str, port: int = 0) -> None:
-        super().__init__(script, port=port)
+    def __init__(self, script: str, port: int = 0, **settings: str) -> None:
+        super().__init__(script, port=port, **settings)
         self.port = int(self.wait_for(r"http://127\.0\.0\.1:(\d+)/")[1])
         self._told = False
 
@@ -116,9 +115,9 @@ class Server(Process):
 
 
 @contextlib.contextmanager
-def serving(script: str, port: int = 0) -> Iterator[Server]:
+def serving(script: str, port: int = 0, **settings: str) -> Iterator[Server]:
     """An example's server; in the end SIGTERM must stop it in good order, and it must have had no error to tell of."""
-    server = Server(script, port)
+    server = Server(script, port, **settings)
     try:
         yield server
         server.terminate()

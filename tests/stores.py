@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gameserver import DeadLetter
 from gameserver.testing import RunningServer
 
 T = TypeVar("T")
@@ -262,6 +263,11 @@ async def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110, of a condition that nobody announces
             await asyncio.sleep(0.01)
+
+
+def dead(server: RunningServer, subscriber: str | None = None) -> Sequence[DeadLetter]:
+    """The dead letters of a server."""
+    return ask(server, lambda: server.app.dead_letters.list(subscriber))
 
 
 def ask(server: RunningServer, make: Callable[[], Coroutine[Any, Any, T]], timeout: float = 30.0) -> T:

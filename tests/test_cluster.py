@@ -98,11 +98,14 @@ def test_a_primary_dies_while_its_locks_are_used() -> None:
             more(server, one)
         victim = cluster.primary_of(tag("lock", "failing"))
         victim.kill()
+        # Another process starts meanwhile, though a node that the URL names is dead and has not been replaced.
+        with running(App("newcomer"), redis_url=cluster.url):
+            pass
         before = len(traffic.fences)
         more(server, traffic)  # by itself, when its copy stands in for it
         for one in (traffic, other):
             one.stop()
-        with running(App("newcomer"), redis_url=cluster.url):  # though a node that the URL names is dead
+        with running(App("later"), redis_url=cluster.url):  # though it is dead still
             pass
         assert cluster.primary_of(tag("lock", "failing")) is not victim
         assert len(traffic.fences) > before

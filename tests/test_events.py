@@ -17,6 +17,7 @@ from conftest import Serve, eventually
 from dishka import Provider
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import ask, dead
 from wire_client import Client
 
 from gameserver import App, ConfigError, Event, GameServerError, Overloaded, Router, Session, _events, queued
@@ -285,22 +286,25 @@ def test_a_poisoned_one_is_put_aside_and_blocks_nothing(serve: Serve, is_async: 
     app.on_event(Happened, retries=3, batch=batch)(chosen)
     with serve(app) as server:
         server.call(emit_all, app, [(Happened(key, number), key) for key, number in ((1, 1), (1, 2), (2, 3))])
-        eventually(server, lambda stats: sorted(handled) in ([2, 3], [3]) and len(app.dead_letters) >= 1)
+        eventually(
+            server, lambda stats: sorted(handled) in ([2, 3], [3]) and next(iter(stats["events"].values()))["dead"] >= 1
+        )
         done(server)
-        letters = app.dead_letters.list()
+        letters = dead(server)
         assert letters[0].event == Happened(1, 1)
         assert (letters[0].key, letters[0].error, letters[0].name) == (1, "ValueError: poison", "Happened")
         stats = next(iter(server.stats()["events"].values()))
         assert stats["done"] + stats["dead"] == 3
-        assert letters == list(app.dead_letters.list(letters[0].subscriber))
+        assert letters == dead(server, letters[0].subscriber)
         cured.append(True)
         for letter in letters:
-            server.call(app.dead_letters.replay, letter.number)
+            ask(server, functools.partial(app.dead_letters.replay, letter))
         done(server)
         assert sorted(handled) == [1, 2, 3]
-        assert len(app.dead_letters) == 0
-        with pytest.raises(KeyError):
-            server.call(app.dead_letters.replay, letters[0].number)
+        assert dead(server) == []
+        for refused in (app.dead_letters.replay, app.dead_letters.remove):
+            with pytest.raises(KeyError):
+                ask(server, functools.partial(refused, letters[0]))
 
 
 def blocked(app: App, cls: Any) -> tuple[list[Any], list[asyncio.Event]]:

@@ -323,8 +323,11 @@ def test_migrations_from_the_command_line(tmp_path: Path, database_url: str) -> 
     run = ("run", "game.py", "--port", "0")
     done = command(tmp_path, database_url, *run)
     assert done.returncode == 2, done.stderr
-    assert "it lacks 1 migration (gs_0001) of the server itself; run: gameserver db upgrade game.py" in done.stderr
-    assert "done: gs_0001" in command(tmp_path, database_url, "db", "upgrade", "game.py").stdout
+    assert (
+        "it lacks 2 migrations (gs_0001, gs_0002) of the server itself; run: gameserver db upgrade game.py"
+        in done.stderr
+    )
+    assert "done: gs_0001, gs_0002" in command(tmp_path, database_url, "db", "upgrade", "game.py").stdout
     wrote = command(tmp_path, database_url, "db", "revision", "game.py", "-m", "heroes")
     assert wrote.returncode == 0, wrote.stderr
     assert "wrote" in wrote.stdout

@@ -2,6 +2,7 @@
 
 Two modules, `people` (accounts, mail) and `goods` (inventory, shop), know each other only by the events of `happened.py`. In each,
 handlers translate messages, services hold the rules, repositories keep things: arrows point down only, which a test checks.
+All is kept in `game.db`, or where `GAMESERVER_DATABASE_URL` says.
 """
 
 from __future__ import annotations
@@ -9,23 +10,25 @@ from __future__ import annotations
 import goods.handlers
 import people.handlers
 from dishka import Provider, provide
-from goods.repositories import MemoryStock, Stock
+from goods.repositories import SqlStock, Stock
 from goods.services import Inventory, Shop
-from people.repositories import Letters, MemoryLetters, MemoryPeople, People
+from people.repositories import Letters, People, SqlLetters, SqlPeople
 from people.services import Accounts, Mail
+from tables import Base
 
 from gameserver import App
 from gameserver.middleware import audit
 from gameserver.services import Scope
+from gameserver.storage import transaction
 
 
 class Services(Provider):
-    """Who is made of what. Another store is another line here."""
+    """Who is made of what, for each message: it has a transaction of its own. Another store is another line here."""
 
-    scope = Scope.APP
-    people = provide(MemoryPeople, provides=People)
-    letters = provide(MemoryLetters, provides=Letters)
-    stock = provide(MemoryStock, provides=Stock)
+    scope = Scope.MESSAGE
+    people = provide(SqlPeople, provides=People)
+    letters = provide(SqlLetters, provides=Letters)
+    stock = provide(SqlStock, provides=Stock)
     accounts = provide(Accounts)
     mail = provide(Mail)
     inventory = provide(Inventory)
@@ -33,10 +36,12 @@ class Services(Provider):
 
 
 app = App("shop", tick_rate=0)
+app.storage(Base.metadata)
 app.provide(Services())
 app.include(people.handlers.router)
 app.include(goods.handlers.router)
 app.middleware(audit())
+app.middleware(transaction)
 
 if __name__ == "__main__":
     app.run()

@@ -11,9 +11,10 @@ from gameserver._app import App, Clock
 from gameserver._batch import Batch
 from gameserver._columns import ALL, NOBODY, OTHERS, OWNER, Audience, sync
 from gameserver._core import Session
+from gameserver._dead_letters import DeadLetter, DeadLetters
 from gameserver._delivery import DROPPABLE, LATEST, RELIABLE, Delivery
 from gameserver._entity import Entity
-from gameserver._events import DeadLetter, DeadLetters, Event, queued, shared
+from gameserver._events import Event, queued, shared
 from gameserver._group import Group, User
 from gameserver._handlers import Router
 from gameserver._member import Member

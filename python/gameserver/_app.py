@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from gameserver import _banner, _carried, _logging, _recording, _schema, _settings
 from gameserver._answer import is_message, route_of
 from gameserver._core import Core, Session
+from gameserver._dead_letters import DeadLetters
 from gameserver._delivery import Delivery
 from gameserver._drain import Drain
 from gameserver._ending import Ending
 from gameserver._entity import Entity
-from gameserver._events import DeadLetters, Event, Events
+from gameserver._events import Event, Events
 from gameserver._group import Group, User
 from gameserver._handlers import Registry, Router, check_sessions, limits_of
 from gameserver._http import HttpHost

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from gameserver._dead_letters import DeadLetter, DeadLetters, not_heard
 from gameserver._signature import Handler
 from gameserver.errors import ConfigError, Overloaded
 
 if TYPE_CHECKING:
     from gameserver._app import App
 
-__all__ = ["DeadLetter", "DeadLetters", "Event", "Events", "Subscription", "WhenFull", "names_of", "queued", "shared"]
+__all__ = ["Event", "Events", "Subscription", "WhenFull", "names_of", "queued", "shared"]
 
 E = TypeVar("E", bound="type[Event]")
 WhenFull = Literal["refuse", "drop_oldest", "coalesce"]
@@ -33,7 +34,6 @@ DELAY_MIN, DELAY_MAX = (
     0.1,
     30.0,
 )  # s before the first retry, and the most; each is twice the one before, with full jitter
-DEAD_MAX = 10_000
 
 
 _REFUSE: WhenFull = "refuse"
@@ -109,73 +109,6 @@ def shared(cls: E) -> E:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that a subscriber could not handle, however often it was tried.
-
-    >>> DeadLetter(1, "game.welcome", "PlayerLoggedIn", None, "ada", "OSError: no disk", 0.0).subscriber
-    'game.welcome'
-    """
-
-    number: int
-    subscriber: str
-    """The function's qualified name."""
-    name: str
-    """The event's class."""
-    event: Any
-    key: object
-    error: str
-    """Of the last attempt."""
-    at: float
-    """When it died, seconds since the epoch."""
-
-
-class DeadLetters:
-    """What could not be handled, newest last; at most 10,000, then the oldest go.
-
-    >>> from gameserver import App
-    >>> len(App("doc").dead_letters)
-    0
-    """
-
-    def __init__(self, replay: Callable[[DeadLetter], None]) -> None:
-        self._letters: dict[int, DeadLetter] = {}
-        self._replay = replay
-        self._numbers = itertools.count(1)
-
-    def __len__(self) -> int:
-        return len(self._letters)
-
-    def list(self, subscriber: str | None = None) -> Sequence[DeadLetter]:
-        """All of them, or those of one subscriber."""
-        return [letter for letter in self._letters.values() if subscriber in (None, letter.subscriber)]
-
-    def replay(self, number: int) -> None:
-        """Gives one to its subscriber again, behind what waits there.
-
-        Raises:
-            KeyError: there is none of this number.
-            GameServerError: its subscriber is no more.
-        """
-        self._replay(self._letters[number])
-        del self._letters[number]
-
-    def remove(self, number: int) -> None:
-        """Forgets one.
-
-        Raises:
-            KeyError: there is none of this number.
-        """
-        del self._letters[number]
-
-    def _add(self, subscriber: str, event: Any, key: object, error: BaseException) -> None:
-        number = next(self._numbers)
-        text = f"{type(error).__name__}: {error}"
-        self._letters[number] = DeadLetter(number, subscriber, type(event).__qualname__, event, key, text, time.time())
-        while len(self._letters) > DEAD_MAX:
-            del self._letters[next(iter(self._letters))]
-
-
-@dataclass(frozen=True, slots=True)
 class Subscription:
     """What `on_event` says of a subscriber."""
 
@@ -218,7 +151,7 @@ class Events:
         self._app = app
         self._plain: dict[type, list[_Subscriber]] = {}  # by class, if none of them coalesces
         self._all: list[_Subscriber] = []
-        self.dead_letters = DeadLetters(self._replay)
+        self.dead_letters = DeadLetters(self._replay, app._stores)
 
     def start(self, subscriptions: Iterable[Subscription]) -> None:
         """With these subscribers; what they get is resolved."""
@@ -281,15 +214,11 @@ class Events:
         return {one.name: one.stats() for one in self._all}
 
     def _replay(self, letter: DeadLetter) -> None:
-        from gameserver.errors import GameServerError
-
-        if self._app._stores.replay(letter):
-            return
         for one in self._all:
             if one.name == letter.subscriber:
                 one.put(letter.event, letter.key)
                 return
-        raise GameServerError(f"{letter.subscriber} is no subscriber (any more)")
+        raise not_heard(letter)
 
 
 class _Subscriber:

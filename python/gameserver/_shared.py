@@ -7,6 +7,7 @@ retries, dead letters, and effects that come once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import secrets
 from collections import OrderedDict, deque
@@ -49,12 +50,17 @@ class Envelope:
 
 
 class Delivery:
-    """An event that a subscriber has to handle, and who wants to know when that is over."""
+    """An event that a subscriber has to handle.
 
-    __slots__ = ("attempts", "done", "event", "id", "key")
+    Args:
+        done: is told when it is over, and whether it was handled, rather than died.
+    """
 
-    def __init__(self, event_id: str, event: Any, key: str | None, done: Callable[[], None]) -> None:
-        self.id, self.event, self.key, self.done = event_id, event, key, done
+    __slots__ = ("attempts", "done", "envelope", "event", "id", "key")
+
+    def __init__(self, envelope: Envelope, event: Any, done: Callable[[bool], None]) -> None:
+        self.envelope, self.event, self.done = envelope, event, done
+        self.id, self.key = envelope.id, envelope.key
         self.attempts = 0
 
 
@@ -103,6 +109,13 @@ class Known:
             raise ValueError(f"{name}: {error}") from error
         return found
 
+    def readable(self, name: str, body: bytes) -> Event | None:
+        """The same; None where this game can't."""
+        try:
+            return self.event(name, body)
+        except ValueError:
+            return None
+
     def names_of(self, subscription: Subscription) -> list[str]:
         """What a subscriber hears of."""
         return [name for name, cls in self.classes.items() if issubclass(cls, subscription.event)]
@@ -133,7 +146,7 @@ class Worker:
     """One subscriber in this process.
 
     Args:
-        dead: gets what could not be handled, however often it was tried.
+        dead: gets what could not be handled, however often it was tried; and says when that is kept.
         has_database: it may use units of work, which have to know the event.
     """
 
@@ -142,7 +155,7 @@ class Worker:
         app: App,
         subscription: Subscription,
         name: str,
-        dead: Callable[[str, Delivery, Exception], None],
+        dead: Callable[[str, Delivery, Exception, Callable[[], None]], None],
         has_database: bool,
     ) -> None:
         handler = subscription.handler
@@ -166,9 +179,8 @@ class Worker:
 
     def bury(self, delivery: Delivery, error: Exception) -> None:
         """It can't even be read."""
-        self._counts.dead += 1
-        self._dead(self.name, delivery, error)
-        delivery.done()
+        self.in_flight += 1
+        self._die(delivery, error)
 
     @property
     def has_room(self) -> bool:
@@ -306,18 +318,20 @@ class Worker:
         self._counts.failed += 1
         self._app._failed(self._where, error)
         if delivery.attempts >= self._retries:
-            self._counts.dead += 1
-            self._dead(self.name, delivery, error)
-            self._over(delivery)
+            self._die(delivery, error)
             return True
         delivery.attempts += 1
         return False
 
-    def _over(self, delivery: Delivery) -> None:
+    def _die(self, delivery: Delivery, error: Exception) -> None:
+        self._counts.dead += 1
+        self._dead(self.name, delivery, error, functools.partial(self._over, delivery, False))
+
+    def _over(self, delivery: Delivery, is_handled: bool = True) -> None:
         self.in_flight -= 1
         if self.in_flight < IN_FLIGHT_MAX:
             self._room.set()
-        delivery.done()
+        delivery.done(is_handled)
 
     def _begin(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

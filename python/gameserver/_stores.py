@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gameserver._core import EntityBase
+from gameserver._dead_letters import DeadLetter, LetterBox, Undertaker, not_heard, spelled
 from gameserver._entity import Entity, table_of
-from gameserver._events import DeadLetter, Event, Subscription, names_of
+from gameserver._events import Event, Subscription, names_of
 from gameserver._leases import LocalLeases
 from gameserver._shared import Delivery, Envelope, Known, Worker, handling
 from gameserver._signature import Handler, here
@@ -66,6 +68,8 @@ class Stores:
         self.workers: dict[Worker, list[str]] = {}
         self.publisher: Publisher | None = None
         self.relay: Relay | None = None
+        self._letters: LetterBox | None = None
+        self._undertaker: Undertaker | None = None
         self._readers: list[Reader] = []
         self._leases: RedisLeases | None = None
         self._replicas, self._timeout = 0, 0.0
@@ -115,6 +119,7 @@ class Stores:
                 if heard:
                     worker = Worker(self._app, subscription, name, self._bury, self.database is not None)
                     self.workers[worker] = heard
+        self._begin_letters()
         publish = None
         if self.redis is not None:
             from gameserver._redis.streams import Publisher, Reader, Streams
@@ -136,6 +141,20 @@ class Stores:
 
             self.relay = Relay(self.database, known, publish, self.workers)
             self.relay.start()
+
+    def _begin_letters(self) -> None:
+        """Where dead ones are kept."""
+        if self.redis is not None:
+            from gameserver._redis.letters import RedisLetters
+
+            self._letters = RedisLetters(self.redis)
+        elif self.database is not None:
+            from gameserver._sql.letters import SqlLetters
+
+            self._letters = SqlLetters(self.database)
+        if self._letters is not None:
+            self._undertaker = Undertaker(self._letters)
+            self._undertaker.start()
 
     async def _start_caches(self) -> None:
         if not self.caches:
@@ -167,6 +186,7 @@ class Stores:
         readers, workers, relay, publisher = self._readers, self.workers, self.relay, self.publisher
         self._readers, self.workers, self.relay, self.publisher, self.known = [], {}, None, None, None
         self.saver = self.database = self.redis = self.locks = self._leases = None
+        undertaker, self._undertaker, self._letters = self._undertaker, None, None
         sessions, self.sessions = self.sessions, None
         if sessions is not None:
             await sessions.stop()
@@ -179,6 +199,8 @@ class Stores:
             await reader.stop()
         for worker in workers:
             await worker.stop()
+        if undertaker is not None:
+            await undertaker.stop()
         if relay is not None:
             await relay.stop()
         if publisher is not None:
@@ -262,16 +284,35 @@ class Stores:
             raise
         return work
 
-    def replay(self, letter: DeadLetter) -> bool:
-        """Gives a dead letter to its subscriber again, if that hears of shared events."""
-        if not type(letter.event)._shared:
-            return False
-        for worker in self.workers:
-            if worker.name == letter.subscriber:
-                key = None if letter.key is None else str(letter.key)
-                worker.put([Delivery(secrets.token_hex(16), letter.event, key, lambda: None)])
-                return True
-        return False
+    async def dead_letters(self) -> Sequence[DeadLetter]:
+        """Those of the subscribers here."""
+        if self._letters is None or self.known is None:
+            return []
+        found = await self._letters.list([worker.name for worker in self.workers])
+        return [replace(letter, event=self.known.readable(letter.name, letter.body or b"")) for letter in found]
+
+    def replay(self, letter: DeadLetter) -> None:
+        """Gives a dead letter of a shared event to its subscriber again."""
+        known = self.running("dead_letters.replay", self.known)
+        undertaker = self._undertaker
+        worker = next((worker for worker in self.workers if worker.name == letter.subscriber), None)
+        if worker is None or undertaker is None:
+            raise not_heard(letter)
+        envelope = Envelope(letter.id, letter.name, None if letter.key is None else str(letter.key), letter.body or b"")
+        try:
+            event = known.event(letter.name, envelope.body)
+        except ValueError as error:
+            raise GameServerError(f"{letter.subscriber} can't read it: {error}") from error
+
+        def done(is_handled: bool) -> None:
+            if is_handled:
+                undertaker.forget(letter)
+
+        worker.put([Delivery(envelope, event, done)])
+
+    async def forget(self, letter: DeadLetter) -> bool:
+        """Removes a dead letter of a shared event."""
+        return await self.running("dead_letters.remove", self._letters).remove(letter)
 
     def _encode(self, event: Event, key: object) -> Envelope:
         return self.running("work.emit", self.known).envelope(event, key)
@@ -281,8 +322,13 @@ class Stores:
         if self.relay is not None:
             self.relay.wake()
 
-    def _bury(self, subscriber: str, delivery: Delivery, error: Exception) -> None:
-        self._app._events.dead_letters._add(subscriber, delivery.event, delivery.key, error)
+    def _bury(self, subscriber: str, delivery: Delivery, error: Exception, kept: Callable[[], None]) -> None:
+        assert self._undertaker is not None
+        one = delivery.envelope
+        letter = DeadLetter(
+            one.id, subscriber, one.name, delivery.event, one.key, spelled(error), time.time(), one.body
+        )
+        self._undertaker.keep(letter, kept)
 
     def stats(self) -> dict[str, Any]:
         """Of each store that runs."""

@@ -31,8 +31,8 @@ def plant(bug: str) -> None:
 
         def put_early(self: Worker, deliveries: list[Delivery]) -> None:
             for delivery in deliveries:
-                delivery.done()
-                delivery.done = lambda: None
+                delivery.done(True)
+                delivery.done = lambda _: None
             put(self, deliveries)
 
         Worker.put = put_early  # type: ignore[assignment, method-assign]

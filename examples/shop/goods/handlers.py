@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from happened import Bought, Registered
 
-from gameserver import App, Message, Refuse, Router, Session, u32
+from gameserver import Message, Refuse, Router, Session, u32
+from gameserver.storage import UnitOfWork
 from goods.services import CanNotBuy, Inventory, Shop
 
 
@@ -26,25 +27,25 @@ router = Router("goods")
 
 
 @router.on("buy")
-def buy(session: Session, msg: Buy, shop: Shop, inventory: Inventory, app: App) -> Things:
+async def buy(session: Session, msg: Buy, shop: Shop, inventory: Inventory, work: UnitOfWork) -> Things:
     try:
-        price = shop.buy(msg.name, msg.item)
+        price = await shop.buy(msg.name, msg.item)
     except CanNotBuy as error:
         raise Refuse("can-not-buy", str(error)) from None
-    app.emit(Bought(msg.name, msg.item, price), key=msg.name)
-    return things(inventory, msg.name)
+    work.emit(Bought(msg.name, msg.item, price), key=msg.name)
+    return await things(inventory, msg.name)
 
 
 @router.on("have")
-def have(session: Session, msg: Have, inventory: Inventory) -> Things:
-    return things(inventory, msg.name)
+async def have(session: Session, msg: Have, inventory: Inventory) -> Things:
+    return await things(inventory, msg.name)
 
 
 @router.on_event(Registered)
-def open_inventory(event: Registered, inventory: Inventory) -> None:
-    inventory.open(event.name)
+async def open_inventory(event: Registered, inventory: Inventory) -> None:
+    await inventory.open(event.name)
 
 
-def things(inventory: Inventory, name: str) -> Things:
-    gold, items = inventory.of(name)
+async def things(inventory: Inventory, name: str) -> Things:
+    gold, items = await inventory.of(name)
     return Things(gold, items)

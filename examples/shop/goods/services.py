@@ -18,13 +18,13 @@ class Inventory:
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
 
-    def open(self, name: str) -> None:
+    async def open(self, name: str) -> None:
         """For somebody new; done twice it is as done once."""
-        if self._stock.gold(name) is None:
-            self._stock.set_gold(name, GOLD_AT_FIRST)
+        if await self._stock.gold(name) is None:
+            await self._stock.set_gold(name, GOLD_AT_FIRST)
 
-    def of(self, name: str) -> tuple[int, list[str]]:
-        return self._stock.gold(name) or 0, self._stock.items(name)
+    async def of(self, name: str) -> tuple[int, list[str]]:
+        return await self._stock.gold(name) or 0, await self._stock.items(name)
 
 
 class Shop:
@@ -33,15 +33,15 @@ class Shop:
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
 
-    def buy(self, name: str, item: str) -> int:
+    async def buy(self, name: str, item: str) -> int:
         """The price. Raises `CanNotBuy`."""
-        price, gold = PRICES.get(item), self._stock.gold(name)
+        price, gold = PRICES.get(item), await self._stock.gold(name)
         if price is None:
             raise CanNotBuy(f"there is no {item} here")
         if gold is None:
             raise CanNotBuy("register first")
         if gold < price:
             raise CanNotBuy(f"a {item} is {price}, and you have {gold}")
-        self._stock.set_gold(name, gold - price)
-        self._stock.add(name, item)
+        await self._stock.set_gold(name, gold - price)
+        await self._stock.add(name, item)
         return price

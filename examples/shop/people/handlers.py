@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from happened import Bought, Registered
 
-from gameserver import App, Message, Refuse, Router, Session
+from gameserver import Message, Refuse, Router, Session
+from gameserver.storage import UnitOfWork
 from people.services import Accounts, Mail, NotAllowed
 
 
@@ -24,24 +25,24 @@ router = Router("people")
 
 
 @router.on("register")
-def register(session: Session, msg: Register, accounts: Accounts, app: App) -> None:
+async def register(session: Session, msg: Register, accounts: Accounts, work: UnitOfWork) -> None:
     try:
-        accounts.register(msg.name)
+        await accounts.register(msg.name)
     except NotAllowed as error:
         raise Refuse("not-allowed", str(error)) from None
-    app.emit(Registered(msg.name), key=msg.name)
+    work.emit(Registered(msg.name), key=msg.name)
 
 
 @router.on("mail")
-def mail(session: Session, msg: ReadMail, mail: Mail) -> Letters:
-    return Letters(mail.read(msg.name))
+async def mail(session: Session, msg: ReadMail, mail: Mail) -> Letters:
+    return Letters(await mail.read(msg.name))
 
 
 @router.on_event(Registered)
-def welcome(event: Registered, mail: Mail) -> None:
-    mail.send(event.name, f"Welcome, {event.name}!")
+async def welcome(event: Registered, mail: Mail) -> None:
+    await mail.send(event.name, f"Welcome, {event.name}!")
 
 
 @router.on_event(Bought)
-def receipt(event: Bought, mail: Mail) -> None:
-    mail.send(event.name, f"You have bought a {event.item} for {event.price}.")
+async def receipt(event: Bought, mail: Mail) -> None:
+    await mail.send(event.name, f"You have bought a {event.item} for {event.price}.")

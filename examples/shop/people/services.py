@@ -18,11 +18,11 @@ class Accounts:
     def __init__(self, people: People) -> None:
         self._people = people
 
-    def register(self, name: str) -> None:
+    async def register(self, name: str) -> None:
         """Raises `NotAllowed`."""
         if not 0 < len(name) <= NAME_MAX or not name.isalnum():
             raise NotAllowed(f"a name has 1 to {NAME_MAX} letters and digits")
-        if not self._people.add(name):
+        if not await self._people.add(name):
             raise NotAllowed("this name is taken")
 
 
@@ -32,8 +32,8 @@ class Mail:
     def __init__(self, letters: Letters) -> None:
         self._letters = letters
 
-    def send(self, name: str, text: str) -> None:
-        self._letters.add(name, text)
+    async def send(self, name: str, text: str) -> None:
+        await self._letters.add(name, text)
 
-    def read(self, name: str) -> list[str]:
-        return self._letters.of(name)[-LETTERS_MAX:]
+    async def read(self, name: str) -> list[str]:
+        return await self._letters.newest(name, LETTERS_MAX)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ NEEDS = "redis_url needs redis-py, which is not installed: pip install 'gameserv
 CLUSTER = "redis+cluster"
 SCHEMES = ("redis", "rediss", "unix", CLUSTER)
 VERSION_MIN = 7
+FAILOVER_MAX, PAUSE = 15.0, 0.2  # s: a cluster takes some seconds to replace a primary
 CONNECTIONS_MAX = 256  # those that wait for events hold one each
 
 
@@ -88,9 +91,19 @@ class Connection:
         if not self.is_cluster:
             found: dict[str, Any] = await client.info("server")
             return found
-        from redis.exceptions import RedisError
+        from redis.exceptions import RedisClusterException, RedisError
 
-        await client.initialize()
+        deadline = time.monotonic() + FAILOVER_MAX
+        while True:
+            try:
+                await client.initialize()
+                break
+            except RedisClusterException:  # none of them answers
+                raise
+            except (RedisError, OSError):  # those that answer name one that does not: it will be replaced
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(PAUSE)
         last: BaseException | None = None
         for node in client.get_nodes():
             try:

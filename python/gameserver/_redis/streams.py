@@ -125,13 +125,6 @@ def _pack(envelope: Envelope) -> bytes:
     return _encode((envelope.id, envelope.key, envelope.body))
 
 
-def _unpack(packed: bytes) -> tuple[str, str | None, bytes]:
-    try:
-        return _decode(packed)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"this is no event: {error}") from error
-
-
 class Streams:
     """Where shared events go.
 
@@ -427,15 +420,24 @@ class Reader:
                 self._acks.setdefault(part.place, []).append(number)
                 continue
             part.open += 1
-            done = functools.partial(self._done, part, number)
+            delivery = Delivery(self._unpacked(number, fields[1]), None, functools.partial(self._done, part, number))
             try:
-                event_id, key, body = _unpack(fields[1])
-                deliveries.append(Delivery(event_id, self._known.event(self._name, body), key, done))
+                delivery.event = self._known.event(self._name, delivery.envelope.body)
             except ValueError as error:
-                self._worker.bury(Delivery(_text(number), None, None, done), error)
+                self._worker.bury(delivery, error)
+                continue
+            deliveries.append(delivery)
         self._worker.put(deliveries)
 
-    def _done(self, part: _Partition, number: bytes) -> None:
+    def _unpacked(self, number: bytes, packed: bytes) -> Envelope:
+        """What is none of ours is read as the body of an event, which it is not either."""
+        try:
+            event_id, key, body = _decode(packed)
+        except msgspec.MsgspecError:
+            return Envelope(_text(number), self._name, None, packed)
+        return Envelope(event_id, self._name, key, body)
+
+    def _done(self, part: _Partition, number: bytes, is_handled: bool) -> None:
         part.open -= 1
         self._acks.setdefault(part.place, []).append(number)
 

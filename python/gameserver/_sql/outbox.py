@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -152,7 +153,7 @@ class Relay:
             for number, envelope in found:
                 if envelope.name not in names:
                     continue
-                delivery = Delivery(envelope.id, None, envelope.key, lambda number=number: self._done(number))  # type: ignore[misc]
+                delivery = Delivery(envelope, None, functools.partial(self._done, number))
                 try:
                     delivery.event = self._known.event(envelope.name, envelope.body)
                 except ValueError as error:
@@ -161,9 +162,9 @@ class Relay:
                 deliveries.append(delivery)
             worker.put(deliveries)
         for number, _ in found:
-            self._done(number)
+            self._done(number, True)
 
-    def _done(self, number: int) -> None:
+    def _done(self, number: int, is_handled: bool) -> None:
         self._in_flight[number] -= 1
         if not self._in_flight[number]:
             del self._in_flight[number]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-__all__ = ["ENTITIES", "FENCES", "HANDLED", "METADATA", "OUTBOX"]
+__all__ = ["DEAD", "ENTITIES", "FENCES", "HANDLED", "METADATA", "OUTBOX"]
 
 KEY_MAX = 200  # characters
 METADATA = MetaData()
 _Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up INTEGER PRIMARY KEY alone
+
+DEAD = Table(
+    "gs_dead",
+    METADATA,
+    Column("subscriber", String(KEY_MAX), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("name", String(KEY_MAX), nullable=False),
+    Column("key", Text, nullable=True),
+    Column("error", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_gs_dead_at", "subscriber", "at"),
+    comment="shared events that a subscriber could not handle; `at` in s since the epoch",
+)
 
 ENTITIES = Table(
     "gs_entities",
