@@ -285,13 +285,13 @@ def test_a_unit_of_work_is_the_handlers_own_and_commits_or_not(serve: Serve, cls
     provider.provide(cls)
     app.provide(provider)
     Work.made.clear()
-    globals()["Chosen"] = cls
 
-    def pay(session: Session, body: bytes, work: Chosen) -> None:  # type: ignore[name-defined] # noqa: F821
+    def pay(session: Session, body: bytes, work: Any) -> None:
         work.told.append(body.decode())
         if body == b"dear":
             raise Refuse("poor", "too dear")
 
+    pay.__annotations__["work"] = cls
     app.on("pay")(use(unit_of_work(cls))(pay))
     with serve(app) as server, Client(server.port) as client:
         client.handshake()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from gameserver._core import Session
 from gameserver._signature import Handler, Kind, Service, suggest
-from gameserver.errors import ConfigError, GameServerError
+from gameserver._tasks import at_once
+from gameserver.errors import ConfigError
 
 if TYPE_CHECKING:
     from dishka import AsyncContainer, Provider
@@ -350,14 +351,14 @@ class _Given:
                     elif is_all_sync:
                         made.append(container.get_sync(cls))
                     else:
-                        made.append(_now(container.get(cls)))
+                        made.append(at_once(container.get(cls)))
                 return function(*self._placed(arguments, made))
             except BaseException as raised:
                 error = raised
                 raise
             finally:
                 if has_end and message is not None:
-                    _now(message.close(error))
+                    at_once(message.close(error))
 
         return call
 
@@ -488,20 +489,6 @@ def _like(call: Callable[..., Any], function: Callable[..., Any]) -> Callable[..
         if hasattr(function, name):
             setattr(call, name, getattr(function, name))
     return call
-
-
-def _now(coroutine: Any) -> Any:
-    """The result of a coroutine that does not wait.
-
-    Raises:
-        GameServerError: it does.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise GameServerError("a service has to be waited for where nobody can: in a handler without async")
 
 
 def _scope() -> type[Scope]:

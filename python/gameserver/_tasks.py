@@ -1,11 +1,15 @@
-"""Tasks that go on whatever happens, and end when they are asked to."""
+"""Tasks that go on whatever happens, and end when they are asked to; coroutines that need none."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from gameserver.errors import GameServerError
+
+T = TypeVar("T")
 
 log = logging.getLogger("gameserver")
 
@@ -25,6 +29,21 @@ async def _persevere(name: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("%s has failed, and begins anew", name)
         await asyncio.sleep(PAUSE)
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that does not wait.
+
+    Raises:
+        GameServerError: it does.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise GameServerError("something has to be waited for where nobody can: in a handler without async")
 
 
 async def ended(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
