@@ -224,6 +224,10 @@ def test_a_view_keeps_its_length_and_its_memory() -> None:
     world.spawn_many(Food, 50_000, x=7)
     assert len(view) == 3
     assert world.columns(Food).x.ctypes.data == address  # columns never move
+    now = world.columns(Food)
+    assert world.columns(Food) is now  # and are made once, until somebody comes or goes
+    assert now.x is now.x
+    assert len(now) > len(view)
     world = None
     gc.collect()
     view[1] = 20

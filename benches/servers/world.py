@@ -60,8 +60,8 @@ def step(dt: float) -> None:
     y += dy
     dx[(x < 0) | (x >= SIDE)] *= -1
     dy[(y < 0) | (y >= SIDE)] *= -1
-    np.clip(x, 0, SIDE - 0.01, out=x)
-    np.clip(y, 0, SIDE - 0.01, out=y)
+    np.minimum(np.maximum(x, 0, out=x), SIDE - 0.01, out=x)
+    np.minimum(np.maximum(y, 0, out=y), SIDE - 0.01, out=y)
     state["tick"] = tick + 1
     if tick == WARMUP:
         state["cpu"] = time.process_time_ns()

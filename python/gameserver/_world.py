@@ -64,13 +64,14 @@ class World:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
                 raise ConfigError(f"{here(1)}World({name}={value!r}): a length above 0, in the unit of positions")
         self._core = _core.World(float(cell), float(view))
+        self._columns: dict[type[Entity], Columns[Any]] = {}  # that were given last
         self._leaving: Callable[[Entity], None] | None = None  # is told of rows before they are despawned
 
     def _like(self) -> World:
         """One more without entities, of the same classes."""
         made = World.__new__(World)
         made._core = self._core.like()
-        made._leaving = None
+        made._columns, made._leaving = {}, None
         return made
 
     @property
@@ -218,7 +219,11 @@ class World:
 
         Writes reach clients at the end of this tick.
         """
-        return Columns(self._core, table_of(_entity_class(cls)))
+        columns: Columns[E] | None = self._columns.get(cls)
+        count = self._core.lend(cls if columns is not None else _entity_class(cls))
+        if columns is None or columns._count != count:
+            columns = self._columns[cls] = Columns(self._core, table_of(cls), count)
+        return columns
 
     def query(self, cls: type[E], /, **ranges: tuple[float, float]) -> Array:
         """The rows whose columns are within these ranges, both ends included; all rows without any.

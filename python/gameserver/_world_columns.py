@@ -58,7 +58,8 @@ class Columns(Generic[E]):
     the end of the tick: it is not sent, the row gets its last good value back, and it is logged once.
 
     An array keeps its length: of rows that are spawned later, another call of `World.columns` knows. It keeps its memory,
-    also when the world is gone. Rows move only at the end of a tick.
+    also when the world is gone. Rows move only at the end of a tick. As long as there are as many rows, the same object is given
+    again, with the same arrays.
 
     >>> from gameserver import Entity, World, f32
     >>> class Food(Entity):
@@ -72,23 +73,15 @@ class Columns(Generic[E]):
     array([11., 12., 13.], dtype=float32)
     """
 
-    __slots__ = ("_arrays", "_count", "_shape", "_world")
-    _arrays: dict[str, Array]
     _count: int
     _shape: TableShape
     _world: _core.World
 
-    def __init__(self, core: _core.World, shape: TableShape) -> None:
-        put = object.__setattr__
-        put(self, "_world", core)
-        put(self, "_shape", shape)
-        put(self, "_count", core.count(shape.cls))
-        put(self, "_arrays", {})
+    def __init__(self, core: _core.World, shape: TableShape, count: int) -> None:
+        self.__dict__.update(_world=core, _shape=shape, _count=count)  # past `__setattr__`
 
     def __getattr__(self, name: str) -> Array:
-        found = self._arrays.get(name)
-        if found is None:
-            found = self._arrays[name] = self._array(name)
+        found = self.__dict__[name] = self._array(name)  # from now on without coming here
         return found
 
     def __setattr__(self, name: str, value: ArrayLike) -> None:

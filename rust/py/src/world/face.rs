@@ -66,6 +66,12 @@ impl World {
         Ok(self.shared.enter()?.world.rows(table as usize))
     }
 
+    /// How many rows there are, of which some may be written from now on.
+    fn lend(&self, cls: &Bound<'_, PyType>) -> PyResult<usize> {
+        self.shared.touch()?;
+        self.count(cls)
+    }
+
     fn spawn<'py>(
         &self,
         cls: &Bound<'py, PyType>,
@@ -223,8 +229,6 @@ impl World {
             return Err(PyIndexError::new_err(format!("column {column} of {columns}")));
         }
         let memory = state.world.column(table as usize, column);
-        drop(state);
-        self.shared.touch()?;
         Ok(ColumnBuffer::new(memory, rows))
     }
 
