@@ -338,10 +338,10 @@ impl Encoder<'_, '_> {
     #[inline(always)]
     fn counted(&mut self, step: &FieldStep, index: usize) -> Outcome {
         self.spend()?;
-        if step.counted {
-            if let Err(violation) = self.plans.check_count(step, index + 1) {
-                return self.fail(violation);
-            }
+        if step.counted
+            && let Err(violation) = self.plans.check_count(step, index + 1)
+        {
+            return self.fail(violation);
         }
         Ok(())
     }

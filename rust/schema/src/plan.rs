@@ -214,7 +214,7 @@ pub struct Packed<'a, const N: usize> {
 impl<'a, const N: usize> Packed<'a, N> {
     /// `None`: not a whole number of pieces.
     pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
-        (bytes.len() % N == 0).then_some(Self { bytes })
+        bytes.len().is_multiple_of(N).then_some(Self { bytes })
     }
 
     /// All of it: `N * len()` bytes.

@@ -66,11 +66,11 @@ impl<'b> Reader<'b> {
     /// A varint of at most `MAX` bytes.
     #[inline(always)]
     fn up_to<const MAX: usize>(&mut self) -> Result<u64, Malformed> {
-        if let [first, rest @ ..] = self.rest {
-            if *first < 0x80 {
-                self.rest = rest;
-                return Ok(u64::from(*first));
-            }
+        if let [first, rest @ ..] = self.rest
+            && *first < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*first));
         }
         let (value, length) = long_varint::<MAX>(self.rest);
         match self.rest.get(length..) {

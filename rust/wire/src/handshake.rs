@@ -431,7 +431,7 @@ fn routes(dict: &Map<String, Value>) -> Vec<(String, u16)> {
 fn answer(code: u16, sys: String, user: &str) -> Vec<u8> {
     let json = format!("{{\"code\":{code},\"sys\":{sys},\"user\":{user}}}");
     let mut body = json_text::escape_ascii(json.as_bytes()).into_owned();
-    if (HEADER_BYTES + body.len()) % GO_READ_BYTES == 0 {
+    if (HEADER_BYTES + body.len()).is_multiple_of(GO_READ_BYTES) {
         body.push(b' ');
     }
     body

@@ -180,7 +180,7 @@ proptest! {
         let user = serde_json::to_string(&user).unwrap();
         let heartbeat = seconds.try_into().unwrap();
         let body = ServerHandshake { heartbeat, serializer: Serializer::Json, dict: &[], gs: None, user: &user }.to_bytes();
-        prop_assert!((4 + body.len()) % 1024 != 0);
+        prop_assert!(!(4 + body.len()).is_multiple_of(1024));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Memory {
             "a column of {count} rows at {offset} is within {}",
             self.len
         );
-        assert!(offset % align_of::<T>() == 0, "a column is aligned");
+        assert!(offset.is_multiple_of(align_of::<T>()), "a column is aligned");
         // SAFETY: `offset <= len`, asserted above; only a pointer is made of the reference to the map.
         unsafe { (*self.bytes.get()).as_mut_ptr().add(offset).cast() }
     }

@@ -307,7 +307,7 @@ impl Table {
             if shape.audience == Audience::Nobody {
                 continue;
             }
-            if tick % shape.every == 0 {
+            if tick.is_multiple_of(shape.every) {
                 let fault = |row| fault(handles[row], i);
                 baseline.diff(memory, offset, bytes, 0..rows, 1 << i, changed, live, fault);
                 baseline.is_made();

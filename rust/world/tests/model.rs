@@ -276,7 +276,7 @@ impl Game {
         let live: BTreeSet<_> = self.entities.keys().copied().collect();
         for (key, entity) in &mut self.entities {
             for (i, column) in shape()[entity.table].columns.iter().enumerate() {
-                if tick % column.every == 0 || entity.is_new {
+                if tick.is_multiple_of(column.every) || entity.is_new {
                     entity.sent[i] = match &entity.values[i] {
                         Value::Reference(Some(handle)) if !live.contains(&(THING, *handle)) => {
                             Value::Reference(None)
@@ -325,7 +325,7 @@ impl Game {
                 assert_eq!(watcher.sees(), expected, "viewer {viewer} in tick {tick}");
             }
             // The first of those that wait may arrive in order.
-            if tick % 4 == 0 && !watcher.on_its_way.is_empty() {
+            if tick.is_multiple_of(4) && !watcher.on_its_way.is_empty() {
                 let (old, bytes) = watcher.on_its_way.remove(0);
                 watcher.apply(&mut self.world, old, &bytes);
             }

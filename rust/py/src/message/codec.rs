@@ -406,10 +406,10 @@ impl EnumCodec {
     #[inline]
     pub fn number(&self, member: *mut ffi::PyObject) -> Option<i32> {
         let is_it = |one: &Option<Py<PyAny>>| one.as_ref().is_some_and(|one| one.as_ptr() == member);
-        if self.dense.len() <= 16 {
-            if let Some(at) = self.dense.iter().position(is_it) {
-                return Some(at as i32);
-            }
+        if self.dense.len() <= 16
+            && let Some(at) = self.dense.iter().position(is_it)
+        {
+            return Some(at as i32);
         }
         self.by_member.get(&(member as usize)).copied()
     }

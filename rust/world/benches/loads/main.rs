@@ -70,7 +70,7 @@ fn ours(load: &Load, churn: usize) -> (f64, f64, f64) {
         })
         .collect();
     let mut handles: Vec<_> = (0..load.entities).filter_map(|row| world.handle(0, row)).collect();
-    let is_followed = |i: usize| i % (load.entities / load.clients) == 0;
+    let is_followed = |i: usize| i.is_multiple_of(load.entities / load.clients);
     let mut parts: Vec<Part> = Vec::new();
     let mut out = Vec::new();
     let (mut nanos, mut sent) = (0, 0);
