@@ -479,9 +479,9 @@ def test_a_consumer_that_is_stopped_loses_its_part_and_does_no_harm(
 
     @slow.on_event(Step, retries=20)
     async def do(event: Step, work: UnitOfWork) -> None:
-        if event.number == 5 and not go_on.is_set():
+        if event.number == 5 and not stands.is_set():
             stands.set()
-            go_on.wait(30)
+            go_on.wait(60)
         work.sql.add(Effect(who=event.who, number=event.number))
 
     fast = App("fast", database_url=url)
@@ -535,8 +535,12 @@ def test_a_history_with_everything_in_it(own_redis: Redis, one_postgres: Postgre
     ],
 )
 def test_a_history_of_a_broken_mechanism(bug: str, complaint: str, own_redis: Redis, one_postgres: Postgres) -> None:
-    found = history(own_redis.url, one_postgres, 2_000, None, bug=bug)
-    assert re.search(complaint, " ".join(found.wrongs))
+    for _ in range(3):  # whoever is killed may have had nothing under way
+        own_redis.cli("FLUSHALL")
+        found = history(own_redis.url, one_postgres, 2_000, None, bug=bug)
+        if re.search(complaint, " ".join(found.wrongs)):
+            return
+    pytest.fail(f"no history shows it: {found}")
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stores import Postgres, ask, until
 from wire_client import Client, connected
 
 from gameserver import App, ConfigError, Conflict, Event, Overloaded, Refuse, Session, Unavailable, shared
+from gameserver._sql import database
 from gameserver._sql.tables import OUTBOX
 from gameserver.middleware import use
 from gameserver.storage import UnitOfWork, Versioned, transaction
@@ -366,6 +367,33 @@ def test_a_database_of_a_newer_server(tmp_path: Path, database_url: str) -> None
     said = refused(bank(database_url))
     assert "gs_9999" in said
     assert "newer" in said
+
+
+def test_a_transaction_that_stands_still_keeps_nobody_from_its_rows(
+    one_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process was stopped, perhaps: PostgreSQL ends it."""
+    monkeypatch.setattr(database, "IDLE_MAX", 0.1)
+    app = bank(one_postgres.database())
+    with running(app, store_timeout=0.2) as server:
+
+        async def write() -> bool:
+            with contextlib.suppress(Unavailable):
+                async with app.transaction() as work:
+                    work.sql.add(Account(name="ada"))
+                return True
+            return False
+
+        async def stand_still() -> None:
+            async with app.transaction() as work:
+                work.sql.add(Account(name="ada"))
+                await work.sql.flush()
+                assert not await write()  # somebody has the row
+                while not await write():  # noqa: ASYNC110, PostgreSQL announces nothing
+                    await asyncio.sleep(0.1)
+
+        with pytest.raises(Unavailable):
+            ask(server, stand_still)
 
 
 def test_too_many_transactions_at_once_are_refused(database_url: str) -> None:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 CONNECTIONS_MAX = 16
+IDLE_MAX = 10.0  # s that a transaction of PostgreSQL may wait for its next statement
 
 
 class Database:
@@ -148,7 +149,13 @@ class Database:
             arguments: dict[str, Any] = {"timeout": timeout}
         else:
             options["pool_pre_ping"] = True
-            arguments = {"timeout": timeout, "command_timeout": timeout}
+            # A process that was stopped in a transaction would keep others from its rows for as long as it stands.
+            idle = f"{round(max(IDLE_MAX, 5 * timeout) * 1000)}ms"
+            arguments = {
+                "timeout": timeout,
+                "command_timeout": timeout,
+                "server_settings": {"idle_in_transaction_session_timeout": idle},
+            }
         try:
             engine = create_async_engine(url, connect_args=arguments, **options)
         except ImportError as error:
