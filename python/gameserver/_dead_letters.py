@@ -48,8 +48,9 @@ class DeadLetter:
 
 
 def spelled(error: BaseException) -> str:
-    """As a letter says what was wrong."""
-    return f"{type(error).__name__}: {error}"
+    """As a letter says what was wrong, in a text that every store takes."""
+    text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    return text.replace("\0", "\\0")
 
 
 class LetterBox(Protocol):
