@@ -186,8 +186,8 @@ def test_a_poisoned_event_dies_and_blocks_nothing(one_redis: Redis) -> None:
 class Mourning:
     """A game whose subscriber fails as long as it is told to."""
 
-    def __init__(self) -> None:
-        self.is_poisoned = True
+    def __init__(self, poison: str = "poison") -> None:
+        self.is_poisoned, self.poison = True, poison
         self.heard: list[int] = []
         self.app = App("mourning")
         self.app.storage(Base.metadata)
@@ -195,13 +195,13 @@ class Mourning:
 
     def hear(self, event: Step) -> None:
         if self.is_poisoned:
-            raise ValueError("poison")
+            raise ValueError(self.poison)
         self.heard.append(event.number)
 
-    async def emit(self, *numbers: int) -> None:
+    async def emit(self, *numbers: int, key: str | bytes = "ada") -> None:
         async with self.app.transaction() as work:
             for number in numbers:
-                work.emit(Step("ada", number), key="ada")
+                work.emit(Step("ada", number), key=key)
 
 
 @pytest.fixture(params=["redis", "database"])
@@ -229,6 +229,42 @@ def test_dead_letters_outlive_their_process(kept_in: dict[str, Any]) -> None:
         ask(server, lambda: heir.app.dead_letters.replay(kept[1]))
         ask(server, lambda: heir.app.dead_letters.remove(kept[0]))
         wait_until(lambda: heir.heard == [2] and dead(server) == kept[2:])
+
+
+@pytest.mark.parametrize("key", ["a\0b\ud800", b"a\0b\xff"])
+def test_texts_that_stores_do_not_take_are_kept_all_the_same(kept_in: dict[str, Any], key: str | bytes) -> None:
+    game = Mourning("no \0 and no \ud800")
+    with running(game.app, **kept_in) as server:
+        ask(server, lambda: game.emit(1, key=key))
+        wait_until(lambda: len(dead(server)) == 1)
+        letter = dead(server)[0]
+        assert letter.error == r"ValueError: no \0 and no \ud800"
+        assert letter.key == (r"a\0b\ud800" if isinstance(key, str) else r"a\0b\xff")
+        game.is_poisoned = False
+        ask(server, lambda: game.app.dead_letters.replay(letter))
+        wait_until(lambda: game.heard == [1] and dead(server) == [])
+
+
+def test_a_letter_that_its_store_refuses_holds_up_nobody(
+    kept_in: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    game = Mourning()
+    with running(game.app, **kept_in) as server:
+        box = game.app._stores._letters
+        assert box is not None
+        put, kept = box.put, list[int]()
+
+        async def refuse(letter: DeadLetter) -> None:
+            if letter.event.number == 1 and len(kept) < 2:
+                raise ValueError("this one I don't like")
+            await put(letter)
+            kept.append(letter.event.number)
+
+        monkeypatch.setattr(box, "put", refuse)
+        ask(server, lambda: game.emit(1, 2, 3))
+        wait_until(lambda: len(dead(server)) == 3)
+        assert kept == [2, 3, 1]
+    assert "is refused by its store" in caplog.text
 
 
 def test_of_dead_letters_the_newest_are_kept(kept_in: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_a_server_that_keeps_no_sessions_is_told_of() -> None:
     with running(game()) as server:
         result = against(server, [ask(Say, x=1)], [hold(0.2, clients=3), storm(0.3)], pace="20/s", resume=True)
     assert (result["total"]["resumed"], result["total"]["opened"]) == (0, 6)
-    assert "no session could go on" in result["invalid"][0]
+    assert any("no session could go on" in why for why in result["invalid"])
 
 
 def test_who_leaves_for_good_leaves_no_session_behind(server: RunningServer) -> None:

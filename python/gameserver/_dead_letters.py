@@ -19,7 +19,8 @@ __all__ = ["DEAD_MAX", "DeadLetter", "DeadLetters", "LetterBox", "Undertaker"]
 log = logging.getLogger("gameserver")
 
 DEAD_MAX = 10_000  # of this process, and of each subscriber to shared events
-PAUSE = 0.2  # s after an error
+PAUSE = 0.2  # s while the store is down, and after it has refused a letter: then twice as long each time, up to
+PAUSE_MAX = 10.0  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,17 @@ class DeadLetter:
 
 
 def spelled(error: BaseException) -> str:
-    """As a letter says what was wrong, in a text that every store takes."""
-    text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-    return text.replace("\0", "\\0")
+    """As a letter says what was wrong."""
+    return storable(f"{type(error).__name__}: {error}")
+
+
+def storable(text: str) -> str:
+    r"""The same text as every store takes it: PostgreSQL has no NUL, and nobody has half a surrogate pair.
+
+    >>> storable("a\0b\ud800")
+    'a\\0b\\ud800'
+    """
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 class LetterBox(Protocol):
@@ -145,7 +154,10 @@ class DeadLetters:
 
 
 class Undertaker:
-    """Brings letters of shared events into their store. Until one is there its event is not over: it would come again."""
+    """Brings letters of shared events into their store. Until one is there its event is not over: it would come again.
+
+    One that the store refuses is said in the log, and holds up nobody: it goes behind the others, and is tried again.
+    """
 
     def __init__(self, box: LetterBox) -> None:
         self._box = box
@@ -174,6 +186,7 @@ class Undertaker:
         self._wake.set()
 
     async def _run(self) -> None:
+        refused = 0
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -185,6 +198,13 @@ class Undertaker:
                     log.debug("dead letters: %s", error)
                     await asyncio.sleep(PAUSE)
                     continue
+                except Exception:
+                    log.exception("a dead letter of a shared event is refused by its store, and is tried again")
+                    self._waiting.rotate(-1)
+                    await asyncio.sleep(min(PAUSE_MAX, PAUSE * 2**refused))
+                    refused = min(refused + 1, 10)
+                    continue
+                refused = 0
                 self._waiting.popleft()
                 done()
 

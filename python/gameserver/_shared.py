@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gameserver._dead_letters import storable
 from gameserver._events import DELAY_MAX, DELAY_MIN, Event, Subscription
 from gameserver._tasks import ended
 from gameserver.errors import ConfigError, GameServerError
@@ -354,9 +355,9 @@ def _spelled(key: object) -> str | None:
     if key is None:
         return None
     if isinstance(key, bytes):
-        text = key.decode("utf-8", "backslashreplace")
+        text = storable(key.decode("utf-8", "backslashreplace"))
     elif isinstance(key, str | int):
-        text = str(key)
+        text = storable(str(key))
     else:
         raise ValueError(f"a shared event's key is a str, an int or bytes, not {key!r}")
     if len(text) > KEY_CHARACTERS_MAX:
