@@ -21,7 +21,7 @@ from benches.world import resident, served  # noqa: E402
 from gameserver import App, Member, Room  # noqa: E402
 from gameserver.matchmaking import RankedQueue  # noqa: E402
 
-ROUNDS = 1 if "--quick" in sys.argv else 3
+ROUNDS, TICKS = (1, 40) if "--quick" in sys.argv else (3, 100)
 ROOMS, SIZE = 300, 10
 SERVER, LOAD = "benches/servers/rooms.py", "benches/load/rooms.py"
 MUST_GROUPS = 1.5
@@ -43,7 +43,7 @@ def beside_groups(load: str) -> Figure:
     def cost(kind: str) -> float:
         ask = ("join", "{}") if kind == "groups" else ("$join_or_create", '{"name":"room"}')
         clients = [PYTHON, LOAD]
-        command = [PYTHON, SERVER, kind, load, str(ROOMS), str(SIZE)]
+        command = [PYTHON, SERVER, kind, load, str(ROOMS), str(SIZE), str(TICKS)]
         return served(command, ROOMS * SIZE, clients, ask)
 
     pairs = [(cost("rooms"), cost("groups")) for _ in range(ROUNDS)]
@@ -100,7 +100,18 @@ def joining() -> list[Figure]:
     """All at once: `join_or_create`, and a plain request."""
 
     def seconds(ask: tuple[str, str]) -> tuple[float, int]:
-        command = ["taskset", "-c", str(processes.SERVER_CORE), PYTHON, SERVER, "rooms", "idle", "100000", str(SIZE)]
+        command = [
+            "taskset",
+            "-c",
+            str(processes.SERVER_CORE),
+            PYTHON,
+            SERVER,
+            "rooms",
+            "idle",
+            "100000",
+            str(SIZE),
+            "0",
+        ]
         with subprocess.Popen(
             command, cwd=ROOT, env=processes.environment(), stdout=subprocess.PIPE, text=True
         ) as server:

@@ -28,7 +28,7 @@ from benches.harness.report import Figure, Section, asked, publish, stated  # no
 from gameserver import Entity, World, f32, sync  # noqa: E402
 
 QUICK = "--quick" in sys.argv
-ROUNDS = 5 if QUICK else 9
+ROUNDS = 3 if QUICK else 9
 MUST_TICK = 2.0
 LOADS = {"A": (100, 1_000, 1), "B": (200, 5_000, 10), "C": (500, 10_000, 10), "D": (1_000, 10_000, 1)}
 """Clients, entities, one in so many moves: as rust/world/benches/common/motion.rs has them."""

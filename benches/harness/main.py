@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _shortened(scenario: Scenario) -> Scenario:
-    seconds = max(1.0, scenario.seconds / 2) if scenario.seconds > 1 else 0.4
+    seconds = max(0.7, scenario.seconds / 3) if scenario.seconds > 1 else 0.4
     return replace(scenario, rounds=1, seconds=seconds)
 
 

@@ -1,4 +1,4 @@
-"""Members at 20 Hz, in rooms or in groups of the app: `rooms.py rooms|groups idle|busy ROOMS SIZE`.
+"""Members at 20 Hz, in rooms or in groups of the app: `rooms.py rooms|groups idle|busy ROOMS SIZE TICKS`.
 
 When busy, each member pushes once a tick. Says its port and, after so many ticks, the CPU nanoseconds of one.
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 from gameserver import App, Group, Member, Room, Session
 
-RATE, WARMUP, TICKS = 20, 20, 100
+RATE, WARMUP = 20, 20
 KIND, LOAD = sys.argv[1:3]
-ROOMS, SIZE = (int(argument) for argument in sys.argv[3:5])
+ROOMS, SIZE, TICKS = (int(argument) for argument in sys.argv[3:6])
 
 app = App("rooms", tick_rate=RATE, log_level="error")
 groups: list[Group] = []
