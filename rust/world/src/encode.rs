@@ -24,29 +24,36 @@ pub(crate) fn head(out: &mut Vec<u8>, number: u64, kind: u64) {
     varint::write(out, number << 2 | kind);
 }
 
-/// Appends what happened in a block in this tick.
-pub(crate) fn changes(out: &mut Vec<u8>, number: u32, block: &Block, table: &Table) -> Part {
+/// Appends what happened in a block in this tick. `changed` is a scratch.
+pub(crate) fn changes(
+    out: &mut Vec<u8>,
+    number: u32,
+    block: &Block,
+    table: &Table,
+    changed: &mut Vec<(u32, u32)>,
+) -> Part {
     let start = out.len();
-    let entered = block.entered as usize;
-    let is_moved = entered > 0 || !block.leaves.is_empty();
-    let dirty = || block.dirty.iter().filter(|index| changed(table, block, **index, table.to_all) != 0);
-    let count = dirty().count();
-    if !is_moved && count == 0 {
+    let (old, entered) = block.members.split_at(block.members.len() - block.entered as usize);
+    let is_moved = !entered.is_empty() || !block.leaves.is_empty();
+    changed.clear();
+    let members = (0..).zip(old.iter().copied());
+    changed.extend(members.filter(|(_, row)| table.changed[*row as usize] & table.to_all != 0));
+    if !is_moved && changed.is_empty() {
         return Part::default();
     }
     head(out, number.into(), if is_moved { MOVES } else { CHANGES });
     if is_moved {
         varint::write(out, block.leaves.len() as u64);
         block.leaves.iter().for_each(|index| varint::write(out, (*index).into()));
-        varint::write(out, entered as u64);
-        for row in &block.members[block.members.len() - entered..] {
+        varint::write(out, entered.len() as u64);
+        for row in entered {
             entity(out, table, *row as usize);
         }
     }
-    varint::write(out, count as u64);
+    varint::write(out, changed.len() as u64);
     let mut next = 0;
-    for &index in dirty() {
-        let row = block.members[index as usize] as usize;
+    for &(index, row) in &*changed {
+        let row = row as usize;
         let mask = table.changed[row] & table.to_all;
         row_head(out, u64::from(index - next), mask, table.to_all);
         next = index + 1;
@@ -92,11 +99,7 @@ pub(crate) fn others(
             (_, false) => table.changed[row] & table.to_others,
         }
     };
-    let indices = || {
-        let dirty = if all { &[][..] } else { &block.dirty };
-        let rest = if all { 0 } else { old }..block.members.len() as u32;
-        dirty.iter().copied().chain(rest).filter(|index| mask_of(*index) != 0)
-    };
+    let indices = || (0..block.members.len() as u32).filter(|index| mask_of(*index) != 0);
     let count = indices().count();
     if count == 0 {
         return Part::default();
@@ -178,10 +181,6 @@ fn pack(mask: u64, group: u64) -> u64 {
         left &= left - 1;
     }
     packed
-}
-
-fn changed(table: &Table, block: &Block, index: u32, group: u64) -> u64 {
-    table.changed[block.members[index as usize] as usize] & group
 }
 
 fn part(start: usize, out: &[u8]) -> Part {

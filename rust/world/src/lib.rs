@@ -9,6 +9,7 @@ mod blocks;
 mod copy;
 mod document;
 mod encode;
+mod grid;
 mod handle;
 mod memory;
 mod replica;
@@ -20,8 +21,9 @@ mod varint;
 mod view;
 mod world;
 
-pub use blocks::{Cell, Part};
+pub use blocks::Part;
 pub use copy::{CopyError, TableCopy, WorldCopy};
+pub use grid::Cell;
 pub use handle::Handle;
 pub use memory::{Memory, RawColumn};
 pub use replica::{Change, Replica, ReplicaError};
@@ -31,4 +33,4 @@ pub use shape::{
 pub use table::write_value;
 pub use value::{Value, quantize};
 pub use view::{View, ViewerKey};
-pub use world::{Fault, Faults, World};
+pub use world::{Fault, Faults, Phase, World};

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::baseline::Baseline;
+use crate::grid::{Cell, Grid};
 use crate::handle::Handle;
 use crate::memory::{Memory, RawColumn};
 use crate::shape::{Audience, Kind, Number, Placement, TableShape};
@@ -40,15 +41,16 @@ pub(crate) struct Column {
     pub baseline: Baseline,
 }
 
-/// Where an entity stands: a block, and its index there.
+/// Where an entity stands: a block, its index there, and the block's cell, which says nothing in a global table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub block: u32,
     pub index: u32,
+    pub cell: Cell,
 }
 
 /// In no block: spawned in this tick.
-pub(crate) const NOWHERE: Place = Place { block: u32::MAX, index: 0 };
+pub(crate) const NOWHERE: Place = Place { block: u32::MAX, index: 0, cell: (0, 0) };
 
 /// Which row a handle means.
 #[derive(Debug, Default)]
@@ -264,29 +266,41 @@ impl Table {
 
     /// Where a row is; `None` in a global table. What stands there may be no number.
     pub fn position(&self, row: usize) -> Option<[f64; 2]> {
-        let position = self.position.as_ref()?;
-        Some(position.map(|(column, item)| self.number(column, row, item)))
+        Some(self.axes()?.map(|axis| axis.at(row)))
+    }
+
+    /// Rows that belong in another block than they stand in, into `out`: those that stand in none, and those that went beyond their
+    /// cell's border.
+    pub fn strays(&self, grid: &Grid, out: &mut Vec<u32>) {
+        let rows = self.places.iter().zip(&self.changed).enumerate();
+        let Some([x, y]) = self.axes() else {
+            out.extend(rows.filter(|(_, (place, _))| place.is_nowhere()).map(|(row, _)| row as u32));
+            return;
+        };
+        for (row, (place, changed)) in rows {
+            let is_moved = changed & self.to_place != 0;
+            if is_moved && !grid.keeps(place.cell, [x.at(row), y.at(row)]) || place.is_nowhere() {
+                out.push(row as u32);
+            }
+        }
+    }
+
+    /// `None` of a global table.
+    fn axes(&self) -> Option<[Axis<'_>; 2]> {
+        Some(self.position?.map(|(column, item)| {
+            let (Kind::Number(number) | Kind::Vector(number, _)) = self.shape.columns[column].kind else {
+                unreachable!("checked with the shape")
+            };
+            let stride = self.columns[column].bytes;
+            Axis { bytes: self.bytes(column, 0, self.rows()), stride, first: item * number.bytes(), number }
+        }))
     }
 
     /// The place of every row, into `out`: the columns are walked one by one.
     pub fn positions(&self, out: &mut Vec<[f64; 2]>) {
         out.clear();
-        let Some(position) = &self.position else { return };
-        out.resize(self.rows(), [0.0; 2]);
-        for (axis, &(column, item)) in position.iter().enumerate() {
-            for (row, place) in out.iter_mut().enumerate() {
-                place[axis] = self.number(column, row, item);
-            }
-        }
-    }
-
-    /// A number of a column as a float; `item` is of a vector's.
-    pub fn number(&self, column: usize, row: usize, item: usize) -> f64 {
-        let (Kind::Number(number) | Kind::Vector(number, _)) = self.shape.columns[column].kind else {
-            return 0.0;
-        };
-        let bytes = &self.bytes(column, row, 1)[item * number.bytes()..][..number.bytes()];
-        read_number(number, bytes)
+        let Some([x, y]) = self.axes() else { return };
+        out.extend((0..self.rows()).map(|row| [x.at(row), y.at(row)]));
     }
 
     /// Finds what differs from what was last sent, in columns that are due: [`Table::changed`]. What is no value of its column is
@@ -314,7 +328,7 @@ impl Table {
                 continue;
             }
             for (row, place) in places.iter().enumerate() {
-                if place.block == NOWHERE.block {
+                if place.is_nowhere() {
                     baseline.adopt(memory, offset, bytes, row, live, |row| fault(handles[row], i));
                 }
             }
@@ -343,6 +357,32 @@ impl Table {
         let row: usize = self.columns.iter().map(|column| column.bytes + column.baseline.row_bytes()).sum();
         let fixed = size_of::<Slot>() + size_of::<Handle>() + size_of::<Place>() + 8 + 8 + 4;
         self.rows() * (row + fixed)
+    }
+}
+
+impl Place {
+    #[inline]
+    pub fn is_nowhere(&self) -> bool {
+        self.block == NOWHERE.block
+    }
+}
+
+/// One number of each row.
+struct Axis<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    first: usize,
+    number: Number,
+}
+
+impl Axis<'_> {
+    #[inline(always)]
+    fn at(&self, row: usize) -> f64 {
+        let bytes = &self.bytes[row * self.stride + self.first..];
+        match (self.number, bytes.first_chunk()) {
+            (Number::F32, Some(bytes)) => f64::from(f32::from_ne_bytes(*bytes)), // by far the most frequent
+            _ => read_number(self.number, &bytes[..self.number.bytes()]),
+        }
     }
 }
 

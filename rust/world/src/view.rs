@@ -1,6 +1,7 @@
 //! What each viewer sees, and what its client has of it.
 
-use crate::blocks::{Blocks, Cell};
+use crate::blocks::Blocks;
+use crate::grid::Cell;
 use crate::handle::Handle;
 
 /// What a viewer looks at, beside global tables, which all see. Views are whole cells: see [`crate::World`].
@@ -140,25 +141,22 @@ impl Viewer {
         blocks: &mut Blocks,
         globals: &[u32],
         tables: &[u32],
-        around: impl Fn(&Blocks, usize, Handle) -> Option<Cell>,
+        around: impl Fn(usize, Handle) -> Option<Cell>,
         wanted: &mut Vec<u32>,
     ) {
         let (anchor, radius) = match &self.view {
-            View::Entity { table, handle, radius } => {
-                (around(blocks, *table, *handle).or(self.anchor), *radius)
-            }
+            View::Entity { table, handle, radius } => (around(*table, *handle).or(self.anchor), *radius),
             View::Point { at, radius } => (
                 Some(match self.anchor {
-                    Some(old) if !self.is_moved => old,
-                    Some(old) => blocks.cell_from(old, *at),
-                    None => blocks.cell_at(*at),
+                    Some(old) if !self.is_moved || blocks.grid.keeps(old, *at) => old,
+                    _ => blocks.grid.cell_at(*at),
                 }),
                 *radius,
             ),
             View::Everything if self.epoch == blocks.epoch && !self.is_moved => return,
             _ => (None, 0.0),
         };
-        if !self.is_moved && anchor == self.anchor && self.view != View::Everything {
+        if !self.is_moved && anchor == self.anchor && !matches!(self.view, View::Everything) {
             return;
         }
         (self.is_moved, self.anchor) = (false, anchor);
@@ -179,7 +177,8 @@ impl Viewer {
             }
             _ => {
                 if let Some(anchor) = anchor {
-                    around_cell(anchor, radius, blocks.side(), |cell| {
+                    let grid = blocks.grid;
+                    grid.around(anchor, radius, |cell| {
                         wanted.extend(tables.iter().map(|table| blocks.at(*table, Some(cell))));
                     });
                 }
@@ -225,19 +224,3 @@ impl Viewer {
         }
     }
 }
-
-/// All cells of which a part is within `radius` of a part of `anchor`'s.
-pub(crate) fn around_cell(anchor: Cell, radius: f64, side: f64, mut each: impl FnMut(Cell)) {
-    let reach = (radius / side).ceil().clamp(0.0, REACH_MAX) as i32;
-    for down in -reach..=reach {
-        for right in -reach..=reach {
-            let gap = |cells: i32| f64::from((cells.abs() - 1).max(0)) * side;
-            if gap(right).hypot(gap(down)) < radius || (right, down) == (0, 0) {
-                each((anchor.0.saturating_add(right), anchor.1.saturating_add(down)));
-            }
-        }
-    }
-}
-
-/// Cells to each side, whatever the radius: 16,641 in all.
-const REACH_MAX: f64 = 64.0;

@@ -1,10 +1,12 @@
 //! The replicated world, whole: entities, their changes, and who is told.
 
-use std::collections::HashMap;
 use std::io;
 
-use crate::blocks::{Blocks, Cell, Part};
+use rustc_hash::FxHashMap;
+
+use crate::blocks::{Blocks, Part};
 use crate::encode;
+use crate::grid::Cell;
 use crate::handle::Handle;
 use crate::memory::RawColumn;
 use crate::shape::{Placement, ShapeError, TableShape, WorldShape};
@@ -27,7 +29,7 @@ pub struct World {
     viewers: Vec<(u32, Option<Viewer>)>,
     free_viewers: Vec<u32>,
     /// Which entities an owner has, in the order of their spawning.
-    owned: HashMap<u64, Vec<(u32, Handle)>>,
+    owned: FxHashMap<u64, Vec<(u32, Handle)>>,
     /// Owners whose entities are others since the last tick, and in this one.
     owners_soon: Vec<u64>,
     owners_now: Vec<u64>,
@@ -39,6 +41,9 @@ pub struct World {
     bytes: Vec<u8>,
     faults: Faults,
     wanted: Vec<u32>,
+    /// Rows that change blocks in this tick, and members of a block that changed: index, row.
+    strays: Vec<u32>,
+    changed: Vec<(u32, u32)>,
 }
 
 /// A value that stood in a column by a write past the checks. It was put back to the last good one, and not sent.
@@ -50,6 +55,17 @@ pub struct Fault {
     pub handle: Handle,
     /// The column's number.
     pub column: usize,
+}
+
+/// What the end of a tick consists of, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// What was despawned is removed, what changed is found.
+    Diff,
+    /// Entities are in the cells to which they moved.
+    Cells,
+    /// What happened in cells that are seen is encoded.
+    Encode,
 }
 
 /// Bad values of one tick.
@@ -80,7 +96,7 @@ impl World {
             blocks: Blocks::new(cell),
             viewers: Vec::new(),
             free_viewers: Vec::new(),
-            owned: HashMap::new(),
+            owned: FxHashMap::default(),
             owners_soon: Vec::new(),
             owners_now: Vec::new(),
             reowned: Vec::new(),
@@ -89,6 +105,8 @@ impl World {
             bytes: Vec::new(),
             faults: Faults::default(),
             wanted: Vec::new(),
+            strays: Vec::new(),
+            changed: Vec::new(),
         }
     }
 
@@ -144,7 +162,7 @@ impl World {
 
     /// The side of a cell.
     pub fn cell(&self) -> f64 {
-        self.blocks.side()
+        self.blocks.grid.side
     }
 
     /// The number of the last tick that has ended; the first is 1.
@@ -348,7 +366,7 @@ impl World {
         let mut cells: Vec<_> = self
             .blocks
             .of(table as u32)
-            .map(|block| (block.cell, block.members.len(), block.watchers as usize))
+            .map(|(block, watchers)| (block.cell, block.members.len(), watchers as usize))
             .collect();
         cells.sort_unstable();
         cells
@@ -359,6 +377,11 @@ impl World {
     /// Ends the tick: finds what changed, removes what was despawned, moves entities between cells, and encodes what
     /// happened in cells that are seen. Then [`World::snapshot`] can be asked for.
     pub fn end_tick(&mut self) -> &Faults {
+        self.end_tick_with(|_| ())
+    }
+
+    /// The same; `passed` is told when each phase is over.
+    pub fn end_tick_with(&mut self, mut passed: impl FnMut(Phase)) -> &Faults {
         self.tick = self.tick.wrapping_add(1).max(1);
         self.bytes.clear();
         self.faults.count = 0;
@@ -375,16 +398,18 @@ impl World {
             self.remove_despawned(table);
         }
         self.find_changes();
+        passed(Phase::Diff);
         for table in 0..self.tables.len() {
-            self.leave_cells(table);
+            self.change_cells(table);
         }
+        passed(Phase::Cells);
         for table in 0..self.tables.len() {
-            self.enter_cells(table);
             self.mark_changed(table);
         }
         self.own_changes.sort_unstable();
         self.encode();
         self.tables.iter_mut().for_each(Table::settle);
+        passed(Phase::Encode);
         &self.faults
     }
 
@@ -418,34 +443,19 @@ impl World {
         table.compact(&mut slots[number], |place, row| blocks.set_row(place, row));
     }
 
-    /// Those that went over a border.
-    fn leave_cells(&mut self, number: usize) {
-        let Self { tables, blocks, .. } = self;
+    /// Those that are new, and those that went over a border. In a block all leave before others enter.
+    fn change_cells(&mut self, number: usize) {
+        let Self { tables, blocks, strays, .. } = self;
         let table = &mut tables[number];
-        if table.to_place == 0 {
-            return;
+        strays.clear();
+        table.strays(&blocks.grid, strays);
+        for &row in &*strays {
+            leave(table, blocks, row as usize);
         }
-        for row in 0..table.rows() {
-            let place = table.places[row];
-            if table.changed[row] & table.to_place == 0 || place.block == NOWHERE.block {
-                continue;
-            }
-            let old = blocks.get(place.block).cell;
-            if blocks.cell_of(table, row, old) != old {
-                leave(table, blocks, row);
-            }
-        }
-    }
-
-    fn enter_cells(&mut self, number: usize) {
-        let Self { tables, blocks, .. } = self;
-        let table = &mut tables[number];
-        for row in 0..table.rows() {
-            if table.places[row].block == NOWHERE.block {
-                let cell = blocks.cell_of(table, row, None);
-                let block = blocks.at(number as u32, cell);
-                table.places[row] = blocks.enter(block, row as u32);
-            }
+        for &row in &*strays {
+            let cell = table.position(row as usize).map(|at| blocks.grid.cell_at(at));
+            let block = blocks.at(number as u32, cell);
+            table.places[row as usize] = blocks.enter(block, row);
         }
     }
 
@@ -464,22 +474,21 @@ impl World {
     }
 
     fn encode(&mut self) {
-        let Self { tables, blocks, bytes, tick, .. } = self;
+        let Self { tables, blocks, bytes, tick, changed, .. } = self;
         let touched = blocks.take_touched();
         for &number in &touched {
-            let block = blocks.get_mut(number);
-            if block.watchers == 0 {
+            if blocks.marks[number as usize].watchers == 0 {
                 continue;
             }
-            block.dirty.sort_unstable();
+            let block = blocks.get_mut(number);
             let table = &tables[block.table as usize];
-            block.delta = encode::changes(bytes, number, block, table);
+            block.delta = encode::changes(bytes, number, block, table, changed);
             block.others = match table.to_others {
                 0 => Part::default(),
                 _ => encode::others(bytes, number, block, table, 0, false),
             };
             if block.delta.len + block.others.len > 0 {
-                block.changed_at = *tick;
+                blocks.marks[number as usize].changed_at = *tick;
             }
         }
         blocks.give_touched(touched);
@@ -487,19 +496,29 @@ impl World {
 
     // -- snapshots ---------------------------------------------------------------------------------------------------
 
+    /// Chooses the cells that a viewer sees from now on, as [`World::snapshot`] does first.
+    #[inline]
+    pub fn look(&mut self, key: ViewerKey) {
+        let Self { tables, slots, globals, spatial, blocks, viewers, wanted, .. } = self;
+        let Some(viewer) = viewer(viewers, key) else { return };
+        let around = |table: usize, handle: Handle| {
+            let place = tables[table].places.get(slots[table].row(handle)?)?;
+            (tables[table].to_place != 0 && !place.is_nowhere()).then_some(place.cell)
+        };
+        viewer.look(blocks, globals, spatial, around, wanted);
+    }
+
     /// What a viewer is to be sent of the tick that has ended, as parts of [`World::bytes`], put behind those in `parts`. False,
     /// and nothing, if nothing is new to it. The snapshot is outstanding until [`World::arrived`] or [`World::lost`].
     pub fn snapshot(&mut self, key: ViewerKey, parts: &mut Vec<Part>) -> bool {
-        let Self { tables, slots, globals, spatial, blocks, viewers, owned, bytes, wanted, tick, .. } = self;
+        self.look(key);
+        let Self { tables, slots, blocks, viewers, owned, bytes, tick, .. } = self;
         let Some(viewer) = viewer(viewers, key) else { return false };
-        let around = |blocks: &Blocks, table: usize, handle: Handle| {
-            let row = slots[table].row(handle)?;
-            let place = *tables[table].places.get(row)?;
-            (place.block != NOWHERE.block).then(|| blocks.get(place.block).cell).flatten()
-        };
-        viewer.look(blocks, globals, spatial, around, wanted);
         let tick = *tick;
-        let owned: &[(u32, Handle)] = owned.get(&viewer.owner).map_or(&[], Vec::as_slice);
+        let owned: &[(u32, Handle)] = match viewer.owner {
+            0 => &[],
+            owner => owned.get(&owner).map_or(&[], Vec::as_slice),
+        };
         let first = parts.len();
         parts.push(Part::default()); // its own part, which is written at the end
         let mut forgets = 0;
@@ -512,10 +531,10 @@ impl World {
                 viewer.seen[i].sent_in = tick;
                 continue;
             }
-            let block = blocks.get_mut(seen.block);
-            if has && block.changed_at != tick {
+            if has && blocks.marks[seen.block as usize].changed_at != tick {
                 continue;
             }
+            let block = blocks.get_mut(seen.block);
             let table = &tables[block.table as usize];
             let mut others = block.others;
             if has {
@@ -610,7 +629,7 @@ fn push(parts: &mut Vec<Part>, part: Part) {
 
 fn leave(table: &mut Table, blocks: &mut Blocks, row: usize) {
     let place: Place = std::mem::replace(&mut table.places[row], NOWHERE);
-    if place.block == NOWHERE.block {
+    if place.is_nowhere() {
         return;
     }
     if let Some(moved) = blocks.leave(place) {

@@ -26,7 +26,7 @@ pub const LOADS: [Load; 4] = [
 pub struct Motion {
     pub side: f32,
     pub at: Vec<[f32; 2]>,
-    by: Vec<[f32; 2]>,
+    pub by: Vec<[f32; 2]>,
     seed: u64,
 }
 
