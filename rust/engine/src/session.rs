@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wire::handshake::Serializer;
 
 use crate::address::Address;
@@ -136,7 +137,7 @@ pub(crate) struct Snapshots {
     /// The number of the last one; they wrap.
     last: u16,
     /// Of which no byte has left, as far as is known: one for each room, by its number; the app's is room 0.
-    waiting: Vec<(RoomNumber, u16)>,
+    waiting: SmallVec<[(RoomNumber, u16); 1]>,
 }
 
 impl Snapshots {
@@ -159,7 +160,7 @@ impl Snapshots {
 
     /// This one and all before it have left.
     pub fn left(&mut self, number: u16) {
-        self.waiting.retain(|&(_, other)| number.wrapping_sub(other) >= 1 << 15);
+        self.waiting.retain(|&mut (_, other)| number.wrapping_sub(other) >= 1 << 15);
     }
 }
 

@@ -2,6 +2,7 @@
 //! all of a global table.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::grid::{Cell, Grid};
 use crate::table::Place;
@@ -21,7 +22,7 @@ pub(crate) struct Block {
     /// `None` of a global table.
     pub cell: Option<Cell>,
     /// Rows, in the order that clients know too.
-    pub members: Vec<u32>,
+    pub members: SmallVec<[u32; MEMBERS_INLINE]>,
     /// Viewers whose clients may have it: those who watch it, and those that were not yet told to forget it.
     pub holders: u32,
     /// In this tick: indices from which members left, in their order; how many entered, at the end.
@@ -35,6 +36,9 @@ pub(crate) struct Block {
     pub whole: Part,
     pub whole_others: Part,
 }
+
+/// Of a cell that is not crowded: a list elsewhere would be another miss of the caches for each block.
+const MEMBERS_INLINE: usize = 8;
 
 /// What is asked of a block for every entity and every viewer, close together.
 #[derive(Clone, Copy, Debug, Default)]

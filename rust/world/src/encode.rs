@@ -37,7 +37,7 @@ pub(crate) fn changes(
     let is_moved = !entered.is_empty() || !block.leaves.is_empty();
     changed.clear();
     let members = (0..).zip(old.iter().copied());
-    changed.extend(members.filter(|(_, row)| table.changed[*row as usize] & table.to_all != 0));
+    changed.extend(members.filter(|(_, row)| table.changed_of(*row, table.to_all) != 0));
     if !is_moved && changed.is_empty() {
         return Part::default();
     }
@@ -92,11 +92,11 @@ pub(crate) fn others(
     let start = out.len();
     let old = block.members.len() as u32 - block.entered;
     let mask_of = |index: u32| {
-        let row = block.members[index as usize] as usize;
-        match (owner != 0 && table.owners[row] == owner, all || index >= old) {
+        let row = block.members[index as usize];
+        match (owner != 0 && table.owners[row as usize] == owner, all || index >= old) {
             (true, _) => 0,
             (_, true) => table.to_others,
-            (_, false) => table.changed[row] & table.to_others,
+            (_, false) => table.changed_of(row, table.to_others),
         }
     };
     let indices = || (0..block.members.len() as u32).filter(|index| mask_of(*index) != 0);

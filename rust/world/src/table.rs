@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub places: Vec<Place>,
     /// Columns that differ from what was last sent, a bit each; of meaning from the diff until the end of the tick.
     pub changed: Vec<u64>,
+    /// A bit for each row: something of it changed that is sent to many.
+    pub is_changed: Vec<u64>,
     /// Despawned in this tick: their rows go at its end.
     pub doomed: Vec<u32>,
     /// Bits of columns by audience.
@@ -142,6 +144,7 @@ impl Table {
             owners: Vec::new(),
             places: Vec::new(),
             changed: Vec::new(),
+            is_changed: Vec::new(),
             doomed: Vec::new(),
             to_all,
             to_owner,
@@ -333,6 +336,29 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Finds rows of which something changed that is sent to many, and tells them to `each`: [`Table::is_changed`].
+    pub fn gather_changed(&mut self, mut each: impl FnMut(Place)) {
+        let to_many = self.to_all | self.to_others;
+        self.is_changed.clear();
+        for (changed, places) in self.changed.chunks(64).zip(self.places.chunks(64)) {
+            let bit = |(row, changed): (usize, &u64)| u64::from(changed & to_many != 0) << row;
+            let bits = changed.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+            self.is_changed.push(bits);
+            let mut left = bits;
+            while left != 0 {
+                each(places[left.trailing_zeros() as usize]);
+                left &= left - 1;
+            }
+        }
+    }
+
+    /// The columns of a group that changed in a row.
+    #[inline]
+    pub fn changed_of(&self, row: u32, group: u64) -> u64 {
+        let is_changed = self.is_changed[row as usize / 64] >> (row % 64) & 1 != 0;
+        if is_changed { self.changed[row as usize] & group } else { 0 }
     }
 
     /// What was found to differ has been sent, or will be in full.

@@ -1,5 +1,7 @@
 //! What each viewer sees, and what its client has of it.
 
+use smallvec::SmallVec;
+
 use crate::blocks::Blocks;
 use crate::grid::Cell;
 use crate::handle::Handle;
@@ -52,14 +54,18 @@ pub(crate) struct Viewer {
     /// Of the blocks, when everything is seen.
     epoch: u64,
     /// Blocks that its client may have, by number.
-    pub seen: Vec<Seen>,
+    pub seen: SmallVec<[Seen; SEEN_INLINE]>,
     /// Ticks of snapshots of which it is not known whether they arrived.
-    pub outstanding: Vec<u32>,
+    pub outstanding: SmallVec<[u32; 2]>,
     /// When its own part was last sent; 0: not, or it is lost.
     pub own_sent_in: u32,
     /// Its client is to forget all it has, and is not known to have done so.
     pub is_new: bool,
 }
+
+/// Nine cells of one table, and some that are left: at a tick's end viewers are walked one after the other, and a list elsewhere would be another
+/// miss of the caches for each.
+const SEEN_INLINE: usize = 12;
 
 /// What a viewer's client has of a block.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +85,8 @@ impl Viewer {
             is_moved: true,
             anchor: None,
             epoch: 0,
-            seen: Vec::new(),
-            outstanding: Vec::new(),
+            seen: SmallVec::new(),
+            outstanding: SmallVec::new(),
             own_sent_in: 0,
             is_new: true,
         }

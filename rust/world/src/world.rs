@@ -461,21 +461,23 @@ impl World {
 
     fn mark_changed(&mut self, number: usize) {
         let Self { tables, blocks, own_changes, .. } = self;
-        let table = &tables[number];
-        let to_many = table.to_all | table.to_others;
-        for (row, &changed) in table.changed.iter().enumerate() {
-            if changed & to_many != 0 {
-                blocks.mark(table.places[row]);
-            }
-            if changed & table.to_owner != 0 && table.owners[row] != 0 {
-                own_changes.push((table.owners[row], number as u32, row as u32));
+        let table = &mut tables[number];
+        table.gather_changed(|place| blocks.mark(place));
+        if table.to_owner == 0 {
+            return;
+        }
+        for (row, (&changed, &owner)) in table.changed.iter().zip(&table.owners).enumerate() {
+            if changed & table.to_owner != 0 && owner != 0 {
+                own_changes.push((owner, number as u32, row as u32));
             }
         }
     }
 
     fn encode(&mut self) {
         let Self { tables, blocks, bytes, tick, changed, .. } = self;
-        let touched = blocks.take_touched();
+        let mut touched = blocks.take_touched();
+        // As they stand in memory; and what a viewer sees is in fewer parts.
+        touched.sort_unstable();
         for &number in &touched {
             if blocks.marks[number as usize].watchers == 0 {
                 continue;
