@@ -1,6 +1,6 @@
 """Our swarm as a load: ``swarm.py PORT WHAT`` prints one line of JSON.
 
-WHAT: echo, mixed, open, world, bots, idle COUNT, page PATH SECONDS.
+WHAT: echo, mixed, open, world, bots, idle COUNT, page PATH SECONDS CONNECTIONS.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main() -> None:
         case "idle":
             clients, pace = int(more[0]), "nothing"
         case "page":
-            url, pace, seconds = f"http://127.0.0.1:{port}{more[0]}", "depth 1", float(more[1])
+            url, pace = f"http://127.0.0.1:{port}{more[0]}", "depth 1"
+            seconds, clients = float(more[1]), int(more[2])
     before = resident()
     phases = [ramp(clients, WARMUP if clients < 1000 else 3.0), hold(seconds)]
     result = play(Scenario(actions, phases, pace=pace, url=url, **more_options))
