@@ -299,7 +299,7 @@ impl Table {
         }))
     }
 
-    /// The place of every row, into `out`: the columns are walked one by one.
+    /// The place of every row, into `out`.
     pub fn positions(&self, out: &mut Vec<[f64; 2]>) {
         out.clear();
         let Some([x, y]) = self.axes() else { return };
