@@ -177,14 +177,23 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it answers."""
-        options = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1"]
+        (self._folder / "data" / "standby.signal").unlink(missing_ok=True)
+        self._start(answer=0)
+
+    def start_refusing(self) -> None:
+        """Returns when it listens and lets nobody in, as while it recovers from a crash."""
+        (self._folder / "data" / "standby.signal").touch()
+        self._start("-c", "hot_standby=off", answer=1)
+
+    def _start(self, *more: str, answer: int) -> None:
+        options = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1", *more]
         command = [str(self._programs / "postgres"), "-D", str(self._folder / "data"), *options]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_as_other(self._folder)
         )
         deadline = time.monotonic() + TIMEOUT
         check = [str(self._programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-q"]
-        while subprocess.run(check, check=False).returncode:
+        while subprocess.run(check, check=False).returncode != answer:
             assert time.monotonic() < deadline
             assert self._process.poll() is None, "postgres has ended"
             time.sleep(0.02)

@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 CONNECTIONS_MAX = 16
+# PostgreSQL has no connection, is out of something, shuts down or starts, fails at its own files.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+AWAY_STATES = ("08", "53", "57P", "58")
+AWAY_NAMES = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR")
 IDLE_MAX = 10.0  # s that a transaction of PostgreSQL may wait for its next statement
 
 
@@ -170,16 +174,19 @@ class Database:
 def is_unreachable_database(error: BaseException) -> bool:
     """Whether an error says that the database is not there, rather than that it did not like a statement."""
     if isinstance(error, exc.DBAPIError):
-        text = str(error.orig)
-        return error.connection_invalidated or "database is locked" in text or "unable to open" in text
-    return is_unreachable(error) or _is_going_away(error)
+        own = error.orig
+        # The driver's own error is the cause of what the dialect raises.
+        return error.connection_invalidated or (own is not None and (_is_away(own) or _is_away(own.__cause__)))
+    return is_unreachable(error) or _is_away(error)
 
 
-def _is_going_away(error: BaseException) -> bool:
-    """PostgreSQL shuts down or starts."""
-    return type(error).__name__ in ("CannotConnectNowError", "AdminShutdownError", "ConnectionDoesNotExistError") or (
-        type(error).__name__ == "InterfaceError" and type(error).__module__.startswith("asyncpg")
-    )
+def _is_away(error: BaseException | None) -> bool:
+    """A driver's error: no statement is at fault, and the same one may be right later."""
+    if (state := getattr(error, "sqlstate", None)) is not None:
+        return str(state).startswith(AWAY_STATES)
+    if (name := getattr(error, "sqlite_errorname", None)) is not None:
+        return str(name).startswith(AWAY_NAMES)
+    return type(error).__name__ == "InterfaceError" and type(error).__module__.startswith("asyncpg")
 
 
 def _cannot_open() -> tuple[type[Exception], ...]:
