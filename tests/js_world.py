@@ -24,9 +24,13 @@ class JsWorlds:
         """A connection is there."""
         self._ask({"key": key, "begin": shape, "goesOn": goes_on})
 
-    def apply(self, key: str, snapshot: bytes) -> dict[str, Any]:
-        """What a snapshot made of it: `told`, `entities` and `mine`, or an `error`."""
-        return self._ask({"key": key, "apply": snapshot.hex()})
+    def apply(self, key: str, snapshot: bytes, at: float = 0.0) -> dict[str, Any]:
+        """What a snapshot that came at this ms made of it: `told`, `entities` and `mine`, or an `error`."""
+        return self._ask({"key": key, "apply": snapshot.hex(), "at": at})
+
+    def sample(self, key: str, now: float) -> dict[str, Any]:
+        """What is to be drawn at this ms: `drawn`, `timing`, `bytes` and `serverTick`."""
+        return self._ask({"key": key, "sample": now})
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin

@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from returning import Network
 
-from gameserver import OWNER, App, Entity, Left, Message, Refuse, Session, World, f32, sync, u16, u32
-from gameserver.client import Client, ClientError
+from gameserver import OWNER, App, Entity, Left, MaxLen, Message, Refuse, Session, World, f32, sync, u16, u32
+from gameserver.client import Client, ClientError, Netgraph
 from gameserver.testing import RunningServer, running
 
 DEADLINE = 20.0
@@ -40,8 +40,9 @@ class Steer(Message):
 
 
 class Ship(Entity):
-    x: f32 = sync(0, quantize=0.5)
+    x: f32 = sync(0, quantize=0.5, interpolate=True)
     y: f32 = sync(0, quantize=0.5)
+    name: Annotated[str, MaxLen(8)] = ""
     hull: u16 = 10
     gold: u16 = sync(0, to=OWNER)
 
@@ -50,6 +51,7 @@ def game() -> App:
     app = App("client", tick_rate=100, world=World(cell=10, view=10), resume_grace=20)
     app.messages(Said)
     app.left = []  # type: ignore[attr-defined]
+    app.drifting = None  # type: ignore[attr-defined]
 
     @app.authenticate
     def authenticate(session: Session, user: dict[str, Any]) -> None:
@@ -89,6 +91,17 @@ def game() -> App:
     @app.on
     def steer(me: Ship, msg: Steer) -> None:
         me.x += msg.x
+
+    @app.on("drift")
+    def drift(session: Session) -> int:
+        app.drifting = app.world.spawn(Ship, x=2, y=2, name="drifter")  # type: ignore[attr-defined]
+        return app.drifting.id  # type: ignore[attr-defined,no-any-return]
+
+    @app.tick
+    def move(dt: float) -> None:
+        if (ship := app.drifting) is not None:  # type: ignore[attr-defined]
+            ship.x += 0.5
+            ship.hull += 1
 
     @app.on("sink")
     def sink(me: Ship) -> None:
@@ -312,9 +325,14 @@ def test_the_world(server: RunningServer) -> None:
             client.input(Steer(2))
             await true(client, lambda: mine.x == 3)
             assert ("change", id) in story
-            # Cut, and back: the same objects; what happened meanwhile is told.
+            # Cut, and back: the same objects, which say what they said until there is news; what happened meanwhile is told.
             resumed = asyncio.Event()
-            client.on_resume(resumed.set)
+
+            @client.on_resume
+            def back() -> None:
+                assert mine.x == 3
+                resumed.set()
+
             story.clear()
             network.cut()
             await resumed.wait()
@@ -328,6 +346,92 @@ def test_the_world(server: RunningServer) -> None:
             await client.aclose()
 
     run(main)
+
+
+def test_who_listens_late_is_told_of_those_that_are_in_view(server: RunningServer) -> None:
+    async def main() -> None:
+        async with await Client.connect(f"ws://127.0.0.1:{server.port}", world=True) as client:
+            world = client.world
+            assert world is not None
+            id = await client.request("launch")
+            await true(client, lambda: world.mine(Ship))
+            there = sorted(world.entities[Ship])
+            assert id in there
+            told: list[int] = []
+
+            @world.on_add(Ship)
+            async def added(ship: Any) -> None:
+                told.append(ship.id)
+
+            await true(client, lambda: sorted(told) == there)
+
+    run(main)
+
+
+def test_what_is_drawn_moves_between_snapshots(server: RunningServer) -> None:
+    with Network(server.port) as network:
+        client = Client.open(f"ws://127.0.0.1:{network.port}", world=True, delay=0.01)
+        world = client.world
+        assert world is not None
+        assert world.server_tick() == 0
+        assert dict(world.sample()) == {"Ship": []}
+        launched, drifts = client.request("launch"), client.request("drift")
+        pumped(client, lambda: drifts.done() and world.sample()[Ship])
+        id = drifts.result()
+        path: list[tuple[float, float]] = []
+        resumed: list[bool] = []
+        client.on_resume(lambda: resumed.append(True))
+
+        def frame() -> bool:
+            ship = next((ship for ship in world.sample()[Ship] if ship.id == id), None)
+            if ship is not None:
+                path.append((ship.x, world.entities[Ship][id].x))
+                assert (ship.name, ship.y, ship.gold) == ("drifter", 2.0, None)
+                assert ship.hull == world.entities[Ship][id].hull
+            return ship is not None and ship.x > 4
+
+        pumped(client, frame)
+        network.cut()
+        pumped(client, lambda: frame() and bool(resumed) and path[-1][0] > 6)
+        drawn = [x for x, _ in path]
+        assert drawn == sorted(drawn)  # never back, the cut included
+        assert any(x % 0.5 for x in drawn)  # between what snapshots say
+        assert all(x <= newest for x, newest in path)
+        with pytest.raises(AttributeError, match=r"no column 'speed'.*it has id, .*name"):
+            _ = next(iter(world.sample()[Ship])).speed
+        assert world.timing.delay > 0.01
+        assert world.server_tick() > world.tick - 1
+        assert launched.result() in {ship.id for ship in world.sample()["Ship"]}
+        client.close()
+
+
+def test_the_netgraphs_figures(server: RunningServer) -> None:
+    client = Client.open(f"tcp://127.0.0.1:{server.port}", world=True)
+    netgraph = Netgraph(client)
+    assert netgraph.lines() == []
+    world = client.world
+    assert world is not None
+    client.request("drift")
+    client.request("launch")
+
+    def reading() -> Any:
+        netgraph.update()
+        newest = netgraph.readings[-1]
+        return newest if newest.rtt and newest.tables.get("Ship") and newest.bytes_out else None
+
+    newest = pumped(client, reading)
+    assert newest.bytes_in > newest.tables["Ship"] > 0
+    traffic = client.traffic
+    assert sum(world.bytes.values()) < traffic.bytes_in
+    assert traffic.messages_out >= 3  # two of ours, and a ping
+    assert traffic.messages_in > traffic.messages_out
+    lines = netgraph.lines()
+    assert lines[0].startswith("rtt ")
+    assert lines[0].endswith("open")
+    assert any(line.startswith("Ship ") for line in lines)
+    client.close()
+    netgraph.update()
+    assert client.traffic.bytes_out > traffic.bytes_out
 
 
 def test_in_a_frame_loop(server: RunningServer) -> None:

@@ -1,8 +1,11 @@
-"""The browser's decoder of snapshots against the core's: for any bytes both accept, and have the same, or both refuse."""
+"""The browser's decoder of snapshots against the core's: for any bytes both accept, and have the same, or both refuse. And what it draws
+against the Python client."""
 
 from __future__ import annotations
 
 import json
+import math
+import random
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +18,7 @@ from wire_client import varint
 
 from gameserver import ProtocolError
 from gameserver._core import WorldReplica
+from gameserver.client import RemoteWorld
 
 HERO: dict[str, Any] = {
     "name": "Hero",
@@ -73,8 +77,9 @@ class Stream:
     It keeps the members of blocks as a server does: (index, generation).
     """
 
-    def __init__(self, data: st.DataObject) -> None:
+    def __init__(self, data: st.DataObject, jump: int = 2**31) -> None:
         self.data = data
+        self.jump = jump
         self.tick = 0
         self.members: dict[int, list[tuple[int, int]]] = {}
         self.own: list[tuple[int, int]] = []
@@ -147,7 +152,7 @@ class Stream:
         return varint(12 + 3) + varint(block) + self.rows(len(self.members[block]), to_others)
 
     def snapshot(self) -> bytes:
-        self.tick += self.one_of(1, 1, 1, 1, 1, 1, 0, 2**31)
+        self.tick += self.one_of(1, 1, 1, 1, 1, 1, 0, self.jump)
         is_anew = self.tick > 2**31 or self.one_of(False, False, False, True)
         self.tick %= 2**32
         if is_anew:
@@ -222,3 +227,84 @@ def test_both_decoders_have_the_same_or_refuse(js: JsWorlds, data: st.DataObject
             return
         assert told["isNew"] == (changes is not None)
         assert plain(told["entities"]) == listed(known(replica))
+
+
+DRAWN = {"Hero": {"x": 1, "y": 1, "hp": 1, "hand": 1}, "Flag": {"at": 3}}
+"""What lies between two snapshots, and how many ticks between two values; but for lists, which do not."""
+
+
+def drawn_shape() -> dict[str, Any]:
+    tables = []
+    for table in (HERO, FLAG):
+        every = DRAWN[table["name"]]
+        columns = [
+            {**column, "interpolate": True, "every": every[column["name"]]} if column["name"] in every else column
+            for column in table["columns"]
+        ]
+        tables.append({**table, "columns": columns})
+    return {**SHAPE, "tables": tables}
+
+
+def close(one: Any, other: Any) -> bool:
+    """Equal but for how floats are rounded: one counts in ms, the other in s."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, float) or isinstance(other, float):
+        return one is not None and other is not None and math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
+    return bool(one == other)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[*HealthCheck])
+@given(data=st.data(), count=st.integers(1, 30))
+def test_both_clients_draw_the_same(js: JsWorlds, data: st.DataObject, count: int) -> None:
+    shape = drawn_shape()
+    world = RemoteWorld()
+    world._begin(shape, False)
+    js.begin("drawn", shape)
+    stream, now, noise = Stream(data, jump=7), 5000.0, random.Random(1)
+    for _ in range(count):
+        assert close(*pictures(js, world, now))
+        snapshot = stream.snapshot()
+        # Not on a border between two ticks: there one may round to the one side, and the other to the other.
+        now += data.draw(st.sampled_from([0, 1, 10, 40, 50, 60, 90, 200, 3000])) + noise.random() / 100
+        try:
+            world._apply(now / 1e3, snapshot)
+        except ProtocolError:
+            return
+        assert "error" not in js.apply("drawn", snapshot, now)
+        now += data.draw(st.sampled_from([0, 0, 5, 16, 70])) + noise.random() / 100
+    assert close(*pictures(js, world, now))
+
+
+def by_id(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Any]]:
+    """What lies between two snapshots. Of the rest, that of those that have left differs, if the snapshot with which they did said
+    anything of them before."""
+    return {
+        table: {one["id"]: {name: one[name] for name in DRAWN[table] if name != "hand"} for one in entities}
+        for table, entities in drawn.items()
+    }
+
+
+def pictures(js: JsWorlds, world: RemoteWorld, now: float) -> tuple[Any, Any]:
+    """What one client draws, and the other."""
+    theirs = js.sample("drawn", now)
+    ours = {table: [listed(vars(one)) for one in drawn] for table, drawn in world.sample(now / 1e3).items()}
+    timing = world.timing
+    return {
+        "drawn": by_id(plain(theirs["drawn"])),
+        "timing": plain(theirs["timing"]),
+        "bytes": theirs["bytes"],
+        "tick": plain(theirs["serverTick"]),
+    }, {
+        "drawn": by_id(ours),
+        "timing": {
+            "delay": timing.delay * 1e3,
+            "jitter": timing.jitter * 1e3,
+            "buffer": timing.buffer * 1e3,
+            "late": timing.late,
+        },
+        "bytes": {table: count for table, count in world.bytes.items() if count},
+        "tick": world.server_tick(now / 1e3),
+    }

@@ -219,7 +219,7 @@ export class World {
     const kind = head % 4;
     if (kind === Kind.changes || kind === Kind.moves) return this.#takeChanges(reader, number, kind === Kind.moves, tick);
     if (kind === Kind.whole) return this.#takeWhole(reader, number, tick);
-    if (number === Special.others) return this.#takeOthers(reader, tick);
+    if (number === Special.others) return this.#takeOthers(reader);
     if (number === Special.forget) this.#dropBlock(reader.small());
     else if (number === Special.ownAll) this.#takeOwn(reader);
     else if (number === Special.ownChanges) this.#takeOwnChanges(reader);
@@ -257,7 +257,6 @@ export class World {
     row.block = block;
     for (const column of table.toAll) row.set(column, column.read(reader, column.blank));
     for (const column of table.toOthers) row.hide(column);
-    row.keep(tick);
     return row;
   }
 
@@ -283,20 +282,20 @@ export class World {
       }
       for (let left = reader.count(); left > 0; left -= 1) members.push(this.#takeEntity(reader, block, tick).index);
     }
-    this.#takeRows(reader, block, table.toAll, true, tick);
+    this.#takeRows(reader, block, table.toAll, true);
     return table.name;
   }
 
-  /** @param {Reader} reader @param {number} tick */
-  #takeOthers(reader, tick) {
+  /** @param {Reader} reader */
+  #takeOthers(reader) {
     const block = this.#blocks.get(reader.small());
     if (!block) throw reader.error('a block that is not known');
-    this.#takeRows(reader, block, block.table.toOthers, false, tick);
+    this.#takeRows(reader, block, block.table.toOthers, false);
     return block.table.name;
   }
 
-  /** @param {Reader} reader @param {Block} block @param {Column[]} group @param {boolean} isBuilt On the last values. @param {number} tick */
-  #takeRows(reader, block, group, isBuilt, tick) {
+  /** @param {Reader} reader @param {Block} block @param {Column[]} group @param {boolean} isBuilt On the last values. */
+  #takeRows(reader, block, group, isBuilt) {
     const { table, members } = block;
     let next = 0;
     for (let left = reader.count(); left > 0; left -= 1) {
@@ -309,7 +308,6 @@ export class World {
       for (let bit = 0; bit < group.length; bit += 1) {
         if (reader.isInMask(bit)) row.set(group[bit], group[bit].read(reader, isBuilt ? row.raw[group[bit].place] : group[bit].blank));
       }
-      row.keep(tick);
     }
   }
 
@@ -431,7 +429,9 @@ export class World {
         const own = this.#own.get(key);
         if (own) told.push([this.#listeners.change, table, own.entity]);
       }
-      if (row) for (const { name } of table.toOwner) row.shown[name] = row.entity[name];
+      if (!row) continue;
+      for (const { name } of table.toOwner) row.shown[name] = row.entity[name];
+      row.keep(this.tick);
     }
     this.#touched.clear();
     for (const [listeners, table, entity] of told) {

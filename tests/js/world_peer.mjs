@@ -1,7 +1,8 @@
 // Reads a line of JSON, answers with one: what the browser client makes of a world's snapshots. tests/js_world.py asks.
 //
-// `{"begin": shape, "goesOn": false}`, or `{"apply": hex}`. The answer: `{"error"}` or `{"told", "entities", "mine"}`; numbers travel as they are,
-// but for bigints: `n:5`, floats that are no integers, infinite or not: `f:` and their hex, and bytes: `b:00ff`.
+// `{"begin": shape, "goesOn": false}`, `{"apply": hex, "at": ms}` or `{"sample": ms}`. The answer: `{"error"}`, `{"told", "entities", "mine"}`, or
+// `{"drawn", "timing", "bytes", "serverTick"}`; numbers travel as they are, but for bigints: `n:5`, floats that are no integers, infinite or not: `f:` and
+// their hex, and bytes: `b:00ff`.
 import { createInterface } from 'node:readline';
 
 import { ProtocolError } from '../../clients/js/gameserver.js';
@@ -37,7 +38,7 @@ function told(world, tables) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { key, begin, apply, goesOn } = JSON.parse(line);
+  const { key, begin, apply, at, sample, goesOn } = JSON.parse(line);
   try {
     if (begin) {
       const one = worlds.get(key) ?? { world: new World(), story: null };
@@ -49,11 +50,15 @@ for await (const line of createInterface({ input: process.stdin })) {
       continue;
     }
     const { world, story } = worlds.get(key);
-    const isNew = world._apply(Uint8Array.from(Buffer.from(apply, 'hex')), performance.now());
+    if (sample !== undefined) {
+      const drawn = described(world.sample(sample));
+      console.log(JSON.stringify({ drawn, timing: described(world.timing), bytes: Object.fromEntries(world.bytes), serverTick: described(world.serverTick(sample)) }));
+      continue;
+    }
+    const isNew = world._apply(Uint8Array.from(Buffer.from(apply, 'hex')), at);
     const entities = Object.fromEntries(
       Object.entries(world.entities).map(([name, all]) => [name, Object.fromEntries([...all].map(([id, entity]) => [String(id), described(entity)]))]),
     );
-    world.sample(performance.now());
     const mine = Object.fromEntries(Object.keys(world.entities).map((name) => [name, described(world.mine(name))]));
     console.log(JSON.stringify({ isNew, told: story.splice(0), entities, mine }));
   } catch (error) {

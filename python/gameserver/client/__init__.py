@@ -17,14 +17,31 @@ from gameserver._message import Message
 from gameserver.client._address import Address
 from gameserver.client._asyncio import AsyncioDriver
 from gameserver.client._bodies import Route
+from gameserver.client._drawn import DrawnEntity
 from gameserver.client._errors import ClientError
+from gameserver.client._link import Traffic
+from gameserver.client._netgraph import Netgraph, NetgraphReading
 from gameserver.client._protocol import Done, Options, Protocol, State
 from gameserver.client._pump import PumpDriver
 from gameserver.client._rooms import RemoteRoom
-from gameserver.client._world import Entities, RemoteEntity, RemoteWorld
+from gameserver.client._timeline import Timing
+from gameserver.client._world import Entities, RemoteEntity, RemoteWorld, Sample
 from gameserver.wire import Serializer
 
-__all__ = ["Client", "ClientError", "Entities", "RemoteEntity", "RemoteRoom", "RemoteWorld"]
+__all__ = [
+    "Client",
+    "ClientError",
+    "DrawnEntity",
+    "Entities",
+    "Netgraph",
+    "NetgraphReading",
+    "RemoteEntity",
+    "RemoteRoom",
+    "RemoteWorld",
+    "Sample",
+    "Timing",
+    "Traffic",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -44,7 +61,7 @@ class Client:
         while drawing():
             client.pump()
             client.input(Steer(x=1, y=0))
-            draw(client.world.entities["Blob"])
+            draw(client.world.sample()["Blob"])
 
     Attributes:
         world: what is seen of the replicated world; None unless it was asked for.
@@ -125,6 +142,11 @@ class Client:
     def is_resumed(self) -> bool:
         """Whether this connection went on with the session of one before it."""
         return self._protocol.is_resumed
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over all connections so far."""
+        return self._protocol.traffic
 
     def request(self, route: Route, body: Any = None, *, timeout: float | None = None, raw: bool = False) -> Any:
         """Asks. While a session that can go on is cut, it is asked once that does; `timeout` counts all the same.

@@ -31,6 +31,7 @@ class AsyncioDriver:
         self._wires: set[_Wire] = set()
         self._is_opening = False
         self._is_settling = False
+        protocol.on_told = self.settle
 
     def now(self) -> float:
         """The loop's time, in s."""

@@ -12,7 +12,7 @@ from gameserver import wire
 from gameserver.client._errors import ClientError
 from gameserver.errors import ProtocolError
 
-__all__ = ["Ended", "Heartbeat", "Kicked", "Link", "LinkEvent", "Received", "Shaken"]
+__all__ = ["Ended", "Heartbeat", "Kicked", "Link", "LinkEvent", "Received", "Shaken", "Traffic"]
 
 DEAD_AFTER_HEARTBEATS = 2.5  # the server sends one each interval: so many without a byte are no accident
 CLOSE_NORMAL, CLOSE_PROTOCOL, CLOSE_SILENT = 1000, 4400, 4408
@@ -52,6 +52,24 @@ class Ended:
     is_final: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over connections: bytes of packets, without what WebSocket and TCP add."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+            self.messages_in + other.messages_in,
+            self.messages_out + other.messages_out,
+        )
+
+
 LinkEvent: TypeAlias = Shaken | Received | Heartbeat | Kicked | Ended
 
 
@@ -82,6 +100,7 @@ class Link:
         self._timeout = timeout
         self.is_open = False
         self.is_ended = False
+        self._bytes_in = self._bytes_out = self._messages_in = self._messages_out = 0
         if self._socket is None:
             self._send(wire.PacketKind.HANDSHAKE, hello, now)
 
@@ -121,6 +140,11 @@ class Link:
     def send(self, now: float, message: bytes) -> None:
         """A whole message, once `is_open`."""
         self._send(wire.PacketKind.DATA, message, now)
+
+    @property
+    def traffic(self) -> Traffic:
+        """So far."""
+        return Traffic(self._bytes_in, self._bytes_out, self._messages_in, self._messages_out)
 
     def route(self, name: str) -> str | int:
         """The code that the server gave to a route, or the route."""
@@ -170,6 +194,7 @@ class Link:
                 events += self.end(ClientError("protocol", reason) if error else self._lost(text))
 
     def _take(self, now: float, data: bytes, events: list[LinkEvent]) -> None:
+        self._bytes_in += len(data)
         try:
             packets = self._packets.feed(data)
         except ProtocolError:
@@ -234,6 +259,7 @@ class Link:
 
     def _message(self, body: bytes) -> wire.Message:
         message = wire.decode_message(body)
+        self._messages_in += 1
         name = message.route
         if isinstance(name, int):
             if name not in self._names:
@@ -252,3 +278,7 @@ class Link:
             self._out += packet
         elif self._socket.is_open:
             self._socket.send_binary(packet)
+        else:
+            return
+        self._bytes_out += len(packet)
+        self._messages_out += kind is wire.PacketKind.DATA

@@ -19,7 +19,7 @@ from gameserver import wire
 from gameserver._message import Message
 from gameserver.client._bodies import Bodies, Route, name_of
 from gameserver.client._errors import ClientError
-from gameserver.client._link import Ended, Heartbeat, Kicked, Link, LinkEvent, Received, Shaken
+from gameserver.client._link import Ended, Heartbeat, Kicked, Link, LinkEvent, Received, Shaken, Traffic
 from gameserver.client._resumption import ERROR_ROUTE, RECONNECT_ROUTE, Resumption
 from gameserver.client._rooms import Caller, RemoteRoom, Rooms, room_of
 from gameserver.client._world import RemoteWorld
@@ -86,13 +86,15 @@ class Protocol:
     def __init__(self, options: Options, random: Callable[[], float]) -> None:
         self.options = options
         self.state: State = "connecting"
-        self.world = RemoteWorld() if options.world else None
+        self.world = RemoteWorld(self._tell_now) if options.world else None
         self.rooms = Rooms()
         self.session: str | None = None
         self.schema: Mapping[str, Any] = {}
         self.is_resumed = False
         self.calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         """What the driver has to run: functions of the game, and their arguments."""
+        self.on_told: Callable[[], object] = lambda: None
+        """Called when the game itself has added to them."""
         self.wants_connection = True
         self._random = random
         self._classes = {cls.__name__: cls for cls in options.messages}
@@ -109,6 +111,7 @@ class Protocol:
         self._listeners = _Listeners()
         self._last_id = 0
         self._farewell = bytearray()
+        self._traffic_before = Traffic()
         self.has_left = False
         """Whether the server was told that we leave: then it ends the connection."""
 
@@ -118,6 +121,11 @@ class Protocol:
     def wants_socket(self) -> bool:
         """Whether the socket that there is has a connection on it."""
         return self._link is not None
+
+    @property
+    def traffic(self) -> Traffic:
+        """Over all connections so far."""
+        return self._traffic_before + self._link.traffic if self._link is not None else self._traffic_before
 
     def connected(self, now: float, user: object) -> None:
         """A socket is there."""
@@ -227,8 +235,8 @@ class Protocol:
         """Calls `listener(body)` for each push to a route."""
         name = self._learn(route)
         self._listeners.pushes.setdefault(name, []).append(listener)
-        for message in self.rooms.take_early(now, name):
-            self._push(now, message)
+        for early in self.rooms.take_early(now, name):
+            self._push(now, early.message)
 
     def join(self, now: float, client: Caller, route: str, body: Mapping[str, Any], done: Done) -> None:
         """Asks for a seat in a room; `done(room, None)` or `done(None, error)` follows.
@@ -367,7 +375,7 @@ class Protocol:
     def _push(self, now: float, message: wire.Message) -> None:
         if message.route == WORLD_ROUTE:
             if self.world is not None:
-                self._tell(self.world._apply(message.body))
+                self._tell(self.world._apply(now, message.body))
             return
         name = str(message.route).removeprefix(UNCOUNTED_PREFIX)
         if name.startswith(ROOM_WORLD_PREFIX):
@@ -375,7 +383,7 @@ class Protocol:
             if room is None:
                 self.rooms.keep_early(now, name, message)
             elif room.world is not None:
-                self._tell(room.world._apply(message.body))
+                self._tell(room.world._apply(now, message.body))
             return
         if name == LEFT_ROUTE:
             self._left(message.body)
@@ -399,12 +407,12 @@ class Protocol:
         known = self.rooms.joined.get(place["room"])
         if known is not None:
             return known  # the seat was there already
-        world = RemoteWorld() if self.options.world else None
+        world = RemoteWorld(self._tell_now) if self.options.world else None
         room = RemoteRoom(client, place, world)
         self._tell(room._begin(self.schema.get("rooms"), False))
         self.rooms.joined[room.number] = room
-        for message in self.rooms.take_early(-math.inf, f"{ROOM_WORLD_PREFIX}{room.number}"):
-            self._push(0.0, message)
+        for early in self.rooms.take_early(-math.inf, f"{ROOM_WORLD_PREFIX}{room.number}"):
+            self._push(early.at, early.message)
         return room
 
     def _move_later(self, now: float, body: bytes) -> None:
@@ -491,6 +499,7 @@ class Protocol:
     def _drop_link(self) -> None:
         assert self._link is not None
         self._farewell += self._link.bytes_to_send()
+        self._traffic_before += self._link.traffic
         self._link = None
 
     def _give_up(self, error: ClientError) -> None:
@@ -549,6 +558,11 @@ class Protocol:
 
     def _tell(self, calls: list[tuple[Callable[[Any], object], Any]]) -> None:
         self.calls.extend((call, (entity,)) for call, entity in calls)
+
+    def _tell_now(self, calls: list[tuple[Callable[[Any], object], Any]]) -> None:
+        if calls:
+            self._tell(calls)
+            self.on_told()
 
     def _answer(self, pending: _Pending, answer: Any, error: ClientError | None) -> None:
         if pending.at_once:

@@ -120,7 +120,9 @@ class RemoteRoom:
 
 
 @dataclass(slots=True)
-class _Early:
+class Early:
+    """A push that came before anybody listened to its route."""
+
     route: str
     at: float
     message: wire.Message
@@ -133,7 +135,7 @@ class Rooms:
     joined: dict[int, RemoteRoom] = field(default_factory=dict)
     joining: int = 0
     """Requests in flight that may answer with a seat."""
-    _early: dict[int, list[_Early]] = field(default_factory=dict)
+    _early: dict[int, list[Early]] = field(default_factory=dict)
 
     def keep_early(self, now: float, route: str, message: wire.Message) -> None:
         """A push has come to which nobody listens: of a room, or of one that is about to be joined, it is kept for a moment."""
@@ -141,16 +143,16 @@ class Rooms:
         if number in self.joined or (number and self.joining):
             early = self._early.setdefault(number, [])
             if len(early) < EARLY_MAX:
-                early.append(_Early(route, now, message))
+                early.append(Early(route, now, message))
 
-    def take_early(self, now: float, route: str) -> list[wire.Message]:
+    def take_early(self, now: float, route: str) -> list[Early]:
         """What was kept for a route to which somebody listens now."""
         early = self._early.get(room_of(route))
         if not early:
             return []
         fresh = [one for one in early if now - one.at <= EARLY_AGE_MAX]
         early[:] = [one for one in fresh if one.route != route]
-        return [one.message for one in fresh if one.route == route]
+        return [one for one in fresh if one.route == route]
 
     def begin(self, shapes: Any, goes_on: bool) -> list[tuple[Callable[[Any], object], Any]]:
         """A connection is there, whose schema says this of the rooms' worlds: whom to tell of what."""

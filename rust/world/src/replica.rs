@@ -22,6 +22,8 @@ pub struct Replica {
     own_order: Vec<Key>,
     touched: Vec<(Key, Option<u32>)>,
     changes: Vec<Change>,
+    /// Of all snapshots, by table; the last one has what belongs to none.
+    bytes: Vec<u64>,
 }
 
 /// What a snapshot did to an entity.
@@ -103,6 +105,7 @@ impl Replica {
             Plan { to_all: to(Audience::All), to_owner: to(Audience::Owner), to_others: to(Audience::Others) }
         });
         Self {
+            bytes: vec![0; shape.tables().len() + 1],
             plans: plans.collect(),
             shape,
             entities_max,
@@ -144,29 +147,18 @@ impl Replica {
             self.forget_all();
         }
         while !from.is_empty() {
-            let head = from.number()?;
-            let number =
-                u32::try_from(head >> 2).map_err(|_| from.error("a block's number beyond 32 bits"))?;
-            match head & 3 {
-                CHANGES => self.take_changes(&mut from, number, false)?,
-                MOVES => self.take_changes(&mut from, number, true)?,
-                WHOLE => self.take_whole(&mut from, number)?,
-                SPECIAL => match u64::from(number) {
-                    FORGET => {
-                        let number = from.small()?;
-                        self.drop_block(number); // which may never have arrived
-                    }
-                    OWN_ALL => self.take_own(&mut from)?,
-                    OWN_CHANGES => self.take_own_changes(&mut from)?,
-                    OTHERS => self.take_others(&mut from)?,
-                    _ => return Err(from.error("a record of no known kind")),
-                },
-                _ => unreachable!("two bits"),
-            }
+            let start = from.at;
+            let table = self.take_record(&mut from)?.map_or(self.plans.len(), |table| table as usize);
+            self.bytes[table] += (from.at - start) as u64;
         }
         self.tick = tick;
         self.tell();
         Ok(Some(&self.changes))
+    }
+
+    /// Bytes of all snapshots so far of a table or, without one, of what belongs to none.
+    pub fn bytes(&self, table: Option<usize>) -> u64 {
+        self.bytes[table.unwrap_or(self.plans.len())]
     }
 
     /// How many entities are in view, of all tables.
@@ -208,7 +200,30 @@ impl Replica {
 
     // -- records -----------------------------------------------------------------------------------------------------
 
-    fn take_whole(&mut self, from: &mut Reader<'_>, number: u32) -> Result<(), ReplicaError> {
+    /// Says which table it was about, if one.
+    fn take_record(&mut self, from: &mut Reader<'_>) -> Result<Option<u32>, ReplicaError> {
+        let head = from.number()?;
+        let number = u32::try_from(head >> 2).map_err(|_| from.error("a block's number beyond 32 bits"))?;
+        match head & 3 {
+            CHANGES => self.take_changes(from, number, false).map(Some),
+            MOVES => self.take_changes(from, number, true).map(Some),
+            WHOLE => self.take_whole(from, number).map(Some),
+            SPECIAL => match u64::from(number) {
+                FORGET => {
+                    let number = from.small()?;
+                    self.drop_block(number); // which may never have arrived
+                    Ok(None)
+                }
+                OWN_ALL => self.take_own(from).map(|()| None),
+                OWN_CHANGES => self.take_own_changes(from).map(|()| None),
+                OTHERS => self.take_others(from).map(Some),
+                _ => Err(from.error("a record of no known kind")),
+            },
+            _ => unreachable!("two bits"),
+        }
+    }
+
+    fn take_whole(&mut self, from: &mut Reader<'_>, number: u32) -> Result<u32, ReplicaError> {
         let table = from.small()?;
         if table as usize >= self.plans.len() {
             return Err(from.error("a table that there is not"));
@@ -220,7 +235,7 @@ impl Replica {
             members.push(self.take_entity(from, number, table)?);
         }
         self.blocks.insert(number, Block { table, members });
-        Ok(())
+        Ok(table)
     }
 
     fn take_entity(&mut self, from: &mut Reader<'_>, block: u32, table: u32) -> Result<u32, ReplicaError> {
@@ -253,7 +268,7 @@ impl Replica {
         from: &mut Reader<'_>,
         number: u32,
         is_moved: bool,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<u32, ReplicaError> {
         let mut block =
             self.blocks.remove(&number).ok_or(from.error("changes of a block that is not known"))?;
         if is_moved {
@@ -289,16 +304,18 @@ impl Replica {
         for (key, generation) in keys {
             self.touch_as(key, Some(generation));
         }
+        let table = block.table;
         self.blocks.insert(number, block);
-        Ok(())
+        Ok(table)
     }
 
-    fn take_others(&mut self, from: &mut Reader<'_>) -> Result<(), ReplicaError> {
+    fn take_others(&mut self, from: &mut Reader<'_>) -> Result<u32, ReplicaError> {
         let number = from.small()?;
         let Self { plans, shape, entities, blocks, .. } = self;
         let block = blocks.get(&number).ok_or(from.error("a block that is not known"))?;
         let columns = &shape.tables()[block.table as usize].columns;
         let group = &plans[block.table as usize].to_others;
+        let table = block.table;
         let mut keys = Vec::new();
         from.rows(group.len(), block.members.len(), |from, at, mask| {
             let key = (block.table, block.members[at]);
@@ -314,7 +331,7 @@ impl Replica {
         for (key, generation) in keys {
             self.touch_as(key, Some(generation));
         }
-        Ok(())
+        Ok(table)
     }
 
     fn take_own(&mut self, from: &mut Reader<'_>) -> Result<(), ReplicaError> {

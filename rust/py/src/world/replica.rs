@@ -46,6 +46,16 @@ impl WorldReplica {
         PyList::new(py, told.collect::<Vec<_>>()).map(Some)
     }
 
+    /// Bytes of all snapshots so far, by table; "" has what belongs to none.
+    fn bytes(&self) -> Vec<(String, u64)> {
+        let replica = self.replica();
+        let tables = replica.shape().tables().iter().enumerate();
+        let mut bytes: Vec<_> =
+            tables.map(|(i, table)| (table.name.clone(), replica.bytes(Some(i)))).collect();
+        bytes.push((String::new(), replica.bytes(None)));
+        bytes
+    }
+
     /// The ids of the entities of a table that are in view, ascending by their slots.
     fn entities(&self, table: &str) -> PyResult<Vec<u64>> {
         let replica = self.replica();
