@@ -1,5 +1,7 @@
-"""The browser's decoder of snapshots against the core's: for any bytes both accept, and have the same, or both refuse. And what it draws
-against the Python client."""
+"""The browser's decoder of snapshots against the core's: for any bytes both accept, and have the same, or both refuse.
+
+And what it draws, against the Python client.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from outage import RECOVERY_MAX, outage
-from stores import Redis, ask, postgres_server, until
 from sqlalchemy import text
+from stores import Redis, ask, postgres_server, until
 
 from gameserver import App, Entity, Unavailable, f32
 from gameserver.testing import running

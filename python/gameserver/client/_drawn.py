@@ -14,7 +14,8 @@ __all__ = ["Drawing", "DrawnEntity"]
 
 FRAMES_MAX = 64  # of one entity, if nobody draws them
 REST_TICKS = 3  # an entity that was told nothing of for more than so many ticks stood still until the last one
-NUMBERS = frozenset({"f32", "f64", "i8", "i16", "i32", "u8", "u16", "u32", "vector"})  # those of 64 bits are ids and hashes
+# Those of 64 bits are ids and hashes.
+NUMBERS = frozenset({"f32", "f64", "i8", "i16", "i32", "u8", "u16", "u32", "vector"})
 
 Value = float | tuple[float, ...]
 

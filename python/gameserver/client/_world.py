@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -242,7 +243,7 @@ class RemoteWorld:
         self._own.clear()
         return self._calls(told)
 
-    def _apply(self, now: float, snapshot: bytes) -> Calls:
+    def _apply(self, now: float, snapshot: builtins.bytes) -> Calls:
         """A snapshot has come, s: whom to tell of what.
 
         Raises:
@@ -265,7 +266,7 @@ class RemoteWorld:
             gone = [
                 (table, id) for table, entities in self._tables.items() for id in entities if (table, id) not in there
             ]
-            changes = [*(("remove", table, id) for table, id in gone), *changes]
+            told = [("remove", table, self._tables[table].pop(id)) for table, id in gone]
         for verb, table, id in changes:
             entities = self._tables.setdefault(table, {})
             if verb == "remove":
@@ -282,8 +283,8 @@ class RemoteWorld:
             for table, id in own
         }
         if self._drawing is not None:
-            for verb, table, entity in told:
-                if verb == "remove":
+            for what, table, entity in told:
+                if what == "remove":
                     self._drawing.leave(self.tick, table, entity.id)
                 else:
                     self._drawing.keep(self.tick, table, entity)
