@@ -391,10 +391,12 @@ def test_what_is_drawn_moves_between_snapshots(server: RunningServer) -> None:
             return ship is not None and ship.x > 4
 
         pumped(client, frame)
+        told = world.bytes["Ship"]
         network.cut()
         pumped(client, lambda: frame() and bool(resumed) and path[-1][0] > 6)
         drawn = [x for x, _ in path]
         assert drawn == sorted(drawn)  # never back, the cut included
+        assert world.bytes["Ship"] > told
         assert any(x % 0.5 for x in drawn)  # between what snapshots say
         assert all(x <= newest for x, newest in path)
         with pytest.raises(AttributeError, match=r"no column 'speed'.*it has id, .*name"):
