@@ -6,6 +6,8 @@ import asyncio
 import functools
 import random
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -14,7 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from history import Base, Effect, Seen, Step, effects_of, history, killed_and_back, steps, wrongs
+from history import CONSUMER, Base, Effect, Seen, Step, effects_of, history, killed_and_back, steps, wrongs
 from stores import Cluster, Postgres, Redis, ask, dead, redis_server
 
 from gameserver import App, ConfigError, DeadLetter, Event, GameServerError, Unavailable, shared
@@ -540,6 +542,46 @@ def test_a_consumer_that_is_stopped_loses_its_part_and_does_no_harm(
             wait_until(lambda: Seen("last", 0) in effects(other))
             wait_until(lambda: next(iter(slow._stores.workers)).in_flight == 0)
             assert wrongs([*events, Seen("last", 0)], effects(other)) == []
+
+
+def test_an_event_that_kills_whoever_handles_it_dies_in_the_end(one_redis: Redis, one_postgres: Postgres) -> None:
+    """Nobody catches a SIGKILL; and those that stood beside it, before and behind, are handled once, in their order."""
+    from gameserver._redis import streams
+
+    one_redis.cli("FLUSHALL")
+    url, events = one_postgres.database(), steps(30, 10)
+    events[100:100] = [Seen("victim", -1)]
+    events.append(Seen("victim", 1))
+    app = App("emitter", redis_url=one_redis.url, database_url=url)
+    app.storage(Base.metadata)
+    with running(app) as server:
+        emit_all(server, events)
+        deaths = 0
+        command = [sys.executable, str(CONSUMER), one_redis.url, url, "deadly"]
+        others = [event for event in events if event.number != -1]
+        while True:
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as consumer:
+                wait_until(lambda consumer=consumer: consumer.poll() is not None or len(effects(server)) >= len(others))
+                if consumer.poll() is None:
+                    consumer.terminate()
+                    break
+            deaths += 1
+            assert deaths <= streams.SUSPECTED + streams.TRIES_MAX
+        assert deaths > streams.TRIES_MAX
+        assert wrongs(others, effects(server)) == []
+    mourner = App("mourner", redis_url=one_redis.url)
+
+    async def do(event: Step) -> None:
+        pass
+
+    do.__module__, do.__qualname__ = "__main__", "do"  # as of a consumer
+    mourner.on_event(Step)(do)
+    with running(mourner) as server:
+        [letter] = dead(server)
+        assert (letter.event, letter.error) == (
+            Step("victim", -1),
+            "GameServerError: 3 processes have begun with it, and not come to its end",
+        )
 
 
 def test_in_a_cluster(cluster: Cluster) -> None:

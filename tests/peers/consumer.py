@@ -1,13 +1,15 @@
 """A process that handles shared events, and may be killed at any time: ``consumer.py REDIS_URL DATABASE_URL [BUG]``.
 
 Each event is a row of `effect`, in a `UnitOfWork`. A bug is planted by its name, so that it is seen whether the checker finds it:
-``acknowledge_early``, ``effects_twice``, ``no_takeover``, ``keys_mixed``.
+``acknowledge_early``, ``effects_twice``, ``no_takeover``, ``keys_mixed``. With ``deadly`` it dies of each event number -1.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ def plant(bug: str) -> None:
             put(self, deliveries)
 
         Worker.put = put_mixed  # type: ignore[assignment, method-assign]
-    elif bug:
+    elif bug and bug != "deadly":
         raise SystemExit(f"there is no bug {bug}")
 
 
@@ -69,6 +71,8 @@ app.storage(Base.metadata)
 @app.on_event(Step, retries=1000)
 async def do(event: Step, work: UnitOfWork) -> None:
     work.sql.add(Effect(who=event.who, number=event.number))
+    if event.number == -1 and sys.argv[3:] == ["deadly"]:
+        os.kill(os.getpid(), signal.SIGKILL)  # as an extension that crashes, or a handler that takes all memory
     if random.random() < 0.02:
         await asyncio.sleep(random.random() * 0.01)
     if random.random() < 0.01:

@@ -4,6 +4,9 @@ A partition belongs to one process by a lease, without which Redis gives it noth
 others have read and not acknowledged, and goes on from there. A process that was stopped and does not know that it has lost its
 lease may do the same events once more, in the same order: their effects come once by their ids (`gameserver.storage`), so neither
 order nor effects suffer.
+
+An event may kill the process that handles it, and then the next. What was taken over again and again is therefore handled one by
+one, and counted before: what was begun too often and is not over is a dead letter.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import functools
 import logging
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +26,7 @@ from gameserver._redis.connection import Connection, Script
 from gameserver._redis.keys import tag, under
 from gameserver._shared import Delivery, Envelope, Known, Worker
 from gameserver._tasks import begin, ended
-from gameserver.errors import Overloaded, Unavailable
+from gameserver.errors import GameServerError, Overloaded, Unavailable
 
 log = logging.getLogger("gameserver")
 
@@ -37,6 +40,9 @@ BALANCE = 1.5  # s between two looks at who has which partitions
 TRIM_EVERY = 8  # looks
 GONE_MS = 600_000  # since a consumer has read
 PAUSE = 0.2  # s after an error
+SUSPECTED = 2  # times that an entry was given to somebody; beyond it, it or one beside it may kill who handles it
+TRIES_MAX = 3  # processes that may begin with a suspect, alone, and not come to its end
+TRIES_MS = 86_400_000  # for which those are remembered
 
 # Keys: members. Arguments: who, for how many ms. Gives how many there are.
 MEMBERS = Script("""
@@ -114,6 +120,18 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
 end
 if not least then return 0 end
 return redis.call('XTRIM', KEYS[1], 'MINID', least)
+""")
+
+# Keys: the tries of a partition. Arguments: an event, who begins with it, for how many ms that is known. Gives how many others have
+# begun, and not come to its end.
+TRY = Script("""
+local had, others, is_known = redis.call('HGET', KEYS[1], ARGV[1]) or '', 0, false
+for who in string.gmatch(had, '[^,]+') do
+  if who == ARGV[2] then is_known = true else others = others + 1 end
+end
+if not is_known then redis.call('HSET', KEYS[1], ARGV[1], had .. ARGV[2] .. ',') end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return others
 """)
 
 
@@ -278,6 +296,8 @@ class Reader:
         self._own: dict[int, _Partition] = {}
         self._acks: dict[str, list[bytes]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._suspects: set[asyncio.Task[None]] = set()
+        self._one_by_one = asyncio.Lock()
         self._looks = 0
         self._next_balance = 0.0
 
@@ -288,6 +308,7 @@ class Reader:
     async def stop(self) -> None:
         """Acknowledges what was handled, and gives its partitions to others."""
         await ended([self._task])
+        await ended(self._suspects)  # which that task begins
         with contextlib.suppress(Unavailable, Overloaded):
             await self._acknowledge()
             for number in [*self._own]:
@@ -371,22 +392,78 @@ class Reader:
         """Begins with what whoever had it before has not acknowledged."""
         client, place = self._client(), stream_of(self._name, number)
         part = _Partition(place)
+        entries: list[tuple[bytes, Any]] = []
         start = "0-0"
         while True:
             claim = functools.partial(client.xautoclaim, place, self._group, self._consumer, 0, start, count=1000)
             found = await self._connection.call(claim, attempts=3)
             start = _text(found[0])
-            self._deliver(
-                part, [(number, next(iter(fields.items())) if fields else None) for number, fields in found[1]]
-            )
+            entries += [(entry, next(iter(fields.items())) if fields else None) for entry, fields in found[1]]
             if start == "0-0":
                 break
+        suspects = await self._count_suspects(place, entries)
+        deliveries = self._deliveries(part, entries)
+        if suspects:
+            part.is_held = True
+            task = asyncio.get_running_loop().create_task(self._try(number, part, deliveries, suspects))
+            self._suspects.add(task)
+            task.add_done_callback(self._suspects.discard)
+        else:
+            self._worker.put(deliveries)
         self._own[number] = part
+
+    async def _count_suspects(self, place: str, entries: Sequence[tuple[bytes, Any]]) -> int:
+        """So many of the first were given away too often, or stand before one that was."""
+        client, count = self._client(), 0
+        for at in range(0, len(entries), 1000):
+            some = entries[at : at + 1000]
+            first, last = some[0][0], some[-1][0]
+            look = functools.partial(
+                client.xpending_range, place, self._group, first, last, len(some), consumername=self._consumer
+            )
+            given = {row["message_id"]: row["times_delivered"] for row in await self._connection.call(look, attempts=3)}
+            for index, (entry, _) in enumerate(some, at + 1):
+                if given.get(entry, 0) > SUSPECTED:
+                    count = index
+        return count
+
+    async def _try(self, number: int, part: _Partition, deliveries: Sequence[Delivery], suspects: int) -> None:
+        """The suspects one by one, then the rest; one partition at a time."""
+        try:
+            async with self._one_by_one:
+                for delivery in deliveries[:suspects]:
+                    if self._own.get(number) is not part:
+                        return  # somebody else has them now
+                    await self._try_one(part, delivery)
+        except Exception as error:
+            if not isinstance(error, Unavailable | Overloaded):
+                log.exception("shared events of %s: what was taken over is taken over anew", self._group)
+            if self._own.get(number) is part:
+                del self._own[number]
+        else:
+            part.is_held = False
+            self._worker.put(deliveries[suspects:])
+
+    async def _try_one(self, part: _Partition, delivery: Delivery) -> None:
+        tries, client = under(part.place, f"tries:{self._group}"), self._client()
+        others = int(await self._connection.run(TRY, [tries], [delivery.id, self._consumer, TRIES_MS]))
+        is_over = asyncio.Event()
+        delivery.done = _then(delivery.done, is_over.set)
+        if others >= TRIES_MAX:
+            text = f"{others} processes have begun with it, and not come to its end"
+            self._worker.bury(delivery, GameServerError(text))
+        else:
+            self._worker.put([delivery])
+        try:
+            await is_over.wait()
+        finally:  # also where we are stopped: it has killed nobody
+            with contextlib.suppress(Unavailable, Overloaded):
+                await self._connection.call(functools.partial(client.hdel, tries, delivery.id), attempts=2)
 
     # -- what is read ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        numbers = [number for number, part in self._own.items() if not part.is_leaving]
+        numbers = [number for number, part in self._own.items() if not part.is_leaving and not part.is_held]
         if not numbers:
             await asyncio.sleep(PAUSE)
             return
@@ -402,7 +479,7 @@ class Reader:
         parts = {part.place: part for part in self._own.values()}
         for place, entries in found:
             part = parts[_text(place)]
-            self._deliver(part, entries)
+            self._worker.put(self._deliveries(part, entries))
             part.last = entries[-1][0]
         if not found:
             await self._wait(places, [self._own[number].last for number in numbers])
@@ -413,7 +490,8 @@ class Reader:
         read = functools.partial(client.xread, dict(zip(places, last, strict=True)), count=1, block=round(BLOCK * 1000))
         await self._connection.call(read)
 
-    def _deliver(self, part: _Partition, entries: Sequence[Any]) -> None:
+    def _deliveries(self, part: _Partition, entries: Sequence[Any]) -> list[Delivery]:
+        """What can be read of them."""
         deliveries = []
         for number, fields in entries:
             if not fields:  # trimmed meanwhile
@@ -427,7 +505,7 @@ class Reader:
                 self._worker.bury(delivery, error)
                 continue
             deliveries.append(delivery)
-        self._worker.put(deliveries)
+        return deliveries
 
     def _unpacked(self, number: bytes, packed: bytes) -> Envelope:
         """What is none of ours is read as the body of an event, which it is not either."""
@@ -469,7 +547,16 @@ class _Partition:
         self.last: bytes = b"$"  # the entry that was read last
         self.open = 0  # events that are not handled
         self.is_leaving = False
+        self.is_held = False  # nothing more is read before what was taken over is handled
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _then(done: Callable[[bool], None], more: Callable[[], object]) -> Callable[[bool], None]:
+    def both(is_handled: bool) -> None:
+        done(is_handled)
+        more()
+
+    return both

@@ -169,9 +169,11 @@ impl Peers {
         }
     }
 
-    /// Does what the realm asks; what has to be sent waits for `flush`.
+    /// Does what the realm asks; what has to be sent waits for `flush`, but for the snapshots of a tick: with them each client is
+    /// told all, and its part of memory is in the processor's caches only now.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
         let mut rest = &downs.events[..];
+        let snapshots = last_snapshots(rest);
         while let Some(first) = rest.first() {
             let Some(id) = first.link() else {
                 self.broadcast(first, downs, ups);
@@ -184,6 +186,11 @@ impl Peers {
                 rest[..row].iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
             });
             rest = &rest[row..];
+            if rest.len() < snapshots {
+                let token = token(id);
+                self.dirty.pop_if(|last| *last == token);
+                self.flush_one(token, ups);
+            }
         }
     }
 
@@ -217,7 +224,7 @@ impl Peers {
         let (mut held, dirty) = (0, self.dirty.len());
         for index in 0..dirty {
             let token = self.dirty[index];
-            let Some(slot) = slot_of(&mut self.slots, token) else { continue };
+            let Some(slot) = slot_of(&mut self.slots, token).filter(|slot| slot.dirty) else { continue };
             if may_hold && slot.more_comes {
                 let now = *now.get_or_insert_with(net::sys::monotonic_now);
                 if self.holding_since.is_none_or(|since| now - since < HOLD_NANOS) {
@@ -226,39 +233,48 @@ impl Peers {
                     continue;
                 }
             }
-            slot.dirty = false;
-            let before = match slot.choked {
-                true => self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes()),
-                false => 0, // asked for by choked ones alone
-            };
-            let flush = self.reactor.flush(token);
-            let queued = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
-            match flush {
-                Flush::Done | Flush::Blocked => {
-                    slot.link.handle_sent(queued, ups);
-                    if slot.link.snapshot_waits() {
-                        let waits = queued > 0
-                            && self
-                                .reactor
-                                .queue(token)
-                                .is_some_and(|(queue, _)| queue.has_replaceable(SNAPSHOT_KEY));
-                        if !waits {
-                            slot.link.handle_snapshot_left(ups);
-                        }
-                    }
-                    if slot.choked && queued < before {
-                        // It takes what we send, so it is there, though we do not read from it.
-                        slot.link.handle_heard(self.awake.now(), ups);
-                        slot.choked = queued >= READ_WHILE_QUEUED_BYTES / 2;
-                    }
-                }
-                Flush::Closed(_) | Flush::Gone => slot.link.handle_end(self.awake.now(), Close::Reset, ups),
-            }
-            self.settle(token);
+            self.flush_one(token, ups);
         }
         // `settle` marks those that have a last word to send: they come behind.
         self.dirty.drain(held..dirty);
         self.holding_since = if held > 0 { self.holding_since.or(now) } else { None };
+    }
+
+    /// Sends what is queued for one, unless that was done since it was marked.
+    #[inline]
+    fn flush_one(&mut self, token: Token, ups: &mut UpLog) {
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        if !std::mem::take(&mut slot.dirty) {
+            return;
+        }
+        let before = match slot.choked {
+            true => self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes()),
+            false => 0, // asked for by choked ones alone
+        };
+        let flush = self.reactor.flush(token);
+        let queued = self.reactor.queue(token).map_or(0, |(queue, _)| queue.len_bytes());
+        match flush {
+            Flush::Done | Flush::Blocked => {
+                slot.link.handle_sent(queued, ups);
+                if slot.link.snapshot_waits() {
+                    let waits = queued > 0
+                        && self
+                            .reactor
+                            .queue(token)
+                            .is_some_and(|(queue, _)| queue.has_replaceable(SNAPSHOT_KEY));
+                    if !waits {
+                        slot.link.handle_snapshot_left(ups);
+                    }
+                }
+                if slot.choked && queued < before {
+                    // It takes what we send, so it is there, though we do not read from it.
+                    slot.link.handle_heard(self.awake.now(), ups);
+                    slot.choked = queued >= READ_WHILE_QUEUED_BYTES / 2;
+                }
+            }
+            Flush::Closed(_) | Flush::Gone => slot.link.handle_end(self.awake.now(), Close::Reset, ups),
+        }
+        self.settle(token);
     }
 
     /// No new connections; those that have not said yet what they speak are closed, since nobody else knows of them.
@@ -583,6 +599,13 @@ impl Peers {
             self.backlog.push(token);
         }
     }
+}
+
+/// How many events at a log's end are snapshots of one world, so that no link is asked for anything behind its own.
+fn last_snapshots(downs: &[Down]) -> usize {
+    let room_of = |down: &Down| if let Down::Snapshot { room, .. } = *down { Some(room) } else { None };
+    let Some(last) = downs.last().and_then(room_of) else { return 0 };
+    downs.iter().rev().take_while(|down| room_of(down) == Some(last)).count()
 }
 
 /// A socket's queue as the engine's outbox.
