@@ -559,9 +559,13 @@ def test_an_event_that_kills_whoever_handles_it_dies_in_the_end(one_redis: Redis
         deaths = 0
         command = [sys.executable, str(CONSUMER), one_redis.url, url, "deadly"]
         others = [event for event in events if event.number != -1]
+
+        def is_over(consumer: subprocess.Popen[bytes]) -> bool:
+            return consumer.poll() is not None or len(effects(server)) >= len(others)
+
         while True:
             with subprocess.Popen(command, stdout=subprocess.PIPE) as consumer:
-                wait_until(lambda consumer=consumer: consumer.poll() is not None or len(effects(server)) >= len(others))
+                wait_until(functools.partial(is_over, consumer))
                 if consumer.poll() is None:
                     consumer.terminate()
                     break
