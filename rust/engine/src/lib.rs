@@ -23,3 +23,4 @@ mod address;
 mod limits;
 mod outbox;
 mod record;
+mod snapshots;

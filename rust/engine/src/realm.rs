@@ -23,7 +23,8 @@ use crate::group::Groups;
 use crate::resume::{PING_ROUTE, TokenSource};
 use crate::room::Rooms;
 use crate::route::RouteTable;
-use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, Snapshots, State};
+use crate::session::{Knows, LinkStage, SchemaWanted, Session, Sessions, State};
+use crate::snapshots::Snapshots;
 use crate::timer::{Fired, Timers};
 
 pub use self::send::Bodies;
@@ -365,8 +366,8 @@ impl Realm {
                 }
             }
             Up::SnapshotLeft { link, number } => {
-                if let Some((_, entry)) = self.of(link)
-                    && let Some(snapshots) = &mut entry.rare_mut().snapshots
+                if let Some(place) = self.place_of(link)
+                    && let Some(snapshots) = self.sessions.snapshots.get_mut(place)
                 {
                     snapshots.left(number);
                 }
@@ -720,7 +721,6 @@ impl Realm {
             Some(gs) => {
                 session.knows = Knows::Gs;
                 let rare = session.rare_mut();
-                rare.snapshots = gs.world.then(Snapshots::default);
                 rare.wants_dict = gs.dict;
                 rare.schema = match (&gs.schema, &self.schema) {
                     (Some(has), Some(schema)) if *has == schema.digest => SchemaWanted::Current,
@@ -729,6 +729,7 @@ impl Realm {
                 };
                 rare.wants_resume = gs.resume.is_some();
                 serializer = gs.serializer.unwrap_or(serializer);
+                self.sessions.snapshots.set(key.slot, gs.world.then(Snapshots::default));
             }
             None if handshake.is_javascript() => serializer = Serializer::Json,
             None => {}
@@ -980,11 +981,15 @@ impl Realm {
     }
 
     fn of(&mut self, link: LinkId) -> Option<(SessionKey, &mut Session)> {
+        let place = self.place_of(link)?;
+        self.sessions.at_mut(place)
+    }
+
+    /// The place of a link's session.
+    #[inline]
+    fn place_of(&self, link: LinkId) -> Option<u32> {
         let place = self.links.get(usize::from(link.reactor()))?.get(link.slot() as usize)?;
-        if place.generation != link.generation() {
-            return None;
-        }
-        self.sessions.at_mut(place.session)
+        (place.generation == link.generation()).then_some(place.session)
     }
 }
 

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use wire::handshake::Serializer;
 
 use crate::address::Address;
 use crate::event::{LinkId, Nanos, Transport};
 use crate::group::GroupKey;
 use crate::resume::{Hash, Tokens, Told, Unseen};
-use crate::room::RoomNumber;
+use crate::snapshots::AllSnapshots;
 use crate::timer::TimerKey;
 
 /// A session of a [`crate::realm::Realm`]; of no meaning once it is closed, and never another's.
@@ -131,42 +130,6 @@ pub(crate) struct Resume {
     pub told: Told,
 }
 
-/// Which snapshots were sent.
-#[derive(Debug, Default)]
-pub(crate) struct Snapshots {
-    /// The number of the last one; they wrap.
-    last: u16,
-    /// Of which no byte has left, as far as is known: one for each room, by its number; the app's is room 0.
-    waiting: SmallVec<[(RoomNumber, u16); 1]>,
-}
-
-impl Snapshots {
-    /// Whether the last one of this room waits.
-    pub fn waits(&self, room: RoomNumber) -> bool {
-        self.waiting.iter().any(|&(of, _)| of == room)
-    }
-
-    /// The number of the next one, which waits in the place of the room's last; `None`: those of too many rooms do.
-    pub fn next(&mut self, room: RoomNumber) -> Option<u16> {
-        let next = self.last.wrapping_add(1);
-        match self.waiting.iter().position(|&(of, _)| of == room) {
-            Some(at) => self.waiting[at].1 = next,
-            None if self.waiting.len() < ROOMS_WAITING_MAX => self.waiting.push((room, next)),
-            None => return None,
-        }
-        self.last = next;
-        Some(next)
-    }
-
-    /// This one and all before it have left.
-    pub fn left(&mut self, number: u16) {
-        self.waiting.retain(|&mut (_, other)| number.wrapping_sub(other) >= 1 << 15);
-    }
-}
-
-/// Who joins and leaves rooms without reading is sent no more worlds.
-const ROOMS_WAITING_MAX: usize = 32;
-
 /// What few sessions have at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
@@ -182,8 +145,6 @@ pub(crate) struct Rare {
     pub paused: bool,
     /// Boxed, since most games and clients have no use for it.
     resume: Option<Box<Resume>>,
-    /// Of the replicated world, if its client shows it.
-    pub snapshots: Option<Snapshots>,
     pub groups: Vec<GroupKey>,
     /// Messages that did not decode, in the minute of this number.
     pub bad: u16,
@@ -254,11 +215,6 @@ impl Session {
     /// Who it is, if `authenticate` said so.
     pub fn uid(&self) -> Option<&str> {
         self.uid.as_deref()
-    }
-
-    /// Whether its client shows the replicated world.
-    pub fn wants_world(&self) -> bool {
-        self.rare().is_some_and(|rare| rare.snapshots.is_some())
     }
 
     /// How its client wants bodies written.
@@ -357,7 +313,6 @@ impl Session {
                 came_with,
                 paused,
                 resume,
-                snapshots,
                 groups,
                 bad,
                 bad_minute: _,
@@ -373,7 +328,6 @@ impl Session {
                 && came_with.is_none()
                 && !paused
                 && resume.is_none()
-                && snapshots.is_none()
                 && groups.is_empty()
                 && *bad == 0
                 && limited_second.is_none()
@@ -426,7 +380,6 @@ impl Session {
         let theirs = std::mem::take(guest.rare_mut());
         let rare = self.rare_mut();
         (rare.wants_dict, rare.schema, rare.address) = (theirs.wants_dict, theirs.schema, theirs.address);
-        rare.snapshots = theirs.snapshots;
         rare.bytes_before = [bytes_in, bytes_out];
         self.link = guest.link;
         self.transport = guest.transport;
@@ -480,6 +433,8 @@ pub(crate) struct Sessions {
     free: Vec<u32>,
     /// How many have each serializer, in the order of [`Serializer`].
     speaking: [u32; 2],
+    /// Those of whom a session's client shows the world.
+    pub snapshots: AllSnapshots,
 }
 
 struct Slot {
@@ -513,6 +468,7 @@ impl Sessions {
         let slot = self.slots.get_mut(key.slot as usize)?;
         let is_it = slot.generation() == key.generation;
         let session = slot.session.take_if(|_| is_it)?;
+        self.snapshots.set(key.slot, None);
         self.free.push(key.slot);
         self.speaking[session.serializer as usize] -= 1;
         Some(session)

@@ -24,7 +24,9 @@ impl Realm {
             self.end(key, Left::Lost, None);
             return false;
         }
+        let snapshots = self.sessions.snapshots.take(newcomer.slot);
         let Some(guest) = self.sessions.remove(newcomer) else { return false };
+        self.sessions.snapshots.set(key.slot, snapshots);
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let was_active = std::mem::replace(&mut session.state, State::Pending) == State::Active;
         let (timer, seen) = (session.take_timer(), session.messages_in);

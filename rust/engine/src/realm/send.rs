@@ -157,9 +157,8 @@ impl Realm {
         route: &str,
         parts: impl IntoIterator<Item = Span>,
     ) -> bool {
-        let Some(session) = self.sessions.get_mut(key) else { return false };
-        let Some(link) = session.reachable() else { return false };
-        let Some(snapshots) = &mut session.rare_mut().snapshots else { return false };
+        let Some(link) = self.sessions.get(key).and_then(Session::reachable) else { return false };
+        let Some(snapshots) = self.sessions.snapshots.get_mut(key.slot) else { return false };
         let downs = &mut self.downs[usize::from(link.reactor())];
         let (name, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
         let body_bytes = downs.parts(parts).map(<[u8]>::len).sum::<usize>();
@@ -168,6 +167,7 @@ impl Realm {
             return false;
         }
         let Some(number) = snapshots.next(room) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
         session.messages_out += 1;
         session.bytes_out += body_bytes as u64;
         self.stats.messages_out += 1;
@@ -179,7 +179,12 @@ impl Realm {
     /// Whether the last one waits still: then its client has none of it, as far as is known.
     pub fn snapshot_link(&self, key: SessionKey, room: RoomNumber) -> Option<(LinkId, bool)> {
         let session = self.sessions.get(key).filter(|session| session.joined)?;
-        Some((session.reachable()?, session.rare()?.snapshots.as_ref()?.waits(room)))
+        Some((session.reachable()?, self.sessions.snapshots.get(key.slot)?.waits(room)))
+    }
+
+    /// Whether a session's client shows the replicated world.
+    pub fn wants_world(&self, key: SessionKey) -> bool {
+        self.sessions.get(key).is_some() && self.sessions.snapshots.get(key.slot).is_some()
     }
 
     /// A notify was refused: told by a push to `$error`, if the client knows of such.

@@ -35,7 +35,7 @@ pub fn left(core: &app::Shared, room: RoomNumber, key: SessionKey) -> PyResult<(
 /// A session has joined a room or, for 0, the app: it sees the world from now on, if its client shows it.
 pub fn joined(core: &app::Shared, room: RoomNumber, key: SessionKey) -> PyResult<()> {
     let state = core.enter()?;
-    let wants_world = state.realm().session(key).is_some_and(|session| session.wants_world());
+    let wants_world = state.realm().wants_world(key);
     let Some(world) = state.world_of(room).filter(|_| wants_world) else { return Ok(()) };
     drop(state);
     let mut state = world.enter()?;
