@@ -28,9 +28,6 @@ pub(crate) struct Block {
     /// In this tick: indices from which members left, in their order; how many entered, at the end.
     pub leaves: Vec<u32>,
     pub entered: u32,
-    /// What was to be sent of the last tick in which anything was.
-    pub delta: Part,
-    pub others: Part,
     /// The last tick in which all of it was encoded, and that.
     pub whole_at: u32,
     pub whole: Part,
@@ -45,8 +42,10 @@ const MEMBERS_INLINE: usize = 8;
 pub(crate) struct Mark {
     /// Viewers that are to be sent what changes.
     pub watchers: u32,
-    /// The last tick in which anything was to be sent.
+    /// The last tick in which anything was to be sent, and that.
     pub changed_at: u32,
+    pub delta: Part,
+    pub others: Part,
     is_touched: bool,
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Table {
     pub handles: Vec<Handle>,
     pub owners: Vec<u64>,
     pub places: Vec<Place>,
+    /// Some stand nowhere.
+    has_new: bool,
     /// Columns that differ from what was last sent, a bit each; of meaning from the diff until the end of the tick.
     pub changed: Vec<u64>,
     /// A bit for each row: something of it changed that is sent to many.
@@ -143,6 +145,7 @@ impl Table {
             handles: Vec::new(),
             owners: Vec::new(),
             places: Vec::new(),
+            has_new: false,
             changed: Vec::new(),
             is_changed: Vec::new(),
             doomed: Vec::new(),
@@ -182,6 +185,7 @@ impl Table {
         self.handles.extend((first..first + count).map(|row| slots.take(row)));
         self.owners.resize(first + count, owner);
         self.places.resize(first + count, NOWHERE);
+        self.has_new = true;
         self.changed.resize(first + count, 0);
         Ok(first)
     }
@@ -274,15 +278,18 @@ impl Table {
 
     /// Rows that belong in another block than they stand in, into `out`: those that stand in none, and those that went beyond their
     /// cell's border.
-    pub fn strays(&self, grid: &Grid, out: &mut Vec<u32>) {
-        let rows = self.places.iter().zip(&self.changed).enumerate();
-        let Some([x, y]) = self.axes() else {
-            out.extend(rows.filter(|(_, (place, _))| place.is_nowhere()).map(|(row, _)| row as u32));
-            return;
-        };
-        for (row, (place, changed)) in rows {
-            let is_moved = changed & self.to_place != 0;
-            if is_moved && !grid.keeps(place.cell, [x.at(row), y.at(row)]) || place.is_nowhere() {
+    pub fn strays(&mut self, grid: &Grid, out: &mut Vec<u32>) {
+        if std::mem::take(&mut self.has_new) {
+            let places = self.places.iter().enumerate();
+            out.extend(places.filter(|(_, place)| place.is_nowhere()).map(|(row, _)| row as u32));
+        }
+        let Some([x, y]) = self.axes() else { return };
+        for (row, changed) in self.changed.iter().enumerate() {
+            if changed & self.to_place == 0 {
+                continue;
+            }
+            let place = &self.places[row];
+            if !place.is_nowhere() && !grid.keeps(place.cell, [x.at(row), y.at(row)]) {
                 out.push(row as u32);
             }
         }

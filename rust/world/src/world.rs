@@ -484,13 +484,14 @@ impl World {
             }
             let block = blocks.get_mut(number);
             let table = &tables[block.table as usize];
-            block.delta = encode::changes(bytes, number, block, table, changed);
-            block.others = match table.to_others {
+            let delta = encode::changes(bytes, number, block, table, changed);
+            let others = match table.to_others {
                 0 => Part::default(),
                 _ => encode::others(bytes, number, block, table, 0, false),
             };
-            if block.delta.len + block.others.len > 0 {
-                blocks.marks[number as usize].changed_at = *tick;
+            if delta.len + others.len > 0 {
+                let mark = &mut blocks.marks[number as usize];
+                (mark.changed_at, mark.delta, mark.others) = (*tick, delta, others);
             }
         }
         blocks.give_touched(touched);
@@ -517,9 +518,12 @@ impl World {
         let Self { tables, slots, blocks, viewers, owned, bytes, tick, .. } = self;
         let Some(viewer) = viewer(viewers, key) else { return false };
         let tick = *tick;
-        let owned: &[(u32, Handle)] = match viewer.owner {
-            0 => &[],
-            owner => owned.get(&owner).map_or(&[], Vec::as_slice),
+        let owner = viewer.owner;
+        let owned = || -> &[(u32, Handle)] {
+            match owner {
+                0 => &[],
+                owner => owned.get(&owner).map_or(&[], Vec::as_slice),
+            }
         };
         let first = parts.len();
         parts.push(Part::default()); // its own part, which is written at the end
@@ -533,15 +537,21 @@ impl World {
                 viewer.seen[i].sent_in = tick;
                 continue;
             }
-            if has && blocks.marks[seen.block as usize].changed_at != tick {
+            let mark = blocks.marks[seen.block as usize];
+            if has && mark.changed_at != tick {
                 continue;
+            }
+            viewer.seen[i].sent_in = tick;
+            if has {
+                push(parts, mark.delta);
+                if mark.others.len == 0 {
+                    continue;
+                }
             }
             let block = blocks.get_mut(seen.block);
             let table = &tables[block.table as usize];
-            let mut others = block.others;
-            if has {
-                push(parts, block.delta);
-            } else {
+            let mut others = mark.others;
+            if !has {
                 if block.whole_at != tick {
                     block.whole = encode::whole(bytes, seen.block, block, table);
                     block.whole_others = match table.to_others {
@@ -559,11 +569,10 @@ impl World {
                         .row(*handle)
                         .is_some_and(|row| table.places[row].block == seen.block)
             };
-            if others.len > 0 && viewer.owner != 0 && owned.iter().any(is_in) {
-                others = encode::others(bytes, seen.block, block, table, viewer.owner, !has);
+            if others.len > 0 && owned().iter().any(is_in) {
+                others = encode::others(bytes, seen.block, block, table, owner, !has);
             }
             push(parts, others);
-            viewer.seen[i].sent_in = tick;
         }
 
         let changes = {
@@ -575,7 +584,7 @@ impl World {
         let has_own = viewer.has(viewer.own_sent_in) && !owns_others;
         let is_own_due = viewer.owner != 0 && (!has_own || !changes.is_empty());
         // Who never had anything, and has nothing now, need not be told.
-        let is_own_due = is_own_due && (has_own || owns_others || !owned.is_empty() || !viewer.is_new);
+        let is_own_due = is_own_due && (has_own || owns_others || !viewer.is_new || !owned().is_empty());
         if parts.len() == first + 1 && forgets == 0 && !is_own_due && !viewer.is_new {
             parts.truncate(first);
             return false;
@@ -595,6 +604,7 @@ impl World {
                     encode::own_change(bytes, table, &tables[table as usize], row as usize);
                 }
             } else {
+                let owned = owned();
                 let rows = owned.iter().filter_map(|&(number, handle)| {
                     let table = &tables[number as usize];
                     Some((number, handle, slots[number as usize].row(handle)?, table))

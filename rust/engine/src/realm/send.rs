@@ -160,8 +160,9 @@ impl Realm {
         let Some(link) = self.sessions.get(key).and_then(Session::reachable) else { return false };
         let Some(snapshots) = self.sessions.snapshots.get_mut(key.slot) else { return false };
         let downs = &mut self.downs[usize::from(link.reactor())];
+        let mut body_bytes = 0;
+        let parts = parts.into_iter().inspect(|part| body_bytes += part.len as usize);
         let (name, parts) = (downs.store(route.as_bytes()), downs.store_parts(parts));
-        let body_bytes = downs.parts(parts).map(<[u8]>::len).sum::<usize>();
         if fits(Class::Latest, route, body_bytes).is_err() {
             self.stats.dropped += 1;
             return false;
