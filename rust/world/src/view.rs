@@ -47,7 +47,7 @@ pub(crate) struct Viewer {
     /// Whose entities it owns; 0: nobody's.
     pub owner: u64,
     pub view: View,
-    /// The view is another one than the blocks were chosen by.
+    /// The view is another one than the blocks were chosen by, or what is followed has changed cells.
     pub is_moved: bool,
     /// The cell around which the blocks were chosen.
     anchor: Option<Cell>,
@@ -151,6 +151,7 @@ impl Viewer {
         wanted: &mut Vec<u32>,
     ) {
         let (anchor, radius) = match &self.view {
+            View::Entity { .. } if !self.is_moved => return,
             View::Entity { table, handle, radius } => (around(*table, *handle).or(self.anchor), *radius),
             View::Point { at, radius } => (
                 Some(match self.anchor {

@@ -3,6 +3,7 @@
 use std::io;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::blocks::{Blocks, Part};
 use crate::encode;
@@ -28,6 +29,8 @@ pub struct World {
     blocks: Blocks,
     viewers: Vec<(u32, Option<Viewer>)>,
     free_viewers: Vec<u32>,
+    /// Who looks around an entity: places of viewers, by the entity's table and index.
+    followers: FxHashMap<(u32, u32), SmallVec<[u32; 2]>>,
     /// Which entities an owner has, in the order of their spawning.
     owned: FxHashMap<u64, Vec<(u32, Handle)>>,
     /// Owners whose entities are others since the last tick, and in this one.
@@ -96,6 +99,7 @@ impl World {
             blocks: Blocks::new(cell),
             viewers: Vec::new(),
             free_viewers: Vec::new(),
+            followers: FxHashMap::default(),
             owned: FxHashMap::default(),
             owners_soon: Vec::new(),
             owners_now: Vec::new(),
@@ -309,6 +313,7 @@ impl World {
             self.viewers.push((0, None));
             self.viewers.len() as u32 - 1
         });
+        self.follow(slot, &viewer.view);
         let (generation, place) = &mut self.viewers[slot as usize];
         *place = Some(viewer);
         ViewerKey { slot, generation: *generation }
@@ -324,13 +329,33 @@ impl World {
             viewer.release(&mut self.blocks);
             *generation = generation.wrapping_add(1);
             self.free_viewers.push(key.slot);
+            self.unfollow(key.slot, &viewer.view);
         }
     }
 
     /// They look at something else.
     pub fn set_view(&mut self, key: ViewerKey, view: View) {
-        if let Some(viewer) = viewer(&mut self.viewers, key) {
-            (viewer.view, viewer.is_moved) = (view, true);
+        let Some(viewer) = viewer(&mut self.viewers, key) else { return };
+        viewer.is_moved = true;
+        let old = std::mem::replace(&mut viewer.view, view.clone());
+        self.unfollow(key.slot, &old);
+        self.follow(key.slot, &view);
+    }
+
+    fn follow(&mut self, viewer: u32, view: &View) {
+        if let View::Entity { table, handle, .. } = view {
+            self.followers.entry((*table as u32, handle.index)).or_default().push(viewer);
+        }
+    }
+
+    fn unfollow(&mut self, viewer: u32, view: &View) {
+        let View::Entity { table, handle, .. } = view else { return };
+        let key = (*table as u32, handle.index);
+        if let Some(followers) = self.followers.get_mut(&key) {
+            followers.retain(|other| *other != viewer);
+            if followers.is_empty() {
+                self.followers.remove(&key);
+            }
         }
     }
 
@@ -445,7 +470,7 @@ impl World {
 
     /// Those that are new, and those that went over a border. In a block all leave before others enter.
     fn change_cells(&mut self, number: usize) {
-        let Self { tables, blocks, strays, .. } = self;
+        let Self { tables, blocks, strays, followers, viewers, .. } = self;
         let table = &mut tables[number];
         strays.clear();
         table.strays(&blocks.grid, strays);
@@ -456,6 +481,17 @@ impl World {
             let cell = table.position(row as usize).map(|at| blocks.grid.cell_at(at));
             let block = blocks.at(number as u32, cell);
             table.places[row as usize] = blocks.enter(block, row);
+        }
+        if followers.is_empty() {
+            return;
+        }
+        for &row in &*strays {
+            let index = table.handles[row as usize].index;
+            for &follower in followers.get(&(number as u32, index)).into_iter().flatten() {
+                if let Some(viewer) = &mut viewers[follower as usize].1 {
+                    viewer.is_moved = true;
+                }
+            }
         }
     }
 
