@@ -33,7 +33,8 @@ MUST_TICK = 2.0
 LOADS = {"A": (100, 1_000, 1), "B": (200, 5_000, 10), "C": (500, 10_000, 10), "D": (1_000, 10_000, 1)}
 """Clients, entities, one in so many moves: as rust/world/benches/common/motion.rs has them."""
 MUST_WHOLE = {"A": 1.35, "B": 1.2, "C": 1.1, "D": 1.1}
-WHOLE_ROUNDS, TICKS = (1, 40) if QUICK else (3, 100)
+WHOLE_ROUNDS, TICKS = (1, 40) if QUICK else (5, 100)
+SUSTAINED, TICK_NS, MUST_SUSTAINED = 3_000, 50_000_000, 0.8
 COLYSEUS = ROOT / "benches/reference/colyseus"
 COLYSEUS_TICKS = 20
 MUST_COLYSEUS = {"B": 3.0} if QUICK else {"B": 3.0, "C": 15.0, "D": 15.0}
@@ -60,7 +61,7 @@ class Plain:
 
 def main() -> int:
     """Prints one table."""
-    figures = [*whole(), *colyseus(), *loads(), attribute(), *snapshots(), memory(), *browser()]
+    figures = [*whole(), *sustained(), *colyseus(), *loads(), attribute(), *snapshots(), memory(), *browser()]
     publish(Section("world", "The replicated world", figures, []))
     return 0
 
@@ -102,6 +103,20 @@ def whole() -> list[Figure]:
         measure, detail = f"load {name}: CPU of a tick, all in / a bare program", f"{one:.2f} / {other:.2f} ms a tick"
         rows.append(asked(measure, [one / other for one, other in pairs], MUST_WHOLE[name], detail=detail))
     return rows
+
+
+def sustained() -> list[Figure]:
+    """How many clients one core has time for, as many entities as in load D moving: what `SUSTAINED` of them take, beside the bare program."""
+    if QUICK:
+        return []
+    _, entities, moving = LOADS["D"]
+    ours = [PYTHON, "-m", "benches.servers.world", *map(str, (SUSTAINED, entities, moving, TICKS))]
+    bare = ["cargo", "bench", "-q", "-p", "world", "--bench", "bare_server", "--", "D", str(TICKS), str(SUSTAINED)]
+    pairs = [(served(ours, SUSTAINED), served(bare, SUSTAINED)) for _ in range(3)]
+    one, other = (SUSTAINED * TICK_NS / median(side) for side in zip(*pairs, strict=True))
+    measure = f"clients of one core, {entities:,} entities all moving, by {SUSTAINED:,} of them / a bare program"
+    ratios, detail = [other / one for one, other in pairs], f"{one:,.0f} / {other:,.0f}"
+    return [asked(measure, ratios, MUST_SUSTAINED, more_is_better=True, detail=detail)]
 
 
 def colyseus() -> list[Figure]:

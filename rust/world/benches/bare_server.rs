@@ -1,5 +1,5 @@
-//! The reference with sockets: simulate, grid, encode, one send per client and tick. `bare_server LOAD`: says its port, waits for all clients' handshakes,
-//! runs, and says CPU nanoseconds per tick and bytes sent. benches/world.py runs it.
+//! The reference with sockets: simulate, grid, encode, one send per client and tick. `bare_server LOAD TICKS [CLIENTS]`: says its port, waits for all
+//! clients' handshakes, runs, and says CPU nanoseconds per tick and bytes sent. benches/world.py runs it.
 
 mod common;
 
@@ -16,11 +16,14 @@ const WARMUP: usize = 20;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     // `cargo bench` runs it, too: without a load there is nothing to do.
-    let Some(load) = LOADS.into_iter().find(|load| arguments.get(1).is_some_and(|name| name == load.name))
+    let Some(mut load) =
+        LOADS.into_iter().find(|load| arguments.get(1).is_some_and(|name| name == load.name))
     else {
         return;
     };
-    let ticks: usize = arguments.get(2).and_then(|ticks| ticks.parse().ok()).unwrap_or(100);
+    let number = |place: usize| arguments.get(place).and_then(|number| number.parse().ok());
+    let ticks = number(2).unwrap_or(100);
+    load.clients = number(3).unwrap_or(load.clients);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     println!("{}", listener.local_addr().expect("bound").port());
     let mut clients: Vec<TcpStream> = (0..load.clients).map(|_| welcome(&listener)).collect();
