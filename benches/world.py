@@ -106,7 +106,7 @@ def whole() -> list[Figure]:
 
 
 def sustained() -> list[Figure]:
-    """How many clients one core has time for, as many entities as in load D moving: what `SUSTAINED` of them take, beside the bare program."""
+    """How many clients one core has time for, with the entities of load D: by what `SUSTAINED` of them take."""
     if QUICK:
         return []
     _, entities, moving = LOADS["D"]
