@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections import deque
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from wire_client import DATA, HANDSHAKE, HEARTBEAT, KICK, PUSH, REQUEST, RESPONSE, packet, read_message, varint
 
 from gameserver import wire
-from gameserver.client import ClientError
+from gameserver.client import ClientError, RemoteWorld
 from gameserver.client._address import Address
 from gameserver.client._link import Ended, Link
 from gameserver.client._protocol import Options, Protocol
@@ -329,3 +330,17 @@ def test_a_link_that_has_ended_says_nothing_more() -> None:
     [ended] = late.handle_timeouts(5)
     assert isinstance(ended, Ended)
     assert ended.error.code == "timeout"
+
+
+@pytest.mark.parametrize("rate", [math.inf, math.nan, -1, 0, "20", None, 1e300])
+@pytest.mark.parametrize("every", [0, -3, "often", 1.5, None, 10**30])
+def test_a_world_of_nonsense_is_drawn_all_the_same(rate: Any, every: Any) -> None:
+    column = {"name": "x", "type": "f32", "interpolate": True, "every": every}
+    world = RemoteWorld()
+    world._begin({"tick_rate": rate, "cell": "wide", "tables": [{"name": "Ship", "columns": [column]}]}, False)
+    for tick in range(1, 4):  # one block of one entity that moves
+        world._apply(5.0 + tick, bytes([tick * 2 + (tick == 1), 2, 0, 1, 0, 0]) + struct.pack("<f", tick))
+        world.sample(5.0 + tick)
+    [ship] = world.sample(60.0)["Ship"]
+    assert 1 <= ship.x <= 3
+    assert world.tick_rate == 30.0

@@ -132,11 +132,16 @@ def _plan(columns: Sequence[Mapping[str, Any]]) -> _Plan:
     between = [column for column in columns if _is_between(column)]
     names = tuple(column["name"] for column in between)
     newest = tuple(column["name"] for column in columns if column["name"] not in names)
-    return _Plan(names, newest, max((int(column.get("every", 1)) for column in between), default=1))
+    return _Plan(names, newest, max(map(_every, between), default=1))
 
 
 def _is_between(column: Mapping[str, Any]) -> bool:
     return column.get("interpolate") is True and column["type"] in NUMBERS and column.get("to") != "owner"
+
+
+def _every(column: Mapping[str, Any]) -> int:
+    every = column.get("every")
+    return every if isinstance(every, int) and every > 0 else 1  # as the core reads it
 
 
 def _number(value: Any) -> Value:

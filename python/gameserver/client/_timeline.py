@@ -49,7 +49,8 @@ class Timeline:
         self._drawn: tuple[float, float] | None = None
         """What is drawn: a tick, and when."""
         self._late = 0
-        self._delay = tick + DELAY_MARGIN
+        self._delay: float | None = None
+        """None: it has to be computed anew; who draws nothing is spared that."""
 
     def arrived(self, tick: int, now: float) -> None:
         """A snapshot is here."""
@@ -61,12 +62,12 @@ class Timeline:
         while self._offsets[0][0] <= second - OFFSET_SECONDS:
             self._offsets.popleft()
         self._offset = min(least for _, least in self._offsets)
-        if offset - self._offset < DELAY_MAX:
-            self._lateness.append(offset - self._offset)
         if self._drawn is not None and self._at(now) > tick:
             self._late += 1
         self._newest = tick
-        self._delay = min(DELAY_MAX, self._tick + self._jitter() + DELAY_MARGIN)
+        if offset - self._offset < DELAY_MAX:
+            self._lateness.append(offset - self._offset)
+            self._delay = None
 
     def server_tick(self, now: float) -> float:
         """The tick that the server is at, with a fraction; 0: there was no snapshot yet."""
@@ -84,10 +85,10 @@ class Timeline:
     def timing(self) -> Timing:
         """How snapshots come."""
         shown = (self._newest - self._drawn[0]) * self._tick if self._drawn is not None else 0.0
-        return Timing(self._delay, self._jitter(), shown, self._late)
+        return Timing(self._delay_now(), self._jitter(), shown, self._late)
 
     def _at(self, now: float) -> float:
-        target = self.server_tick(now) - self._delay / self._tick
+        target = self.server_tick(now) - self._delay_now() / self._tick
         if self._drawn is None:
             return target
         tick, then = self._drawn
@@ -96,6 +97,11 @@ class Timeline:
         if abs(error) * self._tick > SLEW_MAX:
             return target
         return tick + passed + min(max(error, -SLEW * passed), SLEW * passed)
+
+    def _delay_now(self) -> float:
+        if self._delay is None:
+            self._delay = min(DELAY_MAX, self._tick + self._jitter() + DELAY_MARGIN)
+        return self._delay
 
     def _jitter(self) -> float:
         if not self._lateness:

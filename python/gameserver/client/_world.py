@@ -20,7 +20,7 @@ E = TypeVar("E")
 F = TypeVar("F", bound=Callable[[Any], object])
 Listener = Callable[[Any], object]
 Calls = list[tuple[Listener, "RemoteEntity"]]
-TICK_RATE = 30.0  # of a server that does not say
+TICK_RATE, TICK_RATE_MAX = 30.0, 1e6  # of a server that does not say, or nonsense
 
 
 class RemoteEntity:
@@ -227,7 +227,7 @@ class RemoteWorld:
         except SchemaError as error:
             raise ProtocolError(f"a world that is none: {error}") from None
         rate, cell = shape.get("tick_rate"), shape.get("cell")
-        rate = float(rate) if isinstance(rate, int | float) and rate > 0 else TICK_RATE
+        rate = float(rate) if isinstance(rate, int | float) and 0 < rate <= TICK_RATE_MAX else TICK_RATE
         self.cell = float(cell) if isinstance(cell, int | float) else 0.0
         tables = shape.get("tables") or ()
         if not goes_on or (rate, tables) != (self.tick_rate, self._shapes):

@@ -16,7 +16,8 @@ use crate::view::{View, Viewer, ViewerKey};
 
 /// Tables of entities, and the viewers that are told what changes in them.
 ///
-/// Entities are in the cells of a uniform grid, and change cells once they are a tenth of a cell beyond their cell's border. A
+/// Entities are in the cells of a uniform grid, and change cells once they are a tenth of a cell beyond their cell's border, with the
+/// next move that clients are told of: with `quantize`, one of less than a step is none. A
 /// viewer sees whole cells: all that have a part within its radius of a part of the cell in which it is, so it sees at least as far
 /// as its radius less a fifth of a cell. What changes in a cell is encoded once per tick, whoever sees it. Sizes are in the game's units.
 #[derive(Debug)]
@@ -44,9 +45,10 @@ pub struct World {
     bytes: Vec<u8>,
     faults: Faults,
     wanted: Vec<u32>,
-    /// Rows that change blocks in this tick, and members of a block that changed: index, row.
+    /// Rows that change blocks in this tick.
     strays: Vec<u32>,
-    changed: Vec<(u32, u32)>,
+    /// What of a block changed, while it is encoded: index, row.
+    changed_members: Vec<(u32, u32)>,
 }
 
 /// A value that stood in a column by a write past the checks. It was put back to the last good one, and not sent.
@@ -110,7 +112,7 @@ impl World {
             faults: Faults::default(),
             wanted: Vec::new(),
             strays: Vec::new(),
-            changed: Vec::new(),
+            changed_members: Vec::new(),
         }
     }
 
@@ -510,7 +512,7 @@ impl World {
     }
 
     fn encode(&mut self) {
-        let Self { tables, blocks, bytes, tick, changed, .. } = self;
+        let Self { tables, blocks, bytes, tick, changed_members, .. } = self;
         let mut touched = blocks.take_touched();
         // As they stand in memory; and what a viewer sees is in fewer parts.
         touched.sort_unstable();
@@ -520,7 +522,7 @@ impl World {
             }
             let block = blocks.get_mut(number);
             let table = &tables[block.table as usize];
-            let delta = encode::changes(bytes, number, block, table, changed);
+            let delta = encode::changes(bytes, number, block, table, changed_members);
             let others = match table.to_others {
                 0 => Part::default(),
                 _ => encode::others(bytes, number, block, table, 0, false),

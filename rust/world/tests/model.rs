@@ -274,7 +274,9 @@ impl Game {
         self.world.end_tick();
         let tick = self.world.tick();
         let live: BTreeSet<_> = self.entities.keys().copied().collect();
+        let mut moved = BTreeSet::new();
         for (key, entity) in &mut self.entities {
+            let before = entity.sent.clone();
             for (i, column) in shape()[entity.table].columns.iter().enumerate() {
                 if tick.is_multiple_of(column.every) || entity.is_new {
                     entity.sent[i] = match &entity.values[i] {
@@ -285,10 +287,14 @@ impl Game {
                     };
                 }
             }
-            let _ = key;
+            let is_moved = position_columns(entity.table).iter().any(|&i| entity.sent[i] != before[i]);
+            if is_moved || entity.is_new {
+                moved.insert(*key);
+            }
             entity.is_new = false;
         }
-        let places: Vec<_> = live.iter().map(|key| (*key, self.position(*key))).collect();
+        // Of whom clients are told no other position, nobody looks whether it is in another cell by less than a step.
+        let places: Vec<_> = moved.iter().map(|key| (*key, self.position(*key))).collect();
         for (key, at) in places {
             let entity = self.entities.get_mut(&key).unwrap();
             entity.cell = at.map(|at| cell_from(entity.cell, at));
@@ -435,6 +441,14 @@ impl Watcher {
 
 fn bytes_of(world: &World, part: Part) -> &[u8] {
     &world.bytes()[part.start as usize..][..part.len as usize]
+}
+
+fn position_columns(table: usize) -> &'static [usize] {
+    match table {
+        THING => &[0, 2],
+        DOT => &[0],
+        _ => &[],
+    }
 }
 
 fn cell_from(old: Option<Cell>, [x, y]: [f64; 2]) -> Cell {

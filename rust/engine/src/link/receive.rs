@@ -716,7 +716,7 @@ impl<'a> Run<'a> {
     #[inline]
     fn route(&mut self, routes: &RouteTable, name: &'a [u8]) -> Option<(RouteId, u32)> {
         if let Some((last, route)) = self.route
-            && last == name
+            && is_same(last, name)
         {
             return Some(route);
         }
@@ -740,6 +740,21 @@ impl<'a> Run<'a> {
             ups.store(&self.bytes[self.start..self.taken]);
         }
         (self.start, self.stored) = (self.taken, ups.stored());
+    }
+}
+
+/// `==` is a call, which costs more than to compare a route's few bytes.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match one.len() {
+        8..=16 => {
+            one.first_chunk::<8>() == other.first_chunk() && one.last_chunk::<8>() == other.last_chunk()
+        }
+        4..8 => one.first_chunk::<4>() == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
+        _ => one == other,
     }
 }
 
