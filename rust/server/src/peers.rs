@@ -169,15 +169,15 @@ impl Peers {
         }
     }
 
-    /// Does what the realm asks; what has to be sent waits for `flush`, but for what goes to many at the log's end, a tick's
-    /// snapshots or a broadcast: with it each of them is told all, and its part of memory is in the processor's caches only now.
+    /// Does what the realm asks; what has to be sent waits for `flush`, but for the snapshots of a tick: with them each client is
+    /// told all, and its part of memory is in the processor's caches only now.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
         let mut rest = &downs.events[..];
         let snapshots = last_snapshots(rest);
         while let Some(first) = rest.first() {
             let Some(id) = first.link() else {
+                self.broadcast(first, downs, ups);
                 rest = &rest[1..];
-                self.broadcast(first, rest.is_empty(), downs, ups);
                 continue;
             };
             // What is asked of one link in a row, as the answers to all that it sent, finds it once.
@@ -187,7 +187,9 @@ impl Peers {
             });
             rest = &rest[row..];
             if rest.len() < snapshots {
-                self.flush_marked(token(id), ups);
+                let token = token(id);
+                self.dirty.pop_if(|last| *last == token);
+                self.flush_one(token, ups);
             }
         }
     }
@@ -236,12 +238,6 @@ impl Peers {
         // `settle` marks those that have a last word to send: they come behind.
         self.dirty.drain(held..dirty);
         self.holding_since = if held > 0 { self.holding_since.or(now) } else { None };
-    }
-
-    /// Sends what is queued for the one that was marked last.
-    fn flush_marked(&mut self, token: Token, ups: &mut UpLog) {
-        self.dirty.pop_if(|last| *last == token);
-        self.flush_one(token, ups);
     }
 
     /// Sends what is queued for one, unless that was done since it was marked.
@@ -477,7 +473,7 @@ impl Peers {
         self.settle(token);
     }
 
-    fn broadcast(&mut self, down: &Down, is_last: bool, downs: &DownLog, ups: &mut UpLog) {
+    fn broadcast(&mut self, down: &Down, downs: &DownLog, ups: &mut UpLog) {
         let Down::Broadcast { targets, class, key, route, body } = *down else { return };
         let shared = SharedPush::new(class, downs.bytes(route), downs.bytes(body));
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
@@ -485,9 +481,6 @@ impl Peers {
             self.with_link(id, ups, |link, now, ups, out| {
                 link.handle_shared(now, &shared, class, key, ups, out)
             });
-            if is_last {
-                self.flush_marked(token(id), ups);
-            }
         }
     }
 
