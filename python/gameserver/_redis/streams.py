@@ -34,6 +34,7 @@ PARTITIONS = 16
 FIELD = b"e"  # of an entry: all of the event in one, since each costs a reader as much as an event
 LENGTH_MAX = 1_000_000  # entries of one partition: beyond it the oldest go, handled or not
 COUNT = 100  # entries of one partition in one read
+CLAIMED = 1000  # and in one look at what others have not acknowledged
 BLOCK = 0.5  # s
 LEASE = 6.0  # s
 BALANCE = 1.5  # s between two looks at who has which partitions
@@ -395,7 +396,7 @@ class Reader:
         entries: list[tuple[bytes, Any]] = []
         start = "0-0"
         while True:
-            claim = functools.partial(client.xautoclaim, place, self._group, self._consumer, 0, start, count=1000)
+            claim = functools.partial(client.xautoclaim, place, self._group, self._consumer, 0, start, count=CLAIMED)
             found = await self._connection.call(claim, attempts=3)
             start = _text(found[0])
             entries += [(entry, next(iter(fields.items())) if fields else None) for entry, fields in found[1]]
@@ -415,8 +416,8 @@ class Reader:
     async def _count_suspects(self, place: str, entries: Sequence[tuple[bytes, Any]]) -> int:
         """So many of the first were given away too often, or stand before one that was."""
         client, count = self._client(), 0
-        for at in range(0, len(entries), 1000):
-            some = entries[at : at + 1000]
+        for at in range(0, len(entries), CLAIMED):
+            some = entries[at : at + CLAIMED]
             first, last = some[0][0], some[-1][0]
             look = functools.partial(
                 client.xpending_range, place, self._group, first, last, len(some), consumername=self._consumer
@@ -432,17 +433,17 @@ class Reader:
         try:
             async with self._one_by_one:
                 for delivery in deliveries[:suspects]:
-                    if self._own.get(number) is not part:
-                        return  # somebody else has them now
-                    await self._try_one(part, delivery)
+                    if self._own.get(number) is part:  # else somebody else has them now
+                        await self._try_one(part, delivery)
         except Exception as error:
             if not isinstance(error, Unavailable | Overloaded):
                 log.exception("shared events of %s: what was taken over is taken over anew", self._group)
             if self._own.get(number) is part:
                 del self._own[number]
         else:
-            part.is_held = False
-            self._worker.put(deliveries[suspects:])
+            if self._own.get(number) is part:
+                part.is_held = False
+                self._worker.put(deliveries[suspects:])
 
     async def _try_one(self, part: _Partition, delivery: Delivery) -> None:
         tries, client = under(part.place, f"tries:{self._group}"), self._client()
