@@ -47,6 +47,8 @@ pub(crate) struct Mark {
     pub delta: Part,
     pub others: Part,
     is_touched: bool,
+    /// In this tick members left or entered.
+    has_moves: bool,
 }
 
 /// All blocks. Their numbers are small, used again, and what clients know them by.
@@ -134,7 +136,7 @@ impl Blocks {
 
     /// A member leaves: the last one takes its place. Returns the row of that.
     pub fn leave(&mut self, place: Place) -> Option<u32> {
-        self.touch(place.block);
+        self.touch_moved(place.block);
         let block = &mut self.blocks[place.block as usize];
         block.members.swap_remove(place.index as usize);
         if self.marks[place.block as usize].watchers > 0 {
@@ -150,7 +152,7 @@ impl Blocks {
 
     /// A member enters, at the end.
     pub fn enter(&mut self, number: u32, row: u32) -> Place {
-        self.touch(number);
+        self.touch_moved(number);
         let block = &mut self.blocks[number as usize];
         block.members.push(row);
         block.entered += 1;
@@ -184,6 +186,11 @@ impl Blocks {
         }
     }
 
+    fn touch_moved(&mut self, number: u32) {
+        self.touch(number);
+        self.marks[number as usize].has_moves = true;
+    }
+
     /// Takes the blocks in which anything happened in this tick; [`Blocks::rest`] gives them back.
     pub fn take_touched(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.touched)
@@ -203,10 +210,13 @@ impl Blocks {
     /// All of this tick is encoded.
     pub fn rest(&mut self, mut touched: Vec<u32>) {
         for number in touched.drain(..) {
-            let block = &mut self.blocks[number as usize];
-            block.leaves.clear();
-            block.entered = 0;
-            self.marks[number as usize].is_touched = false;
+            let mark = &mut self.marks[number as usize];
+            mark.is_touched = false;
+            if std::mem::take(&mut mark.has_moves) {
+                let block = &mut self.blocks[number as usize];
+                block.leaves.clear();
+                block.entered = 0;
+            }
         }
         self.touched = touched;
         for number in std::mem::take(&mut self.idle) {

@@ -35,9 +35,16 @@ pub(crate) fn changes(
     let start = out.len();
     let (old, entered) = block.members.split_at(block.members.len() - block.entered as usize);
     let is_moved = !entered.is_empty() || !block.leaves.is_empty();
-    changed.clear();
-    let members = (0..).zip(old.iter().copied());
-    changed.extend(members.filter(|(_, row)| table.changed_of(*row, table.to_all) != 0));
+    // Each is put down, and the next one over it if it has not changed: a branch would be guessed wrong too often.
+    if changed.len() < old.len() {
+        changed.resize(old.len(), (0, 0));
+    }
+    let mut count = 0;
+    for (index, &row) in (0..).zip(old) {
+        changed[count] = (index, row);
+        count += table.is_changed(row);
+    }
+    let changed = &changed[..count];
     if !is_moved && changed.is_empty() {
         return Part::default();
     }
@@ -52,7 +59,7 @@ pub(crate) fn changes(
     }
     varint::write(out, changed.len() as u64);
     let mut next = 0;
-    for &(index, row) in &*changed {
+    for &(index, row) in changed {
         let row = row as usize;
         let mask = table.changed[row] & table.to_all;
         row_head(out, u64::from(index - next), mask, table.to_all);
@@ -96,7 +103,7 @@ pub(crate) fn others(
         match (owner != 0 && table.owners[row as usize] == owner, all || index >= old) {
             (true, _) => 0,
             (_, true) => table.to_others,
-            (_, false) => table.changed_of(row, table.to_others),
+            (_, false) => table.changed[row as usize] & table.to_others,
         }
     };
     let indices = || (0..block.members.len() as u32).filter(|index| mask_of(*index) != 0);

@@ -26,8 +26,8 @@ pub(crate) struct Table {
     has_new: bool,
     /// Columns that differ from what was last sent, a bit each; of meaning from the diff until the end of the tick.
     pub changed: Vec<u64>,
-    /// A bit for each row: something of it changed that is sent to many.
-    pub is_changed: Vec<u64>,
+    /// A bit for each row: something of it changed that is sent to all.
+    is_changed: Vec<u64>,
     /// Despawned in this tick: their rows go at its end.
     pub doomed: Vec<u32>,
     /// Bits of columns by audience.
@@ -284,14 +284,14 @@ impl Table {
             out.extend(places.filter(|(_, place)| place.is_nowhere()).map(|(row, _)| row as u32));
         }
         let Some([x, y]) = self.axes() else { return };
-        for (row, changed) in self.changed.iter().enumerate() {
-            if changed & self.to_place == 0 {
-                continue;
-            }
-            let place = &self.places[row];
-            if !place.is_nowhere() && !grid.keeps(place.cell, [x.at(row), y.at(row)]) {
-                out.push(row as u32);
-            }
+        for (number, changed) in self.changed.chunks(64).enumerate() {
+            each_bit(bits_of(changed, self.to_place), |bit| {
+                let row = number * 64 + bit;
+                let place = &self.places[row];
+                if !place.is_nowhere() && !grid.keeps(place.cell, [x.at(row), y.at(row)]) {
+                    out.push(row as u32);
+                }
+            });
         }
     }
 
@@ -345,27 +345,21 @@ impl Table {
         }
     }
 
-    /// Finds rows of which something changed that is sent to many, and tells them to `each`: [`Table::is_changed`].
+    /// Finds rows of which something changed that is sent to many, and tells their places to `each`.
     pub fn gather_changed(&mut self, mut each: impl FnMut(Place)) {
-        let to_many = self.to_all | self.to_others;
         self.is_changed.clear();
         for (changed, places) in self.changed.chunks(64).zip(self.places.chunks(64)) {
-            let bit = |(row, changed): (usize, &u64)| u64::from(changed & to_many != 0) << row;
-            let bits = changed.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
-            self.is_changed.push(bits);
-            let mut left = bits;
-            while left != 0 {
-                each(places[left.trailing_zeros() as usize]);
-                left &= left - 1;
-            }
+            let to_all = bits_of(changed, self.to_all);
+            self.is_changed.push(to_all);
+            let to_others = if self.to_others == 0 { 0 } else { bits_of(changed, self.to_others) };
+            each_bit(to_all | to_others, |bit| each(places[bit]));
         }
     }
 
-    /// The columns of a group that changed in a row.
+    /// Whether something changed in a row that is sent to all: 1 or 0, for who counts without a branch.
     #[inline]
-    pub fn changed_of(&self, row: u32, group: u64) -> u64 {
-        let is_changed = self.is_changed[row as usize / 64] >> (row % 64) & 1 != 0;
-        if is_changed { self.changed[row as usize] & group } else { 0 }
+    pub fn is_changed(&self, row: u32) -> usize {
+        (self.is_changed[row as usize / 64] >> (row % 64) & 1) as usize
     }
 
     /// What was found to differ has been sent, or will be in full.
@@ -390,6 +384,21 @@ impl Table {
         let row: usize = self.columns.iter().map(|column| column.bytes + column.baseline.row_bytes()).sum();
         let fixed = size_of::<Slot>() + size_of::<Handle>() + size_of::<Place>() + 8 + 8 + 4;
         self.rows() * (row + fixed)
+    }
+}
+
+/// A bit for each of up to 64 rows of which something in `group` changed.
+#[inline]
+fn bits_of(changed: &[u64], group: u64) -> u64 {
+    let bit = |(row, changed): (usize, &u64)| u64::from(changed & group != 0) << row;
+    changed.iter().enumerate().map(bit).fold(0, |all, bit| all | bit)
+}
+
+#[inline]
+fn each_bit(mut left: u64, mut each: impl FnMut(usize)) {
+    while left != 0 {
+        each(left.trailing_zeros() as usize);
+        left &= left - 1;
     }
 }
 

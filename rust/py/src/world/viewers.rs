@@ -1,10 +1,10 @@
 //! Which session sees what: a viewer of the world for each session whose client shows it, and its snapshot at each tick's end.
 
-use std::collections::BTreeMap;
-
 use engine::event::{LinkId, Span};
 use engine::realm::{Realm, RoomNumber};
 use engine::session::SessionKey;
+use rustc_hash::FxHashMap;
+use slab::Slab;
 use world::{Handle, Part, Placement, View, ViewerKey, World};
 
 /// Snapshots of the app's world are pushed to this route, those of room 17's to `$w@17`. docs/wire.md has their bytes.
@@ -17,12 +17,24 @@ pub struct Viewers {
     /// Whose world it is; 0: the app's.
     room: RoomNumber,
     route: String,
-    by_session: BTreeMap<u64, Watcher>,
+    /// In one piece of memory: all are walked at each tick's end.
+    watchers: Slab<Watcher>,
+    /// Their places.
+    by_session: FxHashMap<SessionKey, usize>,
     parts: Vec<Part>,
-    due: Vec<(SessionKey, LinkId, usize, usize)>,
+    due: Vec<Due>,
+}
+
+/// A snapshot that is to be pushed.
+struct Due {
+    place: usize,
+    link: LinkId,
+    first: usize,
+    end: usize,
 }
 
 struct Watcher {
+    session: SessionKey,
     key: ViewerKey,
     /// The connection that its client was last told by.
     link: Option<LinkId>,
@@ -44,8 +56,15 @@ pub enum Look {
 impl Viewers {
     /// Nobody.
     pub fn new(radius: f64) -> Self {
-        let (by_session, parts, due) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { radius, room: 0, route: ROUTE.to_owned(), by_session, parts, due }
+        Self {
+            radius,
+            room: 0,
+            route: ROUTE.to_owned(),
+            watchers: Slab::new(),
+            by_session: FxHashMap::default(),
+            parts: Vec::new(),
+            due: Vec::new(),
+        }
     }
 
     /// The world is this room's.
@@ -57,27 +76,29 @@ impl Viewers {
     pub fn joined(&mut self, world: &mut World, session: SessionKey) {
         let key = world.add_viewer(session.to_bits(), View::Nothing);
         let look = Look::Own(self.radius);
-        let watcher = Watcher { key, link: None, last: 0, look, following: None };
-        self.by_session.insert(session.to_bits(), watcher);
+        let place = self.watchers.insert(Watcher { session, key, link: None, last: 0, look, following: None });
+        self.by_session.insert(session, place);
     }
 
     /// It is gone.
     pub fn left(&mut self, world: &mut World, session: SessionKey) {
-        if let Some(watcher) = self.by_session.remove(&session.to_bits()) {
-            world.remove_viewer(watcher.key);
+        if let Some(place) = self.by_session.remove(&session) {
+            world.remove_viewer(self.watchers.remove(place).key);
         }
     }
 
     /// All are gone.
     pub fn clear(&mut self, world: &mut World) {
-        for watcher in std::mem::take(&mut self.by_session).into_values() {
+        self.by_session.clear();
+        for watcher in self.watchers.drain() {
             world.remove_viewer(watcher.key);
         }
     }
 
     /// It looks at something else from the end of this tick on. False if its client does not show the world.
     pub fn look(&mut self, world: &mut World, session: SessionKey, look: Look) -> bool {
-        let Some(watcher) = self.by_session.get_mut(&session.to_bits()) else { return false };
+        let Some(&place) = self.by_session.get(&session) else { return false };
+        let watcher = &mut self.watchers[place];
         if let Look::At(view) = &look {
             world.set_view(watcher.key, view.clone());
         } else {
@@ -89,23 +110,23 @@ impl Viewers {
 
     /// At a tick's end: what each is to be sent goes to the realm.
     pub fn send(&mut self, world: &mut World, realm: &mut Realm) {
-        let Self { room, route, by_session, parts, due, .. } = self;
+        let Self { room, route, watchers, parts, due, .. } = self;
         parts.clear();
         due.clear();
-        for (&bits, watcher) in by_session.iter_mut() {
-            let session = SessionKey::from_bits(bits);
-            let Some((link, waits)) = realm.snapshot_link(session, *room) else { continue };
+        for (place, watcher) in watchers.iter_mut() {
+            let Some((link, waits)) = realm.snapshot_link(watcher.session, *room) else { continue };
             watcher.settle(world, link, waits);
-            watcher.follow(world, bits);
+            watcher.follow(world);
             let first = parts.len();
             if world.snapshot(watcher.key, parts) {
                 watcher.last = world.tick();
-                due.push((session, link, first, parts.len()));
+                due.push(Due { place, link, first, end: parts.len() });
             }
         }
         // Each reactor's log gets all bytes once: the snapshots are references into them.
         let mut starts: Vec<Option<u32>> = Vec::new();
-        for &(session, link, first, end) in &*due {
+        for &Due { place, link, first, end } in &*due {
+            let watcher = &mut watchers[place];
             let reactor = usize::from(link.reactor());
             if starts.len() <= reactor {
                 starts.resize(reactor + 1, None);
@@ -114,8 +135,8 @@ impl Viewers {
                 .get_or_insert_with(|| realm.downs(link.reactor()).store(world.bytes()).start);
             let spans =
                 parts[first..end].iter().map(|part| Span { start: start + part.start, len: part.len });
-            let is_taken = realm.push_snapshot(session, *room, route, spans);
-            if !is_taken && let Some(watcher) = by_session.get_mut(&session.to_bits()) {
+            let is_taken = realm.push_snapshot(watcher.session, *room, route, spans);
+            if !is_taken {
                 world.lost(watcher.key, watcher.last);
                 watcher.last = 0;
             }
@@ -136,8 +157,9 @@ impl Watcher {
         (self.link, self.last) = (Some(link), 0);
     }
 
-    fn follow(&mut self, world: &mut World, owner: u64) {
+    fn follow(&mut self, world: &mut World) {
         let Look::Own(radius) = self.look else { return };
+        let owner = self.session.to_bits();
         let is_own = |(table, handle)| world.owner(table, handle) == Some(owner);
         if self.following.is_some_and(is_own) {
             return;
