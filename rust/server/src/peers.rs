@@ -172,8 +172,8 @@ impl Peers {
     /// Does what the realm asks; what has to be sent waits for `flush`, but for the snapshots of a tick: with them each client is
     /// told all, and its part of memory is in the processor's caches only now.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
-        let mut rest = &downs.events[..];
-        let snapshots = last_snapshots(rest);
+        let snapshots = last_snapshots(&downs.events);
+        let (mut rest, snapshots) = downs.events.split_at(downs.events.len() - snapshots);
         while let Some(first) = rest.first() {
             let Some(id) = first.link() else {
                 self.broadcast(first, downs, ups);
@@ -186,11 +186,28 @@ impl Peers {
                 rest[..row].iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
             });
             rest = &rest[row..];
-            if rest.len() < snapshots {
-                let token = token(id);
-                self.dirty.pop_if(|last| *last == token);
-                self.flush_one(token, ups);
-            }
+        }
+        for some in snapshots.chunks(LOOKED_UP_TOGETHER) {
+            self.send_snapshots(some, downs, ups);
+        }
+    }
+
+    /// Snapshots to at most [`LOOKED_UP_TOGETHER`] links. All are looked up first: so their memory is waited for once, and not one
+    /// after the other.
+    fn send_snapshots(&mut self, snapshots: &[Down], downs: &DownLog, ups: &mut UpLog) {
+        let mut there = [None; LOOKED_UP_TOGETHER];
+        for (down, there) in snapshots.iter().zip(&mut there) {
+            let is_there = |id: &LinkId| {
+                slot_of(&mut self.slots, token(*id)).is_some() & self.reactor.is_open(token(*id))
+            };
+            *there = down.link().filter(is_there);
+        }
+        for (down, there) in snapshots.iter().zip(there) {
+            let Some(id) = there else { continue };
+            self.with_link(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
+            let token = token(id);
+            self.dirty.pop_if(|last| *last == token);
+            self.flush_one(token, ups);
         }
     }
 
@@ -600,6 +617,9 @@ impl Peers {
         }
     }
 }
+
+/// Links whose memory stays in the processor's caches until the last of them has been sent its snapshot.
+const LOOKED_UP_TOGETHER: usize = 16;
 
 /// How many events at a log's end are snapshots of one world, so that no link is asked for anything behind its own.
 fn last_snapshots(downs: &[Down]) -> usize {

@@ -16,26 +16,36 @@ pub struct Part {
     pub len: u32,
 }
 
+/// One line of the processor's caches: each block that changed is a miss of them.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Block {
     pub table: u32,
-    /// `None` of a global table.
-    pub cell: Option<Cell>,
+    /// In this tick so many members entered, at the end.
+    pub entered: u32,
     /// Rows, in the order that clients know too.
     pub members: SmallVec<[u32; MEMBERS_INLINE]>,
+}
+
+const _: () = assert!(size_of::<Block>() == 64);
+
+/// What is asked of a block only when somebody comes, leaves, or has to be told all.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// `None` of a global table.
+    pub cell: Option<Cell>,
     /// Viewers whose clients may have it: those who watch it, and those that were not yet told to forget it.
     pub holders: u32,
-    /// In this tick: indices from which members left, in their order; how many entered, at the end.
+    /// In this tick: indices from which members left, in their order.
     pub leaves: Vec<u32>,
-    pub entered: u32,
     /// The last tick in which all of it was encoded, and that.
     pub whole_at: u32,
     pub whole: Part,
     pub whole_others: Part,
 }
 
-/// Of a cell that is not crowded: a list elsewhere would be another miss of the caches for each block.
-const MEMBERS_INLINE: usize = 8;
+/// Of a cell that is not crowded: a list elsewhere would be another miss.
+const MEMBERS_INLINE: usize = 10;
 
 /// What is asked of a block for every entity and every viewer, close together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +58,7 @@ pub(crate) struct Mark {
     pub others: Part,
     is_touched: bool,
     /// In this tick members left or entered.
-    has_moves: bool,
+    pub has_moves: bool,
 }
 
 /// All blocks. Their numbers are small, used again, and what clients know them by.
@@ -58,6 +68,8 @@ pub(crate) struct Blocks {
     blocks: Vec<Block>,
     /// One of each block.
     pub marks: Vec<Mark>,
+    /// One of each block.
+    pub rare: Vec<Rare>,
     by_cell: FxHashMap<(u32, Cell), u32>,
     free: Vec<u32>,
     touched: Vec<u32>,
@@ -73,6 +85,7 @@ impl Blocks {
             grid: Grid::new(side),
             blocks: Vec::new(),
             marks: Vec::new(),
+            rare: Vec::new(),
             by_cell: FxHashMap::default(),
             free: Vec::new(),
             touched: Vec::new(),
@@ -83,10 +96,6 @@ impl Blocks {
 
     pub fn get(&self, block: u32) -> &Block {
         &self.blocks[block as usize]
-    }
-
-    pub fn get_mut(&mut self, block: u32) -> &mut Block {
-        &mut self.blocks[block as usize]
     }
 
     /// Blocks that have members, by number.
@@ -104,10 +113,12 @@ impl Blocks {
         let number = self.free.pop().unwrap_or_else(|| {
             self.blocks.push(Block::default());
             self.marks.push(Mark::default());
+            self.rare.push(Rare::default());
             self.blocks.len() as u32 - 1
         });
-        self.blocks[number as usize] = Block { table, cell, ..Block::default() };
+        self.blocks[number as usize] = Block { table, ..Block::default() };
         self.marks[number as usize] = Mark::default();
+        self.rare[number as usize] = Rare { cell, ..Rare::default() };
         self.by_cell.insert(key, number);
         number
     }
@@ -115,7 +126,7 @@ impl Blocks {
     /// A viewer begins to hold it.
     pub fn hold(&mut self, block: u32) {
         self.watch(block);
-        self.get_mut(block).holders += 1;
+        self.rare[block as usize].holders += 1;
     }
 
     /// It is not watched any more; its client has yet to be told.
@@ -130,7 +141,7 @@ impl Blocks {
 
     /// No client of this viewer has it any more.
     pub fn release(&mut self, block: u32) {
-        self.get_mut(block).holders -= 1;
+        self.rare[block as usize].holders -= 1;
         self.idle.push(block);
     }
 
@@ -140,7 +151,7 @@ impl Blocks {
         let block = &mut self.blocks[place.block as usize];
         block.members.swap_remove(place.index as usize);
         if self.marks[place.block as usize].watchers > 0 {
-            block.leaves.push(place.index);
+            self.rare[place.block as usize].leaves.push(place.index);
         }
         let moved = block.members.get(place.index as usize).copied();
         if block.members.is_empty() {
@@ -159,7 +170,8 @@ impl Blocks {
         if block.members.len() == 1 {
             self.epoch += 1;
         }
-        Place { block: number, index: block.members.len() as u32 - 1, cell: block.cell.unwrap_or_default() }
+        let cell = self.rare[number as usize].cell.unwrap_or_default();
+        Place { block: number, index: block.members.len() as u32 - 1, cell }
     }
 
     /// A member is in another row.
@@ -201,10 +213,13 @@ impl Blocks {
         self.touched = touched;
     }
 
-    /// The blocks of a table, and how many viewers watch each.
-    pub fn of(&self, table: u32) -> impl Iterator<Item = (&Block, u32)> {
+    /// The blocks of a table: cell, members, and how many viewers watch it.
+    pub fn of(&self, table: u32) -> impl Iterator<Item = (Option<Cell>, usize, u32)> {
         let kept = self.by_cell.iter().filter(move |((of, _), _)| *of == table);
-        kept.map(|(_, number)| (self.get(*number), self.marks[*number as usize].watchers))
+        kept.map(|(_, &number)| {
+            let (cell, watchers) = (self.rare[number as usize].cell, self.marks[number as usize].watchers);
+            (cell, self.get(number).members.len(), watchers)
+        })
     }
 
     /// All of this tick is encoded.
@@ -213,16 +228,15 @@ impl Blocks {
             let mark = &mut self.marks[number as usize];
             mark.is_touched = false;
             if std::mem::take(&mut mark.has_moves) {
-                let block = &mut self.blocks[number as usize];
-                block.leaves.clear();
-                block.entered = 0;
+                self.rare[number as usize].leaves.clear();
+                self.blocks[number as usize].entered = 0;
             }
         }
         self.touched = touched;
         for number in std::mem::take(&mut self.idle) {
-            let block = &self.blocks[number as usize];
-            let key = (block.table, block.cell.unwrap_or_default());
-            if block.holders == 0 && block.members.is_empty() && self.by_cell.get(&key) == Some(&number) {
+            let (block, rare) = (&self.blocks[number as usize], &self.rare[number as usize]);
+            let key = (block.table, rare.cell.unwrap_or_default());
+            if rare.holders == 0 && block.members.is_empty() && self.by_cell.get(&key) == Some(&number) {
                 self.by_cell.remove(&key);
                 self.free.push(number);
             }

@@ -24,17 +24,17 @@ pub(crate) fn head(out: &mut Vec<u8>, number: u64, kind: u64) {
     varint::write(out, number << 2 | kind);
 }
 
-/// Appends what happened in a block in this tick. `changed` is a scratch.
+/// Appends what happened in a block in this tick; members left it or entered if there are `leaves`. `changed` is a scratch.
 pub(crate) fn changes(
     out: &mut Vec<u8>,
     number: u32,
     block: &Block,
+    leaves: Option<&[u32]>,
     table: &Table,
     changed: &mut Vec<(u32, u32)>,
 ) -> Part {
     let start = out.len();
     let (old, entered) = block.members.split_at(block.members.len() - block.entered as usize);
-    let is_moved = !entered.is_empty() || !block.leaves.is_empty();
     // Each is put down, and the next one over it if it has not changed: a branch would be guessed wrong too often.
     if changed.len() < old.len() {
         changed.resize(old.len(), (0, 0));
@@ -45,13 +45,13 @@ pub(crate) fn changes(
         count += table.is_changed(row);
     }
     let changed = &changed[..count];
-    if !is_moved && changed.is_empty() {
+    if leaves.is_none() && changed.is_empty() {
         return Part::default();
     }
-    head(out, number.into(), if is_moved { MOVES } else { CHANGES });
-    if is_moved {
-        varint::write(out, block.leaves.len() as u64);
-        block.leaves.iter().for_each(|index| varint::write(out, (*index).into()));
+    head(out, number.into(), if leaves.is_some() { MOVES } else { CHANGES });
+    if let Some(leaves) = leaves {
+        varint::write(out, leaves.len() as u64);
+        leaves.iter().for_each(|index| varint::write(out, (*index).into()));
         varint::write(out, entered.len() as u64);
         for row in entered {
             entity(out, table, *row as usize);

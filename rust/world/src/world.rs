@@ -393,7 +393,7 @@ impl World {
         let mut cells: Vec<_> = self
             .blocks
             .of(table as u32)
-            .map(|(block, watchers)| (block.cell, block.members.len(), watchers as usize))
+            .map(|(cell, members, watchers)| (cell, members, watchers as usize))
             .collect();
         cells.sort_unstable();
         cells
@@ -516,13 +516,19 @@ impl World {
         let mut touched = blocks.take_touched();
         // As they stand in memory; and what a viewer sees is in fewer parts.
         touched.sort_unstable();
-        for &number in &touched {
-            if blocks.marks[number as usize].watchers == 0 {
+        // A block is asked for something while the one before it is encoded, so that its memory is there when its turn comes.
+        let table_of = |blocks: &Blocks, i: usize| touched.get(i).map_or(0, |number| blocks.get(*number).table);
+        let mut next_table = table_of(blocks, 0);
+        for (i, &number) in touched.iter().enumerate() {
+            let table = &tables[next_table as usize];
+            next_table = table_of(blocks, i + 1);
+            let mark = blocks.marks[number as usize];
+            if mark.watchers == 0 {
                 continue;
             }
-            let block = blocks.get_mut(number);
-            let table = &tables[block.table as usize];
-            let delta = encode::changes(bytes, number, block, table, changed_members);
+            let block = blocks.get(number);
+            let leaves = mark.has_moves.then(|| &blocks.rare[number as usize].leaves[..]);
+            let delta = encode::changes(bytes, number, block, leaves, table, changed_members);
             let others = match table.to_others {
                 0 => Part::default(),
                 _ => encode::others(bytes, number, block, table, 0, false),
@@ -586,21 +592,24 @@ impl World {
                     continue;
                 }
             }
-            let block = blocks.get_mut(seen.block);
+            let block = blocks.get(seen.block);
             let table = &tables[block.table as usize];
             let mut others = mark.others;
             if !has {
-                if block.whole_at != tick {
-                    block.whole = encode::whole(bytes, seen.block, block, table);
-                    block.whole_others = match table.to_others {
+                if blocks.rare[seen.block as usize].whole_at != tick {
+                    let whole = encode::whole(bytes, seen.block, block, table);
+                    let whole_others = match table.to_others {
                         0 => Part::default(),
                         _ => encode::others(bytes, seen.block, block, table, 0, true),
                     };
-                    block.whole_at = tick;
+                    let rare = &mut blocks.rare[seen.block as usize];
+                    (rare.whole_at, rare.whole, rare.whole_others) = (tick, whole, whole_others);
                 }
+                let block = &blocks.rare[seen.block as usize];
                 push(parts, block.whole);
                 others = block.whole_others;
             }
+            let block = blocks.get(seen.block);
             let is_in = |(number, handle): &(u32, Handle)| {
                 *number == block.table
                     && slots[*number as usize]
