@@ -84,6 +84,9 @@ pub struct Faults {
 
 const FAULTS_TOLD: usize = 16;
 
+/// Blocks: to encode so many takes about as long as to wait for memory.
+const ASKED_AHEAD: usize = 4;
+
 impl World {
     /// An empty world.
     ///
@@ -516,12 +519,12 @@ impl World {
         let mut touched = blocks.take_touched();
         // As they stand in memory; and what a viewer sees is in fewer parts.
         touched.sort_unstable();
-        // A block is asked for something while the one before it is encoded, so that its memory is there when its turn comes.
+        // A block is asked for its table while those before it are encoded, so that its memory is there when its turn comes.
         let table_of = |blocks: &Blocks, i: usize| touched.get(i).map_or(0, |number| blocks.get(*number).table);
-        let mut next_table = table_of(blocks, 0);
+        let mut ahead: [u32; ASKED_AHEAD] = std::array::from_fn(|i| table_of(blocks, i));
         for (i, &number) in touched.iter().enumerate() {
-            let table = &tables[next_table as usize];
-            next_table = table_of(blocks, i + 1);
+            let table = &tables[ahead[i % ASKED_AHEAD] as usize];
+            ahead[i % ASKED_AHEAD] = table_of(blocks, i + ASKED_AHEAD);
             let mark = blocks.marks[number as usize];
             if mark.watchers == 0 {
                 continue;
