@@ -200,7 +200,6 @@ impl Peers {
         }
     }
 
-
     /// Begins to connect, in client role: once it is connected it says its greeting. With TLS, to a server of this name.
     pub fn connect(
         &mut self,

@@ -520,7 +520,8 @@ impl World {
         // As they stand in memory; and what a viewer sees is in fewer parts.
         touched.sort_unstable();
         // A block is asked for its table while those before it are encoded, so that its memory is there when its turn comes.
-        let table_of = |blocks: &Blocks, i: usize| touched.get(i).map_or(0, |number| blocks.get(*number).table);
+        let table_of =
+            |blocks: &Blocks, i: usize| touched.get(i).map_or(0, |number| blocks.get(*number).table);
         let mut ahead: [u32; ASKED_AHEAD] = std::array::from_fn(|i| table_of(blocks, i));
         for (i, &number) in touched.iter().enumerate() {
             let table = &tables[ahead[i % ASKED_AHEAD] as usize];

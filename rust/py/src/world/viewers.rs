@@ -76,7 +76,8 @@ impl Viewers {
     pub fn joined(&mut self, world: &mut World, session: SessionKey) {
         let key = world.add_viewer(session.to_bits(), View::Nothing);
         let look = Look::Own(self.radius);
-        let place = self.watchers.insert(Watcher { session, key, link: None, last: 0, look, following: None });
+        let place =
+            self.watchers.insert(Watcher { session, key, link: None, last: 0, look, following: None });
         self.by_session.insert(session, place);
     }
 
