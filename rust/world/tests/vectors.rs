@@ -124,3 +124,24 @@ fn private_values_leave_toward_those_alone_whom_they_are_for() {
         assert_eq!(says(heard, "not for one B"), viewer != 2, "{viewer}");
     }
 }
+
+#[test]
+fn of_a_crowd_those_alone_are_sent_that_changed() {
+    let mut world = World::new(100.0);
+    world.add_tables(vec![player()]).unwrap();
+    world.spawn(0, 20, 0).unwrap();
+    let viewer = world.add_viewer(0, View::Everything);
+    world.end_tick();
+    let mut parts = Vec::new();
+    assert!(world.snapshot(viewer, &mut parts));
+    world.arrived(viewer, 1);
+    for row in [3, 4, 17] {
+        let kind = world.shape().tables()[0].columns[0].kind.clone();
+        write_value(&kind, Some(&Value::Float(0.01)), world.value_mut(0, 0, row));
+    }
+    world.end_tick();
+    parts.clear();
+    assert!(world.snapshot(viewer, &mut parts));
+    // Tick, block, three rows: each the rows between it and the one before, with the mask of `x`, and 1 step.
+    assert_eq!(bytes(&world, &parts), hex("04  00 03  19 02  01 02  61 02"));
+}
