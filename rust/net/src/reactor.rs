@@ -463,6 +463,23 @@ impl Reactor {
         flushed
     }
 
+    /// Whether what is to be sent on a socket now may go past its queue: nothing waits there, and nobody has to encrypt it.
+    #[inline]
+    pub fn is_clear(&self, token: Token) -> bool {
+        self.sockets.find(token).is_some_and(Socket::is_clear)
+    }
+
+    /// Sends on a socket that [`Reactor::is_clear`], without a buffer of its own: how many bytes the system took. The rest has
+    /// to be queued and flushed.
+    #[inline]
+    pub fn send_past(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
+        self.stats.flushes += 1;
+        match self.sockets.find_mut(token) {
+            Some(socket) if socket.is_clear() => socket.send(bytes, &mut self.scratch.traffic),
+            _ => Ok(0),
+        }
+    }
+
     /// Reads no more from a socket for now: it is not told as readable. Costs nothing unless bytes come.
     pub fn pause(&mut self, token: Token) {
         if let Some(socket) = find(&mut self.sockets, token) {

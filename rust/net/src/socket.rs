@@ -191,6 +191,25 @@ impl Socket {
         Flush::Done
     }
 
+    /// Whether bytes may be sent past the queue.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.queue.is_empty() && self.tls.is_none() && !self.connecting && !self.lingering
+    }
+
+    /// Sends past the queue, as much as the socket takes.
+    #[inline]
+    pub(crate) fn send(&self, bytes: &[u8], traffic: &mut Traffic) -> io::Result<usize> {
+        match sys::send(&self.fd, bytes) {
+            Ok(sent) => {
+                traffic.bytes_out += sent as u64;
+                Ok(sent)
+            }
+            Err(Errno::AGAIN) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Speaks TLS from here on; what the tail holds is its beginning. An error is that of the handshake.
     pub(crate) fn start_tls(&mut self, tls: Tls, scratch: &mut Scratch, pool: &Pool) -> io::Result<()> {
         let tls = self.tls.insert(Box::new(tls));

@@ -59,6 +59,8 @@ pub struct Peers {
     foreign: Vec<Foreign>,
     due: Vec<Due>,
     reading: bool,
+    /// What is sent past the queues, one after the other.
+    said: Vec<u8>,
     /// Sockets told of since silence was last judged.
     told: usize,
     /// When the first of those was kept back that a flush left unsent.
@@ -96,6 +98,7 @@ impl Peers {
             foreign: Vec::new(),
             due: Vec::new(),
             reading: true,
+            said: Vec::new(),
             told: 0,
             holding_since: None,
             #[cfg(test)]
@@ -188,14 +191,65 @@ impl Peers {
             });
             rest = &rest[row..];
         }
+        if self.said.capacity() > SAID_MAX {
+            self.said = Vec::new();
+        }
         for some in snapshots.chunks(FETCHED_TOGETHER) {
             fetch(&mut self.slots, &self.reactor, some.iter().filter_map(Down::link).map(token));
             for down in some {
                 let Some(id) = down.link() else { continue };
+                if self.reactor.is_clear(token(id)) {
+                    self.send_past(id, down, downs, ups);
+                    continue;
+                }
                 self.with_link(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
                 let token = token(id);
                 self.dirty.pop_if(|last| *last == token);
                 self.flush_one(token, ups);
+            }
+        }
+    }
+
+    /// Does what the realm asks of a link in whose queue nothing waits, and sends what comes of it at once: no block is needed but
+    /// for what the system does not take.
+    fn send_past(&mut self, id: LinkId, down: &Down, downs: &DownLog, ups: &mut UpLog) {
+        let token = token(id);
+        let now = self.awake.now();
+        let Some(slot) = slot_of(&mut self.slots, token) else { return };
+        let link = &mut slot.link;
+        self.said.clear();
+        let mut out = Said { bytes: &mut self.said, first: None, is_one: true };
+        let result = catch_unwind(AssertUnwindSafe(|| link.handle_down(now, down, downs, ups, &mut out)));
+        let (class, key) = out.kind();
+        if result.is_err() {
+            link.handle_end(now, Close::Panic, ups);
+        }
+        match self.reactor.send_past(token, &self.said) {
+            Ok(sent) if sent == self.said.len() => {
+                link.handle_sent(0, ups);
+                if link.snapshot_waits() {
+                    link.handle_snapshot_left(ups);
+                }
+                self.settle(token);
+            }
+            Ok(sent) => {
+                if let Some((queue, pool)) = self.reactor.queue(token) {
+                    let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(&self.said);
+                    let result = queue.append_sized(pool, class, key, self.said.len(), write);
+                    // It may have been dropped, which does for what has not begun to leave.
+                    let waits = result.is_ok() && queue.len_bytes() == self.said.len();
+                    if waits {
+                        queue.advance(sent); // now it can't be replaced any more
+                    } else if result.is_err() || sent > 0 {
+                        link.handle_end(now, Close::Slow, ups);
+                    }
+                }
+                slot.dirty = true;
+                self.flush_one(token, ups);
+            }
+            Err(_) => {
+                link.handle_end(now, Close::Reset, ups);
+                self.settle(token);
             }
         }
     }
@@ -610,6 +664,9 @@ impl Peers {
 /// Links whose memory stays in the processor's caches until the last of them has been sent something.
 const FETCHED_TOGETHER: usize = 16;
 
+/// Bytes that are kept for what is said past the queues.
+const SAID_MAX: usize = 64 * 1024;
+
 /// How many events at a log's end are snapshots of one world, so that no link is asked for anything behind its own.
 fn last_snapshots(downs: &[Down]) -> usize {
     let room_of = |down: &Down| if let Down::Snapshot { room, .. } = *down { Some(room) } else { None };
@@ -637,6 +694,44 @@ impl Outbox for Out<'_> {
 
     fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
         self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
+    }
+}
+
+/// What a link says, before it is known whether it has to wait.
+struct Said<'a> {
+    bytes: &'a mut Vec<u8>,
+    first: Option<(Class, u64)>,
+    /// It is one packet, or none.
+    is_one: bool,
+}
+
+impl Said<'_> {
+    /// How it waits, if it has to.
+    fn kind(&self) -> (queue::Class, u64) {
+        match self.first {
+            Some((class, key)) if self.is_one => (net_class(class), key),
+            _ => (queue::Class::Reliable, 0),
+        }
+    }
+
+    fn note(&mut self, class: Class, key: u64) {
+        self.is_one = self.first.is_none();
+        self.first.get_or_insert((class, key));
+    }
+}
+
+impl Outbox for Said<'_> {
+    #[inline]
+    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        self.note(class, key);
+        write(self.bytes);
+        Ok(())
+    }
+
+    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
+        self.note(class, key);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -696,6 +791,7 @@ fn net_class(class: Class) -> queue::Class {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
 
     use engine::event::Up;
@@ -708,14 +804,9 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_timeout_ends_that_link_alone() {
-        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Arc::new(Listener::bind(&Address::Tcp(anywhere)).unwrap());
-        let Address::Tcp(address) = *listener.local_address() else { unreachable!("as asked for") };
-        reactor.listen(listener, Arc::new(Admission::new(0, 0, None)), None).unwrap();
         // All are due at about the same time: what one does must not lose the others' timeouts.
         let config = LinkConfig { handshake_timeout: 50_000_000, ..LinkConfig::default() };
-        let mut peers = Peers::new(0, reactor, Arc::new(config), net::sys::monotonic_now());
+        let (mut peers, address) = listening(config);
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut ups = UpLog::default();
         let mut turn = |peers: &mut Peers| {
@@ -736,6 +827,94 @@ mod tests {
         }
         assert!(peers.is_empty());
         drop(clients);
+    }
+
+    /// Peers on a port of their own.
+    fn listening(config: LinkConfig) -> (Peers, SocketAddr) {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Arc::new(Listener::bind(&Address::Tcp(anywhere)).unwrap());
+        let Address::Tcp(address) = *listener.local_address() else { unreachable!("as asked for") };
+        reactor.listen(listener, Arc::new(Admission::new(0, 0, None)), None).unwrap();
+        (Peers::new(0, reactor, Arc::new(config), net::sys::monotonic_now()), address)
+    }
+
+    /// Turns until `wanted` finds something in what came.
+    fn until<T>(peers: &mut Peers, wanted: impl Fn(&Up) -> Option<T>) -> T {
+        loop {
+            let mut ups = UpLog::default();
+            peers.wait(None, false).unwrap();
+            peers.read(&mut ups, usize::MAX);
+            peers.flush(false, &mut ups);
+            if let Some(found) = ups.events.iter().find_map(&wanted) {
+                return found;
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_gets_whole_snapshots_and_then_the_newest() {
+        let (mut peers, address) = listening(LinkConfig::default());
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&[1, 0, 0, 2, b'{', b'}']).unwrap();
+        let is_handshake = |up: &Up| if let Up::Handshake { link, .. } = *up { Some(link) } else { None };
+        let link = until(&mut peers, is_handshake);
+        let (mut downs, mut ups) = (DownLog::default(), UpLog::default());
+        let body = downs.store(b"{}");
+        downs.push(Down::Accept { link, body, codes: 0, counts: false });
+        peers.apply(&downs, &mut ups);
+        peers.flush(false, &mut ups);
+        client.write_all(&[2, 0, 0, 0]).unwrap();
+        until(&mut peers, |up| matches!(up, Up::Ready { .. }).then_some(()));
+
+        // Larger than the queue's bound, and many more than the system's buffers hold.
+        const LENGTH: usize = 3 << 20;
+        let mut left = Vec::new();
+        for number in 1..=20 {
+            let (mut downs, mut ups) = (DownLog::default(), UpLog::default());
+            let body = downs.store(&vec![number as u8; LENGTH]);
+            let (parts, route) = (downs.store_parts([body]), downs.store(b"$w"));
+            downs.push(Down::Snapshot { link, number, room: 0, route, parts });
+            peers.apply(&downs, &mut ups);
+            assert!(peers.reactor.queue(token(link)).unwrap().0.len_bytes() < 3 * LENGTH, "they pile up");
+            left.extend(ups.events.iter().filter_map(|up| match *up {
+                Up::SnapshotLeft { number, .. } => Some(number),
+                _ => None,
+            }));
+            assert!(!ups.events.iter().any(|up| matches!(up, Up::Closed { .. })), "{:?}", ups.events);
+        }
+        assert!(!left.is_empty() && left.len() < 20, "both ways are taken: {left:?}");
+
+        let reader = std::thread::spawn(move || {
+            let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+            while numbers.last() != Some(&20) {
+                let mut some = vec![0; 1 << 20];
+                let count = client.read(&mut some).unwrap();
+                assert!(count > 0, "closed after {numbers:?}");
+                bytes.extend_from_slice(&some[..count]);
+                while let Some((packet, _)) = wire::packet::first(&bytes) {
+                    let whole = packet.len();
+                    if packet[0] == 4 {
+                        let number = packet[whole - 1];
+                        assert_eq!(packet[whole - LENGTH..], vec![number; LENGTH]);
+                        numbers.push(number);
+                    }
+                    bytes.drain(..whole);
+                }
+            }
+            assert!(bytes.is_empty());
+            numbers
+        });
+        let newest = |up: &Up| matches!(up, Up::SnapshotLeft { number: 20, .. }).then_some(());
+        until(&mut peers, newest);
+        while !reader.is_finished() {
+            peers.wait(Some(net::sys::monotonic_now() + 1_000_000), false).unwrap();
+            peers.read(&mut ups, usize::MAX);
+            peers.flush(false, &mut ups);
+        }
+        let numbers = reader.join().unwrap();
+        assert!(numbers.is_sorted() && numbers.len() > left.len() && numbers.len() < 20, "{numbers:?}");
+        assert_eq!(peers.reactor.pool().stats().out, 0);
     }
 
     #[test]
