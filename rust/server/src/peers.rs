@@ -180,8 +180,8 @@ impl Peers {
         let (mut rest, snapshots) = downs.events.split_at(downs.events.len() - snapshots);
         while let Some(first) = rest.first() {
             let Some(id) = first.link() else {
-                self.broadcast(first, downs, ups);
                 rest = &rest[1..];
+                self.broadcast(first, rest.is_empty() && snapshots.is_empty(), downs, ups);
                 continue;
             };
             // What is asked of one link in a row, as the answers to all that it sent, finds it once.
@@ -199,7 +199,7 @@ impl Peers {
             for down in some {
                 let Some(id) = down.link() else { continue };
                 if self.reactor.is_clear(token(id)) {
-                    self.send_past(id, down, downs, ups);
+                    self.send_past(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
                     continue;
                 }
                 self.with_link(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
@@ -210,16 +210,21 @@ impl Peers {
         }
     }
 
-    /// Does what the realm asks of a link in whose queue nothing waits, and sends what comes of it at once: no block is needed but
-    /// for what the system does not take.
-    fn send_past(&mut self, id: LinkId, down: &Down, downs: &DownLog, ups: &mut UpLog) {
+    /// Runs `work` on a link in whose queue nothing waits, and sends what comes of it at once: no block is needed but for what the
+    /// system does not take.
+    fn send_past(
+        &mut self,
+        id: LinkId,
+        ups: &mut UpLog,
+        work: impl FnOnce(&mut Link, Nanos, &mut UpLog, &mut Said<'_>) -> Result<(), Close>,
+    ) {
         let token = token(id);
         let now = self.awake.now();
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         let link = &mut slot.link;
         self.said.clear();
         let mut out = Said { bytes: &mut self.said, first: None, is_one: true };
-        let result = catch_unwind(AssertUnwindSafe(|| link.handle_down(now, down, downs, ups, &mut out)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(link, now, ups, &mut out)));
         let (class, key) = out.kind();
         if result.is_err() {
             link.handle_end(now, Close::Panic, ups);
@@ -533,11 +538,18 @@ impl Peers {
         self.settle(token);
     }
 
-    fn broadcast(&mut self, down: &Down, downs: &DownLog, ups: &mut UpLog) {
+    /// The log's last one, if it is small, is sent at once where nothing waits before it.
+    fn broadcast(&mut self, down: &Down, is_last: bool, downs: &DownLog, ups: &mut UpLog) {
         let Down::Broadcast { targets, class, key, route, body } = *down else { return };
         let shared = SharedPush::new(class, downs.bytes(route), downs.bytes(body));
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
             let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
+            if is_last && body.len < 2048 && self.reactor.is_clear(token(id)) {
+                self.send_past(id, ups, |link, now, ups, out| {
+                    link.handle_shared(now, &shared, class, key, ups, out)
+                });
+                continue;
+            }
             self.with_link(id, ups, |link, now, ups, out| {
                 link.handle_shared(now, &shared, class, key, ups, out)
             });
