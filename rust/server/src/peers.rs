@@ -76,6 +76,8 @@ struct Slot {
     held: bool,
     choked: bool,
     more_comes: bool,
+    /// Where in the log its last row begins; in one of more than 65,536 events perhaps an earlier one, which costs a send.
+    last_row: u16,
     link: Link,
 }
 
@@ -177,29 +179,40 @@ impl Peers {
     /// told all, and its part of memory is in the processor's caches only now.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
         let snapshots = last_snapshots(&downs.events);
-        let (mut rest, snapshots) = downs.events.split_at(downs.events.len() - snapshots);
-        while let Some(first) = rest.first() {
+        let (events, snapshots) = downs.events.split_at(downs.events.len() - snapshots);
+        if self.said.capacity() > SAID_MAX {
+            self.said = Vec::new();
+        }
+        let for_all = if snapshots.is_empty() { self.note_last_rows(events) } else { events.len() };
+        let mut at = 0;
+        while let Some(first) = events.get(at) {
             let Some(id) = first.link() else {
-                rest = &rest[1..];
-                self.broadcast(first, rest.is_empty() && snapshots.is_empty(), downs, ups);
+                at += 1;
+                self.broadcast(first, at == downs.events.len(), downs, ups);
                 continue;
             };
             // What is asked of one link in a row, as the answers to all that it sent, finds it once.
-            let row = rest.iter().take_while(|down| down.link() == Some(id)).count();
-            self.with_link(id, ups, |link, now, ups, out| {
-                rest[..row].iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
-            });
-            rest = &rest[row..];
-        }
-        if self.said.capacity() > SAID_MAX {
-            self.said = Vec::new();
+            let row = events[at..].iter().take_while(|down| down.link() == Some(id)).count();
+            let row = &events[at..at + row];
+            if at >= for_all && self.may_send_past(id, at, row) {
+                self.send_past(id, ups, |link, now, ups, out| {
+                    row.iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
+                });
+            } else {
+                self.with_link(id, ups, |link, now, ups, out| {
+                    row.iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
+                });
+            }
+            at += row.len();
         }
         for some in snapshots.chunks(FETCHED_TOGETHER) {
             fetch(&mut self.slots, &self.reactor, some.iter().filter_map(Down::link).map(token));
             for down in some {
                 let Some(id) = down.link() else { continue };
                 if self.reactor.is_clear(token(id)) {
-                    self.send_past(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
+                    self.send_past(id, ups, |link, now, ups, out| {
+                        link.handle_down(now, down, downs, ups, out)
+                    });
                     continue;
                 }
                 self.with_link(id, ups, |link, now, ups, out| link.handle_down(now, down, downs, ups, out));
@@ -208,6 +221,34 @@ impl Peers {
                 self.flush_one(token, ups);
             }
         }
+    }
+
+    /// Says in each link's slot where the last row of events begins that is the link's; returns where what is for all ends.
+    fn note_last_rows(&mut self, events: &[Down]) -> usize {
+        let (mut for_all, mut before) = (0, None);
+        for (at, down) in events.iter().enumerate() {
+            let link = down.link();
+            match link {
+                None => for_all = at + 1,
+                Some(id) if link != before => {
+                    if let Some(slot) = slot_of(&mut self.slots, token(id)) {
+                        slot.last_row = at as u16;
+                    }
+                }
+                Some(_) => {}
+            }
+            before = link;
+        }
+        for_all
+    }
+
+    /// Whether these events, which begin at this place of the log, are answers behind which no more is sent in this pass, and before which
+    /// nothing waits.
+    fn may_send_past(&mut self, id: LinkId, at: usize, row: &[Down]) -> bool {
+        let is_last = |slot: &mut Slot| slot.last_row == at as u16 && !slot.more_comes && !slot.dirty;
+        row.iter().all(|down| matches!(down, Down::Answers { .. }))
+            && slot_of(&mut self.slots, token(id)).is_some_and(is_last)
+            && self.reactor.is_clear(token(id))
     }
 
     /// Runs `work` on a link in whose queue nothing waits, and sends what comes of it at once: no block is needed but for what the
@@ -229,7 +270,8 @@ impl Peers {
         if result.is_err() {
             link.handle_end(now, Close::Panic, ups);
         }
-        match self.reactor.send_past(token, &self.said) {
+        let sent = if self.said.is_empty() { Ok(0) } else { self.reactor.send_past(token, &self.said) };
+        match sent {
             Ok(sent) if sent == self.said.len() => {
                 link.handle_sent(0, ups);
                 if link.snapshot_waits() {
@@ -428,8 +470,15 @@ impl Peers {
             self.slots.resize_with(place + 1, || None);
         }
         self.wheel.set(token.slot, link.next_timeout());
-        self.slots[place] =
-            Some(Slot { dirty: false, backlog: false, held: false, choked: false, more_comes: false, link });
+        self.slots[place] = Some(Slot {
+            dirty: false,
+            backlog: false,
+            held: false,
+            choked: false,
+            more_comes: false,
+            last_row: 0,
+            link,
+        });
     }
 
     fn greet(&mut self, token: Token, ups: &mut UpLog) {
@@ -737,6 +786,13 @@ impl Outbox for Said<'_> {
     fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         self.note(class, key);
         write(self.bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
+        self.note(Class::Reliable, 0);
+        self.bytes.extend_from_slice(packets);
         Ok(())
     }
 
