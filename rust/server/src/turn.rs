@@ -34,9 +34,9 @@ use crate::replay::Replay;
 use crate::threads::IoThread;
 use crate::ticks::TickStats;
 
-/// What is read before it is dispatched and answered. Messages, answers and send buffers of a part this large stay in the
-/// processor's first cache together.
-const READ_BYTES: usize = 8 * 1024;
+/// What is read before it is dispatched and answered. Messages and answers of a part this large stay in the processor's caches
+/// together; of smaller ones, what each part costs by itself is seen.
+const READ_BYTES: usize = 32 * 1024;
 
 /// Realm, sockets, ticks: all of a server but Python.
 pub struct Server {
