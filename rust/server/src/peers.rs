@@ -242,11 +242,14 @@ impl Peers {
         for_all
     }
 
-    /// Whether these events, which begin at this place of the log, are answers behind which no more is sent in this pass, and before which
-    /// nothing waits.
+    /// Whether these events, which begin at this place of the log, are answers and pushes behind which no more is sent in this pass, and
+    /// before which nothing waits.
     fn may_send_past(&mut self, id: LinkId, at: usize, row: &[Down]) -> bool {
         let is_last = |slot: &mut Slot| slot.last_row == at as u16 && !slot.more_comes && !slot.dirty;
-        row.iter().all(|down| matches!(down, Down::Answers { .. }))
+        // What may be replaced or dropped waits by itself, if it has to.
+        let waits_joined =
+            |down: &Down| matches!(down, Down::Answers { .. } | Down::Push { class: Class::Reliable, .. });
+        row.iter().all(waits_joined)
             && slot_of(&mut self.slots, token(id)).is_some_and(is_last)
             && self.reactor.is_clear(token(id))
     }
@@ -269,6 +272,7 @@ impl Peers {
         let (class, key) = out.kind();
         if result.is_err() {
             link.handle_end(now, Close::Panic, ups);
+            self.said.clear(); // perhaps half a packet
         }
         let sent = if self.said.is_empty() { Ok(0) } else { self.reactor.send_past(token, &self.said) };
         match sent {
