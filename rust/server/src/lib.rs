@@ -6,6 +6,7 @@
 
 pub mod awake;
 pub mod options;
+mod outboxes;
 pub mod peers;
 pub mod record;
 pub mod replay;

@@ -8,19 +8,19 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, UpLog};
-use engine::link::{Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, SharedPush, Taken};
+use engine::link::{Ending, Greeting, Link, LinkConfig, Next, Pass, SharedPush, Taken};
 use engine::rate::SharedBucket;
 use engine::wheel::{Due, Wheel};
 use net::address::{Address, Peer};
 use net::pool::Pool;
-use net::queue::{self, SendQueue};
+use net::queue::SendQueue;
 use net::reactor::{Flush, Reactor, Read, Ready, Token};
 use net::tls::TlsClientConfig;
 use wire::detect::{Detected, detect};
 
 use crate::awake::Awake;
+use crate::outboxes::{Metered, Out, Said};
 
 /// Messages that one connection may bring in a pass before the others have their turn.
 const MESSAGES_PER_PASS: usize = 128;
@@ -175,8 +175,8 @@ impl Peers {
         }
     }
 
-    /// Does what the realm asks; what has to be sent waits for `flush`, but for the snapshots of a tick: with them each client is
-    /// told all, and its part of memory is in the processor's caches only now.
+    /// Does what the realm asks. Where nothing waits and nothing more follows for a link, what has to be sent goes at once: its part
+    /// of memory is in the processor's caches now. All else waits for `flush`.
     pub fn apply(&mut self, downs: &DownLog, ups: &mut UpLog) {
         let snapshots = last_snapshots(&downs.events);
         let (events, snapshots) = downs.events.split_at(downs.events.len() - snapshots);
@@ -266,8 +266,7 @@ impl Peers {
         let now = self.awake.now();
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         let link = &mut slot.link;
-        self.said.clear();
-        let mut out = Said { bytes: &mut self.said, first: None, is_one: true };
+        let mut out = Said::new(&mut self.said);
         let result = catch_unwind(AssertUnwindSafe(|| work(link, now, ups, &mut out)));
         let (class, key) = out.kind();
         if result.is_err() {
@@ -597,7 +596,7 @@ impl Peers {
         let shared = SharedPush::new(class, downs.bytes(route), downs.bytes(body));
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
             let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
-            if is_last && body.len < 2048 && self.reactor.is_clear(token(id)) {
+            if is_last && body.len <= COPIED_MAX && self.reactor.is_clear(token(id)) {
                 self.send_past(id, ups, |link, now, ups, out| {
                     link.handle_shared(now, &shared, class, key, ups, out)
                 });
@@ -729,6 +728,9 @@ impl Peers {
 /// Links whose memory stays in the processor's caches until the last of them has been sent something.
 const FETCHED_TOGETHER: usize = 16;
 
+/// What a broadcast has at most that is copied for each; of a longer one the queues have references.
+const COPIED_MAX: u32 = 2048;
+
 /// Bytes that are kept for what is said past the queues.
 const SAID_MAX: usize = 64 * 1024;
 
@@ -737,94 +739,6 @@ fn last_snapshots(downs: &[Down]) -> usize {
     let room_of = |down: &Down| if let Down::Snapshot { room, .. } = *down { Some(room) } else { None };
     let Some(last) = downs.last().and_then(room_of) else { return 0 };
     downs.iter().rev().take_while(|down| room_of(down) == Some(last)).count()
-}
-
-/// A socket's queue as the engine's outbox.
-struct Out<'a> {
-    queue: &'a mut SendQueue,
-    pool: &'a Pool,
-}
-
-impl Outbox for Out<'_> {
-    #[inline]
-    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        self.queue.append(self.pool, net_class(class), key, write).map_err(|_| Full)
-    }
-
-    #[inline]
-    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
-        let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(packets);
-        self.queue.append_sized(self.pool, queue::Class::Reliable, 0, packets.len(), write).map_err(|_| Full)
-    }
-
-    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
-        self.queue.append_shared(self.pool, net_class(class), key, bytes).map_err(|_| Full)
-    }
-}
-
-/// What a link says, before it is known whether it has to wait.
-struct Said<'a> {
-    bytes: &'a mut Vec<u8>,
-    first: Option<(Class, u64)>,
-    /// It is one packet, or none.
-    is_one: bool,
-}
-
-impl Said<'_> {
-    /// How it waits, if it has to.
-    fn kind(&self) -> (queue::Class, u64) {
-        match self.first {
-            Some((class, key)) if self.is_one => (net_class(class), key),
-            _ => (queue::Class::Reliable, 0),
-        }
-    }
-
-    fn note(&mut self, class: Class, key: u64) {
-        self.is_one = self.first.is_none();
-        self.first.get_or_insert((class, key));
-    }
-}
-
-impl Outbox for Said<'_> {
-    #[inline]
-    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        self.note(class, key);
-        write(self.bytes);
-        Ok(())
-    }
-
-    #[inline]
-    fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
-        self.note(Class::Reliable, 0);
-        self.bytes.extend_from_slice(packets);
-        Ok(())
-    }
-
-    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
-        self.note(class, key);
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// An outbox that knows the round trip time.
-struct Metered<'a, 'b> {
-    out: &'a mut Out<'b>,
-    rtt_us: u32,
-}
-
-impl Outbox for Metered<'_, '_> {
-    fn packet(&mut self, class: Class, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        self.out.packet(class, key, write)
-    }
-
-    fn block(&mut self, class: Class, key: u64, bytes: &Arc<Bytes>) -> Result<(), Full> {
-        self.out.block(class, key, bytes)
-    }
-
-    fn rtt_us(&self) -> u32 {
-        self.rtt_us
-    }
 }
 
 #[inline]
@@ -846,19 +760,10 @@ fn token(id: LinkId) -> Token {
     Token { slot: id.slot(), generation: id.generation() }
 }
 
-#[inline]
 /// The bucket that a connection shares with the others of its address, if there is a limit.
 fn bucket_of(config: &LinkConfig, reactor: &Reactor, token: Token) -> Option<SharedBucket> {
     config.address_messages?;
     reactor.shared_number(token).map(SharedBucket)
-}
-
-fn net_class(class: Class) -> queue::Class {
-    match class {
-        Class::Reliable => queue::Class::Reliable,
-        Class::Latest => queue::Class::Latest,
-        Class::Droppable => queue::Class::Droppable,
-    }
 }
 
 #[cfg(test)]
