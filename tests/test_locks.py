@@ -308,7 +308,7 @@ def test_a_cancelled_body_is_cancelled_and_not_lost(server: RunningServer) -> No
     async def run() -> None:
         async def hold() -> None:
             async with server.app.lock("mine"):
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
 
         task = asyncio.create_task(hold())
         await asyncio.sleep(0.05)

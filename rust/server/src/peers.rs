@@ -829,21 +829,56 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_client_that_does_not_read_gets_whole_snapshots_and_then_the_newest() {
-        let (mut peers, address) = listening(LinkConfig::default());
+    /// A client to which data flows, and its link.
+    fn let_in(peers: &mut Peers, address: SocketAddr) -> (TcpStream, LinkId) {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(&[1, 0, 0, 2, b'{', b'}']).unwrap();
         let is_handshake = |up: &Up| if let Up::Handshake { link, .. } = *up { Some(link) } else { None };
-        let link = until(&mut peers, is_handshake);
+        let link = until(peers, is_handshake);
         let (mut downs, mut ups) = (DownLog::default(), UpLog::default());
         let body = downs.store(b"{}");
         downs.push(Down::Accept { link, body, codes: 0, counts: false });
         peers.apply(&downs, &mut ups);
         peers.flush(false, &mut ups);
         client.write_all(&[2, 0, 0, 0]).unwrap();
-        until(&mut peers, |up| matches!(up, Up::Ready { .. }).then_some(()));
+        until(peers, |up| matches!(up, Up::Ready { .. }).then_some(()));
+        (client, link)
+    }
 
+    #[test]
+    fn each_link_is_sent_to_once_whatever_the_order() {
+        let (mut peers, address) = listening(LinkConfig::default());
+        let links = [let_in(&mut peers, address), let_in(&mut peers, address)];
+        let [one, other] = [links[0].1, links[1].1];
+        let mut sends = |order: &[Option<LinkId>]| {
+            let (mut downs, mut ups) = (DownLog::default(), UpLog::default());
+            let (packets, route, body) =
+                (downs.store(&[4, 0, 0, 2, 4, 0]), downs.store(b"r"), downs.store(b"b"));
+            let targets = [one, other].map(|link| link.to_bits().to_le_bytes()).concat();
+            let targets = downs.store(&targets);
+            for link in order {
+                downs.push(match *link {
+                    Some(link) => Down::Answers { link, packets, count: 1 },
+                    None => Down::Broadcast { targets, class: Class::Reliable, key: 0, route, body },
+                });
+            }
+            let before = peers.reactor.stats().flushes;
+            peers.apply(&downs, &mut ups);
+            peers.flush(false, &mut ups);
+            peers.reactor.stats().flushes - before
+        };
+        assert_eq!(sends(&[Some(one)]), 1);
+        assert_eq!(sends(&[Some(one), Some(other), Some(one)]), 2);
+        assert_eq!(sends(&[Some(one), None]), 2);
+        assert_eq!(sends(&[None, Some(one)]), 2);
+        assert_eq!(sends(&[None, Some(other), None, Some(one)]), 2);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_gets_whole_snapshots_and_then_the_newest() {
+        let (mut peers, address) = listening(LinkConfig::default());
+        let (mut client, link) = let_in(&mut peers, address);
+        let mut ups = UpLog::default();
         // Larger than the queue's bound, and many more than the system's buffers hold.
         const LENGTH: usize = 3 << 20;
         let mut left = Vec::new();

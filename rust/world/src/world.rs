@@ -609,9 +609,9 @@ impl World {
                     let rare = &mut blocks.rare[seen.block as usize];
                     (rare.whole_at, rare.whole, rare.whole_others) = (tick, whole, whole_others);
                 }
-                let block = &blocks.rare[seen.block as usize];
-                push(parts, block.whole);
-                others = block.whole_others;
+                let rare = &blocks.rare[seen.block as usize];
+                push(parts, rare.whole);
+                others = rare.whole_others;
             }
             let block = blocks.get(seen.block);
             let is_in = |(number, handle): &(u32, Handle)| {
