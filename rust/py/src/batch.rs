@@ -1,5 +1,6 @@
 //! Batches: what comes of one message between two ticks, as columns of plain numbers.
 
+use engine::event::{RouteId, Up, UpLog};
 use engine::session::SessionKey;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -7,16 +8,18 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyDict, PyList, PyType};
 use schema::discard::Discard;
+use schema::error::DecodeError;
 use schema::plan::{Scalar, ScalarType, Sink, Stopped};
 use schema::shape::{Label, MessageId, MessageShape};
 use wire::handshake::Serializer;
 
 use crate::dispatch::{self, Asker};
 use crate::handler::Table;
-use crate::message;
+use crate::message::{self, Codec};
 use crate::scope::Scope;
 use crate::scratch::with_buffer;
 use crate::session::Session;
+use crate::state::Turn;
 use crate::typed::Typed;
 
 /// The messages of a batch handler that wait for the tick.
@@ -61,8 +64,49 @@ enum Added {
     Full,
 }
 
+/// Puts the notifies of a batch's route with which `events` begins into the batch. Says how many of them are done with.
+pub fn add_run(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    (route, index): (RouteId, usize),
+    events: &[Up],
+    ups: &UpLog,
+) -> PyResult<usize> {
+    let is_one = |up: &&Up| matches!(up, Up::Notify { route: of, room: 0, .. } if *of == route);
+    let run = events.iter().take_while(is_one).count();
+    let mut state = core.enter()?;
+    let Some(Some(batch)) = state.batches.get(index) else { return Ok(run) };
+    let class = batch.typed.class(py).clone();
+    let codec = message::codec(&class)?;
+    let Some(mut batch) = state.batches[index].take() else { return Ok(run) };
+    let mut done = 0;
+    while let Some(&Up::Notify { link, room, body, .. }) = events[..run].get(done) {
+        done += 1;
+        let body = ups.bytes(body);
+        let Some(from) = state.admit(link, None, body.len()) else { continue };
+        let key = from.session;
+        let asker = Asker { key, link, request: None, route, room, serializer: from.serializer };
+        match state.turn_of(from) {
+            Turn::Now(_) => {}
+            Turn::Later => {
+                state.wait(asker, body);
+                continue;
+            }
+            Turn::Never => continue,
+        }
+        let is_kept = from.serializer == Serializer::Protobuf && batch.add_plain(codec, key, body);
+        if !is_kept {
+            // Python has a part in all else: in JSON, and in what is wrong.
+            state.batches[index] = Some(batch);
+            drop(state);
+            return add(py, core, asker, index, body).map(|()| done);
+        }
+    }
+    state.batches[index] = Some(batch);
+    Ok(run)
+}
+
 /// Puts a notify into its batch.
-#[inline]
 pub fn add(py: Python<'_>, core: &Scope<'_, '_>, asker: Asker, index: usize, body: &[u8]) -> PyResult<()> {
     let mut state = core.enter()?;
     if asker.request.is_some() {
@@ -151,11 +195,20 @@ impl Batch {
         })
     }
 
+    /// Reads a message into the columns. False: it is wrong, or there is no room; the batch is as before.
+    #[inline]
+    fn add_plain(&mut self, codec: &Codec, from: SessionKey, body: &[u8]) -> bool {
+        let is_kept = self.senders.len() < ROWS_MAX && self.read(codec, body).is_ok();
+        if is_kept {
+            self.keep(from);
+        }
+        is_kept
+    }
+
     /// Reads a message into the columns.
     ///
     /// # Errors
     /// As [`Typed::read`]; the batch is as before.
-    #[inline]
     fn add(
         &mut self,
         py: Python<'_>,
@@ -166,13 +219,23 @@ impl Batch {
         if self.senders.len() >= ROWS_MAX {
             return Ok(Added::Full);
         }
-        match serializer {
-            Serializer::Protobuf => self.read(py, body)?,
+        let class = self.typed.class(py).clone();
+        let codec = message::codec(&class)?;
+        let read = match serializer {
+            Serializer::Protobuf => self.read(codec, body),
             Serializer::Json => with_buffer(|bytes| {
                 message::encode_into(&self.typed.read(py, serializer, body)?, bytes)?;
-                self.read(py, bytes)
+                Ok::<_, PyErr>(self.read(codec, bytes))
             })?,
-        }
+        };
+        read.map_err(|error| message::decode_error(py, error))?;
+        self.keep(from);
+        Ok(Added::Kept)
+    }
+
+    /// Adds the message that was read last.
+    #[inline]
+    fn keep(&mut self, from: SessionKey) {
         for column in &mut self.columns {
             let bits = self.row[column.slot];
             match column.width {
@@ -185,7 +248,6 @@ impl Batch {
         if self.keeps_last {
             self.replace(from);
         }
-        Ok(Added::Kept)
     }
 
     /// Whether nothing came.
@@ -209,19 +271,16 @@ impl Batch {
         py: Python<'py>,
         session_of: impl Fn(SessionKey) -> Option<Sender>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let sessions = PyList::empty(py);
+        let mut sessions = Vec::with_capacity(self.senders.len());
         let mut ids = Vec::with_capacity(self.senders.len() * 8);
-        let mut last: Option<(SessionKey, Option<Sender>)> = None;
         let mut stays = Vec::with_capacity(self.senders.len());
-        for &key in &self.senders {
-            if last.as_ref().is_none_or(|(before, _)| *before != key) {
-                last = Some((key, if key == STALE { None } else { session_of(key) }));
-            }
-            let found = last.as_ref().and_then(|(_, found)| found.as_ref());
-            stays.push(found.is_some());
+        for row in self.senders.chunk_by(|one, next| one == next) {
+            let key = row[0];
+            let found = if key == STALE { None } else { session_of(key) };
+            stays.resize(stays.len() + row.len(), found.is_some());
             if let Some((session, id)) = found {
-                sessions.append(session)?;
-                ids.extend_from_slice(&id.to_le_bytes());
+                ids.resize(ids.len() + row.len(), id);
+                sessions.extend(row.iter().map(|_| session.clone_ref(py)));
             }
         }
         if sessions.is_empty() {
@@ -234,17 +293,18 @@ impl Batch {
         }
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "gameserver._batch", "Batch")?;
-        class.call1((columns, array(py, &ids, "<u8")?, sessions)).map(Some)
+        let ids: Vec<u8> = ids.into_iter().flat_map(u64::to_le_bytes).collect();
+        class.call1((columns, array(py, &ids, "<u8")?, PyList::new(py, sessions)?)).map(Some)
     }
 
+    /// Reads a message, to be kept.
     #[inline]
-    fn read(&mut self, py: Python<'_>, body: &[u8]) -> PyResult<()> {
+    fn read(&mut self, codec: &Codec, body: &[u8]) -> Result<(), DecodeError> {
         self.row.copy_from_slice(&self.blank);
         self.discard.clear();
-        let codec = message::codec(self.typed.class(py))?;
         let mut sink =
             Row { row: &mut self.row, blank: &self.blank, oneofs: &self.oneofs, discard: &mut self.discard };
-        codec.read_into(py, body, &mut sink)
+        codec.read_into(body, &mut sink)
     }
 
     /// Marks the session's row before this one, which is the last.

@@ -40,7 +40,15 @@ pub struct Asker {
 /// Everything that one reactor brought, in order.
 pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
     let table = core.enter()?.table.clone();
-    for up in &ups.events {
+    let mut done = 0;
+    while let Some(up) = ups.events.get(done) {
+        if let Up::Notify { route, room: 0, .. } = *up
+            && let Some(index) = table.batch_of(route)
+        {
+            done += batch::add_run(py, core, (route, index), &ups.events[done..], ups)?;
+            continue;
+        }
+        done += 1;
         match *up {
             Up::Request { link, route, room, body, .. } | Up::Notify { link, route, room, body } => {
                 let request = if let Up::Request { id, .. } = *up { Some(id) } else { None };
@@ -190,8 +198,8 @@ fn message(
         }
         return Ok(());
     }
-    let session = match state.turn_of(py, from) {
-        Turn::Now(session) => session,
+    let session = match state.turn_of(from) {
+        Turn::Now(session) => session.clone_ref(py),
         Turn::Later => {
             state.wait(asker, body);
             return Ok(());
@@ -237,10 +245,10 @@ fn run_in_app(
             None => return Ok(()),
         },
     };
-    let called = handler.call_message(py, session, entity.as_ref(), asker.serializer, body);
-    if let Err(Failure::Batch(index)) = called {
-        return batch::add(py, core, asker, index, body); // nothing was called
+    if let Some(index) = handler.batch() {
+        return batch::add(py, core, asker, index, body);
     }
+    let called = handler.call_message(py, session, entity.as_ref(), asker.serializer, body);
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {
@@ -250,7 +258,6 @@ fn run_in_app(
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
-        Err(Failure::Batch(_)) => Ok(()), // above
     }
 }
 
@@ -320,7 +327,6 @@ fn run_in_room(
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
         Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
         Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
-        Err(Failure::Batch(_)) => Ok(()), // rooms have none
     }
 }
 
@@ -533,7 +539,6 @@ fn authenticate(
             return events(py, core);
         }
         Err(Failure::Raised(error)) => Err(error),
-        Err(Failure::Batch(_)) => return Ok(()), // of routes alone
     };
     authenticated(py, core, key, &handler.place, result)
 }

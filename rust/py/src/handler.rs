@@ -40,7 +40,7 @@ enum Takes {
     Json(Py<PyAny>),
     /// A message.
     Message(Typed),
-    /// A row of the batch with this index.
+    /// Nothing at once: a message becomes a row of the batch with this index.
     Batch(usize),
 }
 
@@ -76,6 +76,8 @@ pub struct Table {
     pub tick: Vec<Handler>,
     /// The routes of batch handlers, in the order of their batches.
     pub batches: Vec<RouteId>,
+    /// By route: the index of the batch that all its notifies go into.
+    batch_of: Vec<Option<usize>>,
     /// Who a client is.
     pub authenticate: Option<Handler>,
     /// The classes of rooms, by their numbers.
@@ -160,6 +162,11 @@ impl Table {
             }
             table.rooms.push(class);
         }
+        let batch_of = |(route, handler): (usize, &Option<Handler>)| match handler {
+            Some(handler) if !table.is_in_rooms(RouteId(route as u32)) => handler.batch(),
+            _ => None,
+        };
+        table.batch_of = table.routes.iter().enumerate().map(batch_of).collect();
         Ok((Arc::new(table), batches))
     }
 
@@ -174,9 +181,21 @@ impl Table {
     pub fn route(&self, route: RouteId) -> Option<&Handler> {
         self.routes.get(route.0 as usize)?.as_ref()
     }
+
+    /// The batch into which notifies of a route go, whoever sends them.
+    #[inline]
+    pub fn batch_of(&self, route: RouteId) -> Option<usize> {
+        *self.batch_of.get(route.0 as usize)?
+    }
 }
 
 impl Handler {
+    /// The index of the batch of which its messages are rows.
+    #[inline]
+    pub fn batch(&self) -> Option<usize> {
+        if let Takes::Batch(index) = self.takes { Some(index) } else { None }
+    }
+
     fn new(source: &Bound<'_, PyAny>, batches: &mut Batches) -> PyResult<Self> {
         let py = source.py();
         let letters: String = source.getattr("arguments")?.extract()?;
@@ -262,7 +281,7 @@ impl Handler {
             (Takes::Json(decode), _) => {
                 decode.bind(py).call1((PyBytes::new(py, &repair_surrogates(body)),)).map_err(Failure::Body)?
             }
-            (Takes::Batch(index), _) => return Err(Failure::Batch(*index)),
+            (Takes::Batch(_), _) => return Ok(None), // goes another way
         };
         Ok(Some(item))
     }
@@ -366,8 +385,6 @@ pub enum Failure {
     Body(PyErr),
     /// The handler raised.
     Raised(PyErr),
-    /// It is called at the tick: the message belongs into this batch.
-    Batch(usize),
 }
 
 impl From<PyErr> for Failure {

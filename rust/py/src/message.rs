@@ -20,12 +20,12 @@ use pyo3::pyclass::CompareOp;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
-use self::codec::Codec;
 
 use crate::error::PROTOCOL_ERROR;
 use crate::scratch::with_buffer;
 
-pub use describe::Description;
+pub use codec::Codec;
+pub use describe::{Description, decode_error};
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -64,9 +64,9 @@ pub struct State {
 }
 
 /// When a message is handled.
-pub enum Turn {
+pub enum Turn<'a> {
     /// At once.
-    Now(Py<Session>),
+    Now(&'a Py<Session>),
     /// Behind others of its session, or when its answers have left.
     Later,
     /// Its session has no object: it is gone.
@@ -273,14 +273,14 @@ impl State {
 
     /// Who handles a message now.
     #[inline]
-    pub fn turn_of(&self, py: Python<'_>, from: Admitted) -> Turn {
+    pub fn turn_of(&self, from: Admitted) -> Turn<'_> {
         let key = from.session;
         match self.seats.get(key.slot as usize) {
             Some(Some(seat)) if seat.generation == key.generation => {
                 if from.queued_bytes as usize > ANSWERS_BYTES_MAX || seat.is_busy() {
                     Turn::Later
                 } else {
-                    Turn::Now(seat.session.clone_ref(py))
+                    Turn::Now(&seat.session)
                 }
             }
             _ => Turn::Never,

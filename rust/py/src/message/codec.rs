@@ -8,6 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
+use schema::error::DecodeError;
 use schema::plan::{Limits, Plans, Sink};
 use schema::shape::{EnumId, Kind, Label, MessageId, Schema};
 
@@ -131,13 +132,13 @@ impl Codec {
         self.plans.schema()
     }
 
-    /// Has `sink` take the values of a body, checked like those of an instance.
+    /// Has `sink` take the values of a body, checked like those of an instance; no Python runs but the sink's.
     ///
     /// # Errors
-    /// As [`Codec::decode`].
+    /// What `decode_error` makes the error of [`Codec::decode`] of.
     #[inline]
-    pub fn read_into(&self, py: Python<'_>, bytes: &[u8], sink: &mut impl Sink) -> PyResult<()> {
-        self.plans.decode(MessageId(0), bytes, sink).map_err(|error| describe::decode_error(py, error))
+    pub fn read_into(&self, bytes: &[u8], sink: &mut impl Sink) -> Result<(), DecodeError> {
+        self.plans.decode(MessageId(0), bytes, sink)
     }
 
     /// Appends the bytes of an instance of the class.
