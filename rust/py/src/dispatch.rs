@@ -2,7 +2,7 @@
 //!
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
-use engine::event::{LinkId, RouteId, Transport, Up, UpLog};
+use engine::event::{LinkId, RouteId, Span, Transport, Up, UpLog};
 use engine::realm::{CircleId, Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
@@ -12,7 +12,7 @@ use wire::handshake::Serializer;
 
 use crate::batch;
 use crate::error::REFUSE;
-use crate::handler::{Failure, Handler, Table};
+use crate::handler::{Failure, Given, Handler, Table};
 use crate::room::Place;
 use crate::scope::Scope;
 use crate::scratch::with_buffer;
@@ -39,7 +39,10 @@ pub struct Asker {
 
 /// Everything that one reactor brought, in order.
 pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
-    let table = core.enter()?.table.clone();
+    let (table, rust_echo) = {
+        let state = core.enter()?;
+        (state.table.clone(), state.rust_echo)
+    };
     let mut done = 0;
     while let Some(up) = ups.events.get(done) {
         if let Up::Notify { route, room: 0, .. } = *up
@@ -48,12 +51,17 @@ pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
             done += batch::add_run(py, core, (route, index), &ups.events[done..], ups)?;
             continue;
         }
+        if let Some(Message { link, route, room, .. }) = Message::of(up) {
+            let events = &ups.events[done..];
+            done += match table.plain(route) {
+                _ if room == 0 && rust_echo == Some(route) => echo(core, alike(events, link, route), ups)?,
+                Some(handler) if room == 0 => plain(py, core, handler, alike(events, link, route), ups)?,
+                _ => message(py, core, &table, up, ups).map(|()| 1)?,
+            };
+            continue;
+        }
         done += 1;
         match *up {
-            Up::Request { link, route, room, body, .. } | Up::Notify { link, route, room, body } => {
-                let request = if let Up::Request { id, .. } = *up { Some(id) } else { None };
-                message(py, core, &table, link, request, (route, room), ups.bytes(body))?
-            }
             Up::Opened { link, transport: Transport::Http, tls, address } => {
                 let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
                 core.enter()?.http_links.insert(link);
@@ -179,25 +187,102 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     turn::end_tick(py, core, 0)
 }
 
-#[inline(always)] // once per message, and from one place only
-fn message(
-    py: Python<'_>,
-    core: &Scope<'_, '_>,
-    table: &Table,
+/// A request or a notify, as its link tells of it.
+struct Message {
     link: LinkId,
     request: Option<u32>,
-    (route, room): (RouteId, RoomNumber),
-    body: &[u8],
-) -> PyResult<()> {
+    route: RouteId,
+    room: RoomNumber,
+    body: Span,
+}
+
+impl Message {
+    #[inline(always)]
+    fn of(up: &Up) -> Option<Self> {
+        match *up {
+            Up::Request { link, id, route, room, body } => {
+                Some(Self { link, request: Some(id), route, room, body })
+            }
+            Up::Notify { link, route, room, body } => Some(Self { link, request: None, route, room, body }),
+            _ => None,
+        }
+    }
+}
+
+/// Messages of a link to a route, in no room: those with which `events` begins.
+#[inline]
+fn alike(events: &[Up], link: LinkId, route: RouteId) -> impl Iterator<Item = Message> {
+    let is_alike = move |message: &Message| (message.link, message.route, message.room) == (link, route, 0);
+    events.iter().map_while(Message::of).take_while(is_alike)
+}
+
+/// Messages that are answered here, for the bench. How many they are.
+fn echo(core: &Scope<'_, '_>, messages: impl Iterator<Item = Message>, ups: &UpLog) -> PyResult<usize> {
+    let mut state = core.enter()?;
+    let mut count = 0;
+    for Message { link, request, body, .. } in messages {
+        count += 1;
+        let body = ups.bytes(body);
+        if let Some(from) = state.admit(link, request, body.len())
+            && let Some(id) = request
+        {
+            state.server.realm.respond(from.session, link, id, body);
+        }
+    }
+    Ok(count)
+}
+
+/// Messages of one link to one route that a plain function handles. How many they are.
+///
+/// This is the way of most messages: what all of them share is looked up once; what a handler may have changed, for each.
+fn plain(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    handler: &Handler,
+    messages: impl Iterator<Item = Message>,
+    ups: &UpLog,
+) -> PyResult<usize> {
+    let mut count = 0;
+    let mut last: Option<(SessionKey, Py<Session>)> = None;
+    let mut given = Given::default();
+    for Message { link, request, route, room, body } in messages {
+        count += 1;
+        let body = ups.bytes(body);
+        let mut state = core.enter()?;
+        let Some(from) = state.admit(link, request, body.len()) else { continue };
+        let key = from.session;
+        let asker = Asker { key, link, request, route, room, serializer: from.serializer };
+        match state.turn_of(from) {
+            Turn::Now(_) if last.as_ref().is_some_and(|(of, _)| *of == key) => {}
+            Turn::Now(session) => last = Some((key, session.clone_ref(py))),
+            Turn::Later => {
+                state.wait(asker, body);
+                continue;
+            }
+            Turn::Never => continue,
+        }
+        drop(state);
+        let Some((_, session)) = &last else { continue };
+        let called = handler.call_plain(py, session, asker.serializer, body, &mut given);
+        core.settle()?;
+        match called {
+            Ok(result) => match (request, handler.bytes_of(&result)) {
+                (None, _) => {}
+                (Some(id), Some(bytes)) => core.enter()?.server.realm.respond(key, link, id, bytes),
+                _ => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result)?,
+            },
+            Err(failure) => failed_at(py, core, asker, handler, failure)?,
+        }
+    }
+    Ok(count)
+}
+
+fn message(py: Python<'_>, core: &Scope<'_, '_>, table: &Table, up: &Up, ups: &UpLog) -> PyResult<()> {
+    let Some(Message { link, request, route, room, body }) = Message::of(up) else { return Ok(()) };
+    let body = ups.bytes(body);
     let mut state = core.enter()?;
     let Some(from) = state.admit(link, request, body.len()) else { return Ok(()) };
     let asker = Asker { key: from.session, link, request, route, room, serializer: from.serializer };
-    if state.rust_echo == Some(route) && room == 0 {
-        if let Some(id) = request {
-            state.respond(asker, id, body);
-        }
-        return Ok(());
-    }
     let session = match state.turn_of(from) {
         Turn::Now(session) => session.clone_ref(py),
         Turn::Later => {
@@ -210,7 +295,6 @@ fn message(
     run(py, core, table, asker, &session, body)
 }
 
-#[inline(always)] // as `message`
 fn run(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -225,7 +309,6 @@ fn run(
     run_in_app(py, core, table, asker, session, body)
 }
 
-#[inline(always)] // as `message`
 fn run_in_app(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -256,8 +339,22 @@ fn run_in_app(
             task::start(py, core, handler, result, after)
         }
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
-        Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
-        Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
+        Err(failure) => failed_at(py, core, asker, handler, failure),
+    }
+}
+
+/// A message's handler could not be called, or has raised.
+#[cold]
+fn failed_at(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    asker: Asker,
+    handler: &Handler,
+    failure: Failure,
+) -> PyResult<()> {
+    match failure {
+        Failure::Body(error) => refuse_body(py, core, asker, &error),
+        Failure::Raised(error) => answer_error(py, core, asker, &handler.place, error),
     }
 }
 
@@ -325,12 +422,10 @@ fn run_in_room(
             task::start(py, core, handler, result, after)
         }
         Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
-        Err(Failure::Body(error)) => refuse_body(py, core, asker, &error),
-        Err(Failure::Raised(error)) => answer_error(py, core, asker, &handler.place, error),
+        Err(failure) => failed_at(py, core, asker, handler, failure),
     }
 }
 
-/// A room's tick is due.
 /// A tick of all rooms that tick together; who comes meanwhile begins with the next.
 fn room_ticks(
     py: Python<'_>,
@@ -499,7 +594,7 @@ fn lifecycle(
     item: Option<Bound<'_, PyAny>>,
     after: After,
 ) -> PyResult<()> {
-    let called = handler.call_with(py, session, item);
+    let called = handler.call_with(py, session, item.as_ref());
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::event::RouteId;
 use engine::route::RouteTable;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use wire::handshake::Serializer;
@@ -30,6 +31,44 @@ pub struct Handler {
     pub is_async: bool,
     /// Whether others of the same session may run while it waits.
     pub concurrent: bool,
+    /// Whether to call it is all that there is to do with a message.
+    is_plain: bool,
+}
+
+/// The bytes that a handler was given last. Those that nobody has kept become the next ones.
+#[derive(Default)]
+pub struct Given<'py>(Option<Bound<'py, PyBytes>>);
+
+impl<'py> Given<'py> {
+    #[inline(always)] // once per message
+    fn bytes(&mut self, py: Python<'py>, body: &[u8]) -> &Bound<'py, PyAny> {
+        let is_free = |last: &&mut Bound<'_, PyBytes>| {
+            // Empty bytes and those of one byte are the interpreter's own.
+            // SAFETY: a live object, of which we have a reference.
+            let is_ours_alone = unsafe { ffi::Py_REFCNT(last.as_ptr()) == 1 };
+            is_ours_alone && body.len() > 1 && last.as_bytes().len() == body.len()
+        };
+        let bytes = match self.0.as_mut().filter(is_free) {
+            Some(last) => {
+                #[expect(deprecated, reason = "there is no other way to forget a hash")]
+                // SAFETY: the only reference to these bytes is ours and the interpreter is held, so they are as unseen as
+                // new ones; they are as long as the body. Their hash, if it was asked for, was another one's.
+                unsafe {
+                    let object = last.as_ptr().cast::<ffi::PyBytesObject>();
+                    (*object).ob_shash = -1;
+                    (&raw mut (*object).ob_sval)
+                        .cast::<u8>()
+                        .copy_from_nonoverlapping(body.as_ptr(), body.len());
+                }
+                self.0.as_ref()
+            }
+            None => {
+                self.0 = Some(PyBytes::new(py, body));
+                self.0.as_ref()
+            }
+        };
+        bytes.expect("was set").as_any()
+    }
 }
 
 /// What becomes of a body.
@@ -167,6 +206,13 @@ impl Table {
             _ => None,
         };
         table.batch_of = table.routes.iter().enumerate().map(batch_of).collect();
+        for (route, handler) in table.routes.iter_mut().enumerate() {
+            if let Some(handler) = handler {
+                let is_alone = table.in_rooms.get(route).is_none_or(|&is_in_rooms| !is_in_rooms);
+                let is_called = !handler.is_async && handler.entity.is_none() && handler.batch().is_none();
+                handler.is_plain = is_alone && is_called;
+            }
+        }
         Ok((Arc::new(table), batches))
     }
 
@@ -180,6 +226,12 @@ impl Table {
     #[inline]
     pub fn route(&self, route: RouteId) -> Option<&Handler> {
         self.routes.get(route.0 as usize)?.as_ref()
+    }
+
+    /// The handler of a route, if to call it is all that there is to do with a message, whoever sends it.
+    #[inline]
+    pub fn plain(&self, route: RouteId) -> Option<&Handler> {
+        self.route(route).filter(|handler| handler.is_plain)
     }
 
     /// The batch into which notifies of a route go, whoever sends them.
@@ -239,12 +291,39 @@ impl Handler {
             place: place.into(),
             is_async: source.getattr("is_async")?.extract()?,
             concurrent: source.getattr("concurrent")?.extract()?,
+            is_plain: false, // until all of the table is known
         })
+    }
+
+    /// As [`Handler::call_message`], of a handler that is plain.
+    #[inline(always)] // once per message
+    pub fn call_plain<'py>(
+        &self,
+        py: Python<'py>,
+        session: &Py<Session>,
+        serializer: Serializer,
+        body: &[u8],
+        given: &mut Given<'py>,
+    ) -> Result<Bound<'py, PyAny>, Failure> {
+        if let (Takes::Bytes, Shape::Item | Shape::SessionItem | Shape::ItemSession) =
+            (&self.takes, self.shape)
+        {
+            return Ok(self.call_with(py, session, Some(given.bytes(py, body)))?);
+        }
+        Ok(self.call_with(py, session, self.item(py, serializer, body)?.as_ref())?)
+    }
+
+    /// What it has returned, if that is an answer as it stands.
+    #[inline(always)] // once per message
+    pub fn bytes_of<'a>(&self, result: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+        if self.answer.is_some() {
+            return None;
+        }
+        result.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
     }
 
     /// Calls it for a message, with the sender's entity if it takes one. The error of a body that does not decode is
     /// [`Failure::Body`].
-    #[inline(always)] // once per message
     pub fn call_message<'py>(
         &self,
         py: Python<'py>,
@@ -259,7 +338,7 @@ impl Handler {
                 let session = session.bind(py).as_any();
                 Ok(self.call_with_entity(py, letters, None, session, entity, item)?)
             }
-            _ => Ok(self.call_with(py, session, item)?),
+            _ => Ok(self.call_with(py, session, item.as_ref())?),
         }
     }
 
@@ -345,7 +424,7 @@ impl Handler {
         &self,
         py: Python<'py>,
         session: &Py<Session>,
-        item: Option<Bound<'py, PyAny>>,
+        item: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let call = self.call.bind(py);
         match (self.shape, item) {

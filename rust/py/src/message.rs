@@ -20,7 +20,6 @@ use pyo3::pyclass::CompareOp;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
-
 use crate::error::PROTOCOL_ERROR;
 use crate::scratch::with_buffer;
 

@@ -140,7 +140,7 @@ impl State {
     }
 
     /// The session that a message belongs to, if it may be handled.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<Admitted> {
         let now = self.server.now();
         self.server.realm.admit(now, link, request, body_len)
@@ -272,7 +272,7 @@ impl State {
     }
 
     /// Who handles a message now.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn turn_of(&self, from: Admitted) -> Turn<'_> {
         let key = from.session;
         match self.seats.get(key.slot as usize) {

@@ -121,6 +121,9 @@ impl Link {
         let address_over = self.address_is_over(pass.at);
         let mut let_in = 0;
         let next = loop {
+            if address_over.is_none() {
+                let_in += self.take_alike(run, pass, ups);
+            }
             if pass.budget == 0 {
                 break Next::Again;
             }
@@ -153,6 +156,40 @@ impl Link {
         };
         self.charge_address(pass.at, let_in);
         Ok(next)
+    }
+
+    /// Messages to the route of the one before, as most are, in a loop that has nothing else to do. The first that is anything else,
+    /// or over a limit, stays for the caller. How many were taken.
+    #[inline]
+    fn take_alike(&mut self, run: &mut Run<'_>, pass: &mut Pass, ups: &mut UpLog) -> u32 {
+        let Some((name, (route, room))) = run.route else { return 0 };
+        if self.config.routes.limit(route).is_some() {
+            return 0;
+        }
+        let (link, max, limit) = (self.id, self.config.body_bytes_max, self.config.messages);
+        let (mut taken, mut bucket, mut budget, mut owed, mut count) =
+            (run.taken, self.bucket, pass.budget, self.owed, 0);
+        while budget > 0
+            && let Ok(Decoded::Complete { item: packet, consumed }) = packet::decode(&run.bytes[taken..], max)
+            && packet.kind == PacketKind::Data
+            && let Some(message::Plain { id, name: other, body }) = message::plain(packet.body)
+            && is_same(name, other)
+            && limit.is_none_or(|limit| bucket.take(pass.at, limit.rate))
+        {
+            let body = run.span(body);
+            taken += consumed;
+            count += 1;
+            budget = (budget - 1).saturating_sub(body.len as usize / BYTES_PER_BUDGET);
+            ups.push(match id {
+                Some(id) => {
+                    owed = owed.saturating_add(1);
+                    Up::Request { link, id, route, room, body }
+                }
+                None => Up::Notify { link, route, room, body },
+            });
+        }
+        (run.taken, self.bucket, pass.budget, self.owed) = (taken, bucket, budget, owed);
+        count
     }
 
     /// What becomes of messages in this pass, if the clients of this address have sent too many.
