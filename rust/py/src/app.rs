@@ -69,7 +69,14 @@ impl Core {
         self.shared.enter()
     }
 
-    fn turn(&self, py: Python<'_>, until: Option<Nanos>, may_hold: bool) -> PyResult<()> {
+    /// `scope` is opened when the first turn needs it, and stays for those that follow.
+    fn turn<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        scope: &mut Option<Scope<'a, 'py>>,
+        until: Option<Nanos>,
+        may_hold: bool,
+    ) -> PyResult<()> {
         let core = &self.shared;
         let mut state = core.enter()?;
         state.server.flush(may_hold);
@@ -88,12 +95,15 @@ impl Core {
         }
         drop(state);
 
-        let scope = Scope::open(py, core)?;
+        let scope = match scope {
+            Some(scope) => scope,
+            None => scope.insert(Scope::open(py, core)?),
+        };
         loop {
             for log in &logs {
-                dispatch::log(py, &scope, log)?;
+                dispatch::log(py, scope, log)?;
             }
-            dispatch::due(py, &scope)?;
+            dispatch::due(py, scope)?;
             let mut state = core.enter()?;
             state.server.flush(true);
             state.server.recycle(&mut logs);
@@ -342,13 +352,18 @@ impl Core {
         }
         let timers = guest.as_ref().map_or(Ok(0), |guest| guest.timers(py))?;
         // While asyncio has something ready, answers may still come that go with those that are queued.
-        self.turn(py, until, is_busy)?;
+        let mut scope = None;
+        self.turn(py, &mut scope, until, is_busy)?;
         if let Some(guest) = &guest {
             while self.may_stay(until)? && guest.is_idle(py, timers)? {
                 py.check_signals()?;
-                self.turn(py, until, false)?;
+                if let Some(scope) = &scope {
+                    scope.settle()?; // a signal's handler is a call, too
+                }
+                self.turn(py, &mut scope, until, false)?;
             }
         }
+        drop(scope);
         let mut state = self.enter()?;
         let ready: Vec<_> = state.server.take_foreign().collect();
         let on_empty = if state.is_deserted() { state.hooks.on_empty.take() } else { None };

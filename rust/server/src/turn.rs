@@ -286,11 +286,10 @@ impl Server {
 
     /// Waits until something is to be done, or `until` (monotonic).
     pub fn wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
+        self.release_memory(); // before, not behind: what has come by then is not kept waiting
         let is_idle = self.after.is_empty() && !self.realm.has_events();
         let until = if is_idle { self.deadline(until) } else { Some(0) };
-        self.local.wait(until, self.spin)?;
-        self.release_memory();
-        Ok(())
+        self.local.wait(until, self.spin)
     }
 
     /// Gives back what a burst has needed, once it is over: else the allocator keeps it between what is still in use.
