@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
+use engine::event::{Class, Close, Down, DownLog, LinkId, Message, Nanos, Up, UpLog};
 use engine::link::{ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, Phase};
 use engine::rate::{Limit, Over, Rate};
 use engine::route::RouteTable;
@@ -219,13 +219,20 @@ impl Run {
             match *up {
                 Up::Closed { .. } => self.is_closed = true,
                 Up::Handshake { .. } if !self.is_client => self.accept(),
-                Up::Request { id, body, .. } => {
-                    let body = ups.bytes(body).to_vec();
+                Up::Messages { packets, count, .. } => {
+                    assert_eq!(ups.messages(packets).count(), count as usize);
+                    let (mut answers, mut count) = (Vec::new(), 0);
+                    for Message { request, body } in ups.messages(packets) {
+                        let Some(id) = request else { continue };
+                        ResponseHead::new(id, false, false).append_packet(body, &mut answers);
+                        count += 1;
+                    }
                     let mut downs = DownLog::default();
-                    let mut packet = Vec::new();
-                    ResponseHead::new(id, false, false).append_packet(&body, &mut packet);
-                    let packets = downs.store(&packet);
-                    self.tell_with(Down::Answers { link: self.id, packets, count: 1 }, &downs);
+                    let packets = downs.store(&answers);
+                    if count == 0 {
+                        continue;
+                    }
+                    self.tell_with(Down::Answers { link: self.id, packets, count }, &downs);
                 }
                 _ => {}
             }

@@ -7,6 +7,9 @@
 use std::convert::Infallible;
 use std::num::NonZeroU64;
 
+use wire::message;
+use wire::packet::{self, HEADER_BYTES};
+
 use crate::room::ROOM_NUMBER_MAX;
 
 /// Nanoseconds on a monotonic clock whose zero the caller chose.
@@ -77,6 +80,29 @@ pub struct Log<E> {
 pub type UpLog = Log<Up>;
 /// From the realm to the links.
 pub type DownLog = Log<Down>;
+
+/// A request or a notify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// A request's id; a notify has none.
+    pub request: Option<u32>,
+    /// Its payload.
+    pub body: &'a [u8],
+}
+
+impl UpLog {
+    /// The messages of [`Up::Messages`] that this log holds. It ends at bytes that are none: a log may have come from a file.
+    #[inline]
+    pub fn messages(&self, packets: Span) -> impl Iterator<Item = Message<'_>> {
+        let mut rest = self.bytes(packets);
+        std::iter::from_fn(move || {
+            let (packet, others) = packet::first(rest)?;
+            rest = others;
+            let (request, body) = message::asked(&packet[HEADER_BYTES..])?;
+            Some(Message { request, body })
+        })
+    }
+}
 
 impl<E> Default for Log<E> {
     fn default() -> Self {
@@ -277,10 +303,9 @@ pub enum Up {
     Handshake { link: LinkId, body: Span },
     /// The client acknowledged our answer: data may flow.
     Ready { link: LinkId },
-    /// A request on a route of the table. `body` is inflated already; `room` is the number behind the route's `@`, 0 if none.
-    Request { link: LinkId, id: u32, route: RouteId, room: u32, body: Span },
-    /// A notify on a route of the table.
-    Notify { link: LinkId, route: RouteId, room: u32, body: Span },
+    /// Requests and notifies on one route of the table, oldest first: `count` whole Data packets, one behind the other, none of
+    /// them compressed; see [`UpLog::messages`]. `room` is the number behind the route's `@`, 0 if none.
+    Messages { link: LinkId, route: RouteId, room: u32, packets: Span, count: u32 },
     /// A message to a route that nobody handles; `request` is its id, if it wants an answer.
     UnknownRoute { link: LinkId, request: Option<u32>, route: Span },
     /// Messages over a limit, which were dropped, and whether their sender wants to be told; `route` is theirs, if it is in
@@ -373,8 +398,7 @@ impl Up {
             Up::Opened { link, .. }
             | Up::Handshake { link, .. }
             | Up::Ready { link }
-            | Up::Request { link, .. }
-            | Up::Notify { link, .. }
+            | Up::Messages { link, .. }
             | Up::UnknownRoute { link, .. }
             | Up::Dropped { link, .. }
             | Up::Limited { link, .. }

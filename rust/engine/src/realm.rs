@@ -383,7 +383,7 @@ impl Realm {
             Up::Seeded { seed } => self.tokens = log.bytes(seed).try_into().ok().map(TokenSource::new),
             Up::Ignored { .. } => self.stats.ignored += 1,
             // Dispatched by the caller.
-            Up::Request { .. } | Up::Notify { .. } => {}
+            Up::Messages { .. } => {}
             // The HTTP side's, and a client's.
             Up::HttpBytes { .. } | Up::HttpEnded { .. } | Up::HttpDrained { .. } => {}
             Up::Response { .. } | Up::Push { .. } | Up::Kicked { .. } => {}

@@ -121,8 +121,8 @@ events!(Up {
     0 Opened { link, transport, tls, address }
     1 Handshake { link, body }
     2 Ready { link }
-    3 Request { link, id, route, room, body }
-    4 Notify { link, route, room, body }
+    3 Messages { link, route, room, packets, count }
+    4 Relieved { link }
     5 UnknownRoute { link, request, route }
     6 Silent { link }
     7 Heard { link }
@@ -143,7 +143,6 @@ events!(Up {
     22 Dropped { link, route, tell, count }
     23 Limited { link, id, route }
     24 Congested { link }
-    25 Relieved { link }
 });
 
 events!(Down {
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
     use crate::event::{DownLog, UpLog};
 
-    const UPS: u8 = 26;
+    const UPS: u8 = 25;
     const DOWNS: u8 = 15;
 
     /// Any event at all: a variant's number and enough bytes for its fields, with choices and spans that exist.
@@ -319,7 +318,7 @@ mod tests {
             }
             if let Ok(log) = UpLog::decode(&bytes) {
                 for up in &log.events {
-                    if let Up::Opened { address: span, .. } | Up::Handshake { body: span, .. } | Up::Request { body: span, .. } | Up::Notify { body: span, .. } | Up::HttpBytes { body: span, .. } = up {
+                    if let Up::Opened { address: span, .. } | Up::Handshake { body: span, .. } | Up::Messages { packets: span, .. } | Up::HttpBytes { body: span, .. } = up {
                         log.bytes(*span);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Batches: what comes of one message between two ticks, as columns of plain numbers.
 
-use engine::event::{RouteId, Up, UpLog};
+use engine::event::{Message, RouteId, Up, UpLog};
 use engine::session::SessionKey;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -64,7 +64,7 @@ enum Added {
     Full,
 }
 
-/// Puts the notifies of a batch's route with which `events` begins into the batch. Says how many of them are done with.
+/// Puts the messages of a batch's route with which `events` begins into the batch. Says how many of the events that were.
 pub fn add_run(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -72,34 +72,37 @@ pub fn add_run(
     events: &[Up],
     ups: &UpLog,
 ) -> PyResult<usize> {
-    let is_one = |up: &&Up| matches!(up, Up::Notify { route: of, room: 0, .. } if *of == route);
+    let is_one = |up: &&Up| matches!(up, Up::Messages { route: of, room: 0, .. } if *of == route);
     let run = events.iter().take_while(is_one).count();
     let mut state = core.enter()?;
     let Some(Some(batch)) = state.batches.get(index) else { return Ok(run) };
     let class = batch.typed.class(py).clone();
     let codec = message::codec(&class)?;
     let Some(mut batch) = state.batches[index].take() else { return Ok(run) };
-    let mut done = 0;
-    while let Some(&Up::Notify { link, room, body, .. }) = events[..run].get(done) {
-        done += 1;
-        let body = ups.bytes(body);
-        let Some(from) = state.admit(link, None, body.len()) else { continue };
-        let key = from.session;
-        let asker = Asker { key, link, request: None, route, room, serializer: from.serializer };
-        match state.turn_of(from) {
-            Turn::Now(_) => {}
-            Turn::Later => {
-                state.wait(asker, body);
-                continue;
+    for up in &events[..run] {
+        let Up::Messages { link, packets, .. } = *up else { continue };
+        for Message { request, body } in ups.messages(packets) {
+            let Some(from) = state.admit(link, request, body.len()) else { continue };
+            let (key, serializer) = (from.session, from.serializer);
+            let asker = Asker { key, link, request, route, room: 0, serializer };
+            match state.turn_of(from) {
+                Turn::Now(_) => {}
+                Turn::Later => {
+                    state.wait(asker, body);
+                    continue;
+                }
+                Turn::Never => continue,
             }
-            Turn::Never => continue,
-        }
-        let is_kept = from.serializer == Serializer::Protobuf && batch.add_plain(codec, key, body);
-        if !is_kept {
-            // Python has a part in all else: in JSON, and in what is wrong.
-            state.batches[index] = Some(batch);
-            drop(state);
-            return add(py, core, asker, index, body).map(|()| done);
+            let is_plain = request.is_none() && serializer == Serializer::Protobuf;
+            if !(is_plain && batch.add_plain(codec, key, body)) {
+                // Python has a part in all else: in JSON, and in what is wrong.
+                state.batches[index] = Some(batch);
+                drop(state);
+                add(py, core, asker, index, body)?;
+                state = core.enter()?;
+                let Some(same) = state.batches.get_mut(index).and_then(Option::take) else { return Ok(run) };
+                batch = same;
+            }
         }
     }
     state.batches[index] = Some(batch);

@@ -2,7 +2,7 @@
 //!
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
-use engine::event::{LinkId, RouteId, Span, Transport, Up, UpLog};
+use engine::event::{LinkId, Message, RouteId, Transport, Up, UpLog};
 use engine::realm::{CircleId, Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
@@ -12,7 +12,7 @@ use wire::handshake::Serializer;
 
 use crate::batch;
 use crate::error::REFUSE;
-use crate::handler::{Failure, Given, Handler, Table};
+use crate::handler::{Failure, Given, Handler, Table, Way};
 use crate::room::Place;
 use crate::scope::Scope;
 use crate::scratch::with_buffer;
@@ -43,25 +43,25 @@ pub fn log(py: Python<'_>, core: &Scope<'_, '_>, ups: &UpLog) -> PyResult<()> {
         let state = core.enter()?;
         (state.table.clone(), state.rust_echo)
     };
-    let mut done = 0;
-    while let Some(up) = ups.events.get(done) {
-        if let Up::Notify { route, room: 0, .. } = *up
-            && let Some(index) = table.batch_of(route)
-        {
-            done += batch::add_run(py, core, (route, index), &ups.events[done..], ups)?;
-            continue;
-        }
-        if let Some(Message { link, route, room, .. }) = Message::of(up) {
-            let events = &ups.events[done..];
-            done += match table.plain(route) {
-                _ if room == 0 && rust_echo == Some(route) => echo(core, alike(events, link, route), ups)?,
-                Some(handler) if room == 0 => plain(py, core, handler, alike(events, link, route), ups)?,
-                _ => message(py, core, &table, up, ups).map(|()| 1)?,
-            };
-            continue;
-        }
-        done += 1;
+    let mut rest = &ups.events[..];
+    while let [up, behind @ ..] = rest {
+        let from_here = std::mem::replace(&mut rest, behind);
         match *up {
+            Up::Messages { link, route, room: 0, packets, .. } if rust_echo == Some(route) => {
+                echo(core, link, ups.messages(packets))?;
+            }
+            Up::Messages { link, route, room, packets, .. } => match table.way(route, room) {
+                Way::Called(handler) => plain(py, core, handler, (link, route), ups.messages(packets))?,
+                Way::Batched(index) => {
+                    let taken = batch::add_run(py, core, (route, index), from_here, ups)?;
+                    rest = &from_here[taken..];
+                }
+                Way::Other => {
+                    for asked in ups.messages(packets) {
+                        message(py, core, &table, (link, route, room), asked)?;
+                    }
+                }
+            },
             Up::Opened { link, transport: Transport::Http, tls, address } => {
                 let address = String::from_utf8_lossy(ups.bytes(address)).into_owned();
                 core.enter()?.http_links.insert(link);
@@ -187,71 +187,36 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
     turn::end_tick(py, core, 0)
 }
 
-/// A request or a notify, as its link tells of it.
-struct Message {
-    link: LinkId,
-    request: Option<u32>,
-    route: RouteId,
-    room: RoomNumber,
-    body: Span,
-}
-
-impl Message {
-    #[inline(always)]
-    fn of(up: &Up) -> Option<Self> {
-        match *up {
-            Up::Request { link, id, route, room, body } => {
-                Some(Self { link, request: Some(id), route, room, body })
-            }
-            Up::Notify { link, route, room, body } => Some(Self { link, request: None, route, room, body }),
-            _ => None,
-        }
-    }
-}
-
-/// Messages of a link to a route, in no room: those with which `events` begins.
-#[inline]
-fn alike(events: &[Up], link: LinkId, route: RouteId) -> impl Iterator<Item = Message> {
-    let is_alike = move |message: &Message| (message.link, message.route, message.room) == (link, route, 0);
-    events.iter().map_while(Message::of).take_while(is_alike)
-}
-
-/// Messages that are answered here, for the bench. How many they are.
-fn echo(core: &Scope<'_, '_>, messages: impl Iterator<Item = Message>, ups: &UpLog) -> PyResult<usize> {
+/// Messages that are answered here, for the bench.
+fn echo<'a>(core: &Scope<'_, '_>, link: LinkId, messages: impl Iterator<Item = Message<'a>>) -> PyResult<()> {
     let mut state = core.enter()?;
-    let mut count = 0;
-    for Message { link, request, body, .. } in messages {
-        count += 1;
-        let body = ups.bytes(body);
+    for Message { request, body } in messages {
         if let Some(from) = state.admit(link, request, body.len())
             && let Some(id) = request
         {
             state.server.realm.respond(from.session, link, id, body);
         }
     }
-    Ok(count)
+    Ok(())
 }
 
-/// Messages of one link to one route that a plain function handles. How many they are.
+/// Messages of one link to one route that a plain function handles.
 ///
 /// This is the way of most messages: what all of them share is looked up once; what a handler may have changed, for each.
-fn plain(
+fn plain<'a>(
     py: Python<'_>,
     core: &Scope<'_, '_>,
     handler: &Handler,
-    messages: impl Iterator<Item = Message>,
-    ups: &UpLog,
-) -> PyResult<usize> {
-    let mut count = 0;
+    (link, route): (LinkId, RouteId),
+    messages: impl Iterator<Item = Message<'a>>,
+) -> PyResult<()> {
     let mut last: Option<(SessionKey, Py<Session>)> = None;
     let mut given = Given::default();
-    for Message { link, request, route, room, body } in messages {
-        count += 1;
-        let body = ups.bytes(body);
+    for Message { request, body } in messages {
         let mut state = core.enter()?;
         let Some(from) = state.admit(link, request, body.len()) else { continue };
         let key = from.session;
-        let asker = Asker { key, link, request, route, room, serializer: from.serializer };
+        let asker = Asker { key, link, request, route, room: 0, serializer: from.serializer };
         match state.turn_of(from) {
             Turn::Now(_) if last.as_ref().is_some_and(|(of, _)| *of == key) => {}
             Turn::Now(session) => last = Some((key, session.clone_ref(py))),
@@ -274,12 +239,17 @@ fn plain(
             Err(failure) => failed_at(py, core, asker, handler, failure)?,
         }
     }
-    Ok(count)
+    Ok(())
 }
 
-fn message(py: Python<'_>, core: &Scope<'_, '_>, table: &Table, up: &Up, ups: &UpLog) -> PyResult<()> {
-    let Some(Message { link, request, route, room, body }) = Message::of(up) else { return Ok(()) };
-    let body = ups.bytes(body);
+/// A message of any other kind.
+fn message(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    table: &Table,
+    (link, route, room): (LinkId, RouteId, RoomNumber),
+    Message { request, body }: Message<'_>,
+) -> PyResult<()> {
     let mut state = core.enter()?;
     let Some(from) = state.admit(link, request, body.len()) else { return Ok(()) };
     let asker = Asker { key: from.session, link, request, route, room, serializer: from.serializer };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::event::RouteId;
+use engine::realm::RoomNumber;
 use engine::route::RouteTable;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -31,8 +32,18 @@ pub struct Handler {
     pub is_async: bool,
     /// Whether others of the same session may run while it waits.
     pub concurrent: bool,
-    /// Whether to call it is all that there is to do with a message.
-    is_plain: bool,
+    /// Whether no room handles its route, too.
+    is_alone: bool,
+}
+
+/// What becomes of messages to a route.
+pub enum Way<'a> {
+    /// A plain function is called for each; that is all.
+    Called(&'a Handler),
+    /// They are rows of the batch with this index.
+    Batched(usize),
+    /// It has to be looked at closely: rooms, entities, coroutines, nobody.
+    Other,
 }
 
 /// The bytes that a handler was given last. Those that nobody has kept become the next ones.
@@ -115,8 +126,6 @@ pub struct Table {
     pub tick: Vec<Handler>,
     /// The routes of batch handlers, in the order of their batches.
     pub batches: Vec<RouteId>,
-    /// By route: the index of the batch that all its notifies go into.
-    batch_of: Vec<Option<usize>>,
     /// Who a client is.
     pub authenticate: Option<Handler>,
     /// The classes of rooms, by their numbers.
@@ -201,16 +210,9 @@ impl Table {
             }
             table.rooms.push(class);
         }
-        let batch_of = |(route, handler): (usize, &Option<Handler>)| match handler {
-            Some(handler) if !table.is_in_rooms(RouteId(route as u32)) => handler.batch(),
-            _ => None,
-        };
-        table.batch_of = table.routes.iter().enumerate().map(batch_of).collect();
         for (route, handler) in table.routes.iter_mut().enumerate() {
             if let Some(handler) = handler {
-                let is_alone = table.in_rooms.get(route).is_none_or(|&is_in_rooms| !is_in_rooms);
-                let is_called = !handler.is_async && handler.entity.is_none() && handler.batch().is_none();
-                handler.is_plain = is_alone && is_called;
+                handler.is_alone = table.in_rooms.get(route).is_none_or(|&is_in_rooms| !is_in_rooms);
             }
         }
         Ok((Arc::new(table), batches))
@@ -228,16 +230,17 @@ impl Table {
         self.routes.get(route.0 as usize)?.as_ref()
     }
 
-    /// The handler of a route, if to call it is all that there is to do with a message, whoever sends it.
+    /// What becomes of messages to a route, in the room of this number.
     #[inline]
-    pub fn plain(&self, route: RouteId) -> Option<&Handler> {
-        self.route(route).filter(|handler| handler.is_plain)
-    }
-
-    /// The batch into which notifies of a route go, whoever sends them.
-    #[inline]
-    pub fn batch_of(&self, route: RouteId) -> Option<usize> {
-        *self.batch_of.get(route.0 as usize)?
+    pub fn way(&self, route: RouteId, room: RoomNumber) -> Way<'_> {
+        match self.route(route) {
+            Some(handler) if room == 0 && handler.is_alone => match handler.takes {
+                Takes::Batch(index) => Way::Batched(index),
+                _ if handler.is_async || handler.entity.is_some() => Way::Other,
+                _ => Way::Called(handler),
+            },
+            _ => Way::Other,
+        }
     }
 }
 
@@ -291,7 +294,7 @@ impl Handler {
             place: place.into(),
             is_async: source.getattr("is_async")?.extract()?,
             concurrent: source.getattr("concurrent")?.extract()?,
-            is_plain: false, // until all of the table is known
+            is_alone: false, // until all of the table is known
         })
     }
 

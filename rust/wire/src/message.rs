@@ -184,12 +184,13 @@ pub fn plain(input: &[u8]) -> Option<Plain<'_>> {
     let (&flag, rest) = input.split_first()?;
     let (id, rest) = match flag {
         FLAG_REQUEST => {
-            let (&low, rest) = rest.split_first()?;
-            if low < 0x80 {
-                (Some(u32::from(low)), rest)
+            let (&low, others) = rest.split_first()?;
+            let (&high, others) = if low < 0x80 { (&0, others) } else { others.split_first()? };
+            if high < 0x80 {
+                (Some(u32::from(low & 0x7f) | u32::from(high) << 7), others)
             } else {
-                let (&high, rest) = rest.split_first().filter(|&(&high, _)| high < 0x80)?;
-                (Some(u32::from(low & 0x7f) | u32::from(high) << 7), rest)
+                let (id, others) = decode_id(rest).ok()?;
+                (Some(id), others)
             }
         }
         FLAG_NOTIFY => (None, rest),
@@ -204,6 +205,20 @@ pub fn plain(input: &[u8]) -> Option<Plain<'_>> {
 #[inline]
 pub fn route_name(name: &[u8]) -> Result<&str, MessageError> {
     str::from_utf8(name).map_err(|_| MessageError::RouteNotUtf8)
+}
+
+/// What a request (`Some` of its id) or a notify brings, whatever its route; not if it is compressed.
+#[inline]
+pub fn asked(input: &[u8]) -> Option<(Option<u32>, &[u8])> {
+    if let Some(Plain { id, body, .. }) = plain(input) {
+        return Some((id, body));
+    }
+    let Parts { kind, id, compressed: false, body, .. } = split(input).ok()? else { return None };
+    match kind {
+        MessageKind::Request => Some((Some(id), body)),
+        MessageKind::Notify => Some((None, body)),
+        MessageKind::Response | MessageKind::Push => None,
+    }
 }
 
 /// Appends the message: a Data packet's body.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use wire::detect::{Detected, detect};
 use wire::handshake::ServerAnswer;
 use wire::http::{parse_head, parse_response_head};
-use wire::message::{self, MessageKind, RawRoute, Route};
-use wire::packet::{self, Decoded, HEADER_BYTES, Packet, PacketKind};
+use wire::message::{self, HEAD_BYTES_MAX, InflateError, Message, MessageKind, RawRoute, Route};
+use wire::packet::{self, BODY_BYTES_MAX, Decoded, HEADER_BYTES, Packet, PacketKind};
 use wire::proxy::{Proxied, forwarded, parse_proxy};
 use wire::websocket::deflate::Deflate;
 use wire::websocket::frame::{
@@ -127,10 +127,11 @@ impl Link {
             if pass.budget == 0 {
                 break Next::Again;
             }
-            let packet = match packet::decode(&run.bytes[run.taken..], max)? {
+            let rest = &run.bytes[run.taken..];
+            let (packet, whole) = match packet::decode(rest, max)? {
                 Decoded::Complete { item, consumed } => {
                     run.taken += consumed;
-                    item
+                    (item, &rest[..consumed])
                 }
                 Decoded::Incomplete { needed } => break Next::Bytes(needed),
             };
@@ -144,9 +145,9 @@ impl Link {
                     match over {
                         None => {
                             let_in += 1;
-                            self.take_message(packet.body, run, pass, ups)?;
+                            self.take_message(whole, run, pass, ups)?;
                         }
-                        Some(over) => self.take_over_limit(over, None, packet.body, run, pass, ups)?,
+                        Some(over) => self.take_over_limit(over, None, whole, run, pass, ups)?,
                     }
                 }
                 PacketKind::Heartbeat => {}
@@ -166,29 +167,28 @@ impl Link {
         if self.config.routes.limit(route).is_some() {
             return 0;
         }
-        let (link, max, limit) = (self.id, self.config.body_bytes_max, self.config.messages);
-        let (mut taken, mut bucket, mut budget, mut owed, mut count) =
-            (run.taken, self.bucket, pass.budget, self.owed, 0);
+        let (max, limit) = (self.config.body_bytes_max, self.config.messages);
+        let (all, mut bucket, mut budget) = (&run.bytes[run.taken..], self.bucket, pass.budget);
+        let (mut rest, mut count, mut requests) = (all, 0, 0);
         while budget > 0
-            && let Ok(Decoded::Complete { item: packet, consumed }) = packet::decode(&run.bytes[taken..], max)
+            && let Ok(Decoded::Complete { item: packet, consumed }) = packet::decode(rest, max)
             && packet.kind == PacketKind::Data
             && let Some(message::Plain { id, name: other, body }) = message::plain(packet.body)
             && is_same(name, other)
             && limit.is_none_or(|limit| bucket.take(pass.at, limit.rate))
         {
-            let body = run.span(body);
-            taken += consumed;
+            rest = &rest[consumed..];
             count += 1;
-            budget = (budget - 1).saturating_sub(body.len as usize / BYTES_PER_BUDGET);
-            ups.push(match id {
-                Some(id) => {
-                    owed = owed.saturating_add(1);
-                    Up::Request { link, id, route, room, body }
-                }
-                None => Up::Notify { link, route, room, body },
-            });
+            requests += u32::from(id.is_some());
+            budget = (budget - 1).saturating_sub(body.len() / BYTES_PER_BUDGET);
         }
-        (run.taken, self.bucket, pass.budget, self.owed) = (taken, bucket, budget, owed);
+        if count > 0 {
+            let packets = &all[..all.len() - rest.len()];
+            run.taken += packets.len();
+            (self.bucket, pass.budget) = (bucket, budget);
+            self.owed = self.owed.saturating_add(requests);
+            self.tell((route, room), run.span(packets), count, ups);
+        }
         count
     }
 
@@ -226,7 +226,7 @@ impl Link {
         &mut self,
         over: Over,
         route: Option<RouteId>,
-        bytes: &'a [u8],
+        packet: &'a [u8],
         run: &mut Run<'a>,
         pass: &mut Pass,
         ups: &mut UpLog,
@@ -234,6 +234,7 @@ impl Link {
         if over == Over::Kick {
             return Err(Close::RateLimited.into());
         }
+        let bytes = &packet[HEADER_BYTES..];
         let (name, request) = match message::plain(bytes) {
             Some(message::Plain { id, name, .. }) => (name, id),
             None => {
@@ -243,7 +244,7 @@ impl Link {
                     MessageKind::Request => (name, Some(message.id)),
                     MessageKind::Notify => (name, None),
                     MessageKind::Response | MessageKind::Push => {
-                        return self.take_unusual(bytes, run, pass, ups);
+                        return self.take_unusual(packet, run, pass, ups);
                     }
                 }
             }
@@ -251,7 +252,7 @@ impl Link {
         match (request, over) {
             // Of these only the last one counts, and no session's count has them.
             (None, _) if name == SEEN_ROUTE.as_bytes() || name == LEAVE_ROUTE.as_bytes() => {
-                return self.take_unusual(bytes, run, pass, ups);
+                return self.take_unusual(packet, run, pass, ups);
             }
             (Some(id), Over::Refuse) => {
                 self.owed = self.owed.saturating_add(1);
@@ -309,50 +310,62 @@ impl Link {
     #[inline]
     fn take_message<'a>(
         &mut self,
-        message: &'a [u8],
+        packet: &'a [u8],
         run: &mut Run<'a>,
         pass: &mut Pass,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
-        if let Some(message::Plain { id, name, body }) = message::plain(message)
+        if let Some(message::Plain { id, name, .. }) = message::plain(&packet[HEADER_BYTES..])
             && let Some(route) = run.route(&self.config.routes, name)
         {
             if let Some(over) = self.route_over(route.0, pass.at) {
-                return self.take_over_limit(over, Some(route.0), message, run, pass, ups);
+                return self.take_over_limit(over, Some(route.0), packet, run, pass, ups);
             }
-            self.tell_message(id, route, run.span(body), pass, ups);
+            self.tell_one(id.is_some(), route, run.span(packet), pass, ups);
             return Ok(());
         }
-        self.take_unusual(message, run, pass, ups)
+        self.take_unusual(packet, run, pass, ups)
     }
 
     #[inline]
-    fn tell_message(
+    fn tell_one(
         &mut self,
-        request: Option<u32>,
-        (route, room): (RouteId, u32),
-        body: Span,
+        is_request: bool,
+        route: (RouteId, u32),
+        packet: Span,
         pass: &mut Pass,
         ups: &mut UpLog,
     ) {
         // Whoever sends much in a message, or what inflates to much, has as much of the pass as who sends many.
-        pass.budget = pass.budget.saturating_sub(body.len as usize / BYTES_PER_BUDGET);
-        self.owed = self.owed.saturating_add(u32::from(request.is_some()));
-        ups.push(match request {
-            Some(id) => Up::Request { link: self.id, id, route, room, body },
-            None => Up::Notify { link: self.id, route, room, body },
-        });
+        pass.budget = pass.budget.saturating_sub(packet.len as usize / BYTES_PER_BUDGET);
+        self.owed = self.owed.saturating_add(u32::from(is_request));
+        self.tell(route, packet, 1, ups);
+    }
+
+    /// Tells of messages on a route: with those of the last event, if they stand right behind them and are of the same.
+    #[inline]
+    fn tell(&self, (route, room): (RouteId, u32), packets: Span, count: u32, ups: &mut UpLog) {
+        match ups.events.last_mut() {
+            Some(Up::Messages { link, route: last, room: of, packets: before, count: told })
+                if (*link, *last, *of) == (self.id, route, room)
+                    && before.start + before.len == packets.start =>
+            {
+                before.len += packets.len;
+                *told += count;
+            }
+            _ => ups.push(Up::Messages { link: self.id, route, room, packets, count }),
+        }
     }
 
     #[cold]
     fn take_unusual<'a>(
         &mut self,
-        bytes: &'a [u8],
+        packet: &'a [u8],
         run: &mut Run<'a>,
         pass: &mut Pass,
         ups: &mut UpLog,
     ) -> Result<(), Fault> {
-        let message = message::split(bytes)?;
+        let message = message::split(&packet[HEADER_BYTES..])?;
         let request = match message.kind {
             MessageKind::Request => Some(message.id),
             MessageKind::Notify => None,
@@ -388,18 +401,40 @@ impl Link {
             RawRoute::Code(_) | RawRoute::None => return Err(Close::RouteInvalid.into()),
         };
         if let Some(over) = self.route_over(route.0, pass.at) {
-            return self.take_over_limit(over, Some(route.0), bytes, run, pass, ups);
+            return self.take_over_limit(over, Some(route.0), packet, run, pass, ups);
         }
-        let body = if message.compressed {
+        let packet = if message.compressed {
             run.store(ups);
-            let body = self.inflate(message.body, ups)?;
+            let packet = self.store_inflated(request, message.body, ups)?;
             run.stored = ups.stored();
-            body
+            packet
         } else {
-            run.span(message.body)
+            run.span(packet)
         };
-        self.tell_message(request, route, body, pass, ups);
+        self.tell_one(request.is_some(), route, packet, pass, ups);
         Ok(())
+    }
+
+    /// Keeps the packet that the client would have sent if it had not compressed the body; its route is left empty.
+    fn store_inflated(
+        &mut self,
+        request: Option<u32>,
+        body: &[u8],
+        ups: &mut UpLog,
+    ) -> Result<Span, InflateError> {
+        self.compresses = true;
+        let max = self.config.inflate_bytes_max.min(BODY_BYTES_MAX - HEAD_BYTES_MAX);
+        let (kind, id) = request.map_or((MessageKind::Notify, 0), |id| (MessageKind::Request, id));
+        let head = Message { kind, id, route: Route::Name(""), error: false, compressed: false, body: b"" };
+        ups.store_with(|bytes| {
+            let start = bytes.len();
+            packet::encode(PacketKind::Data, b"", bytes);
+            message::encode(&head, bytes).expect("a route of no bytes fits");
+            message::inflate(body, max, bytes)?;
+            let header = packet::header(PacketKind::Data, bytes.len() - start - HEADER_BYTES);
+            bytes[start..start + HEADER_BYTES].copy_from_slice(&header);
+            Ok(())
+        })
     }
 
     fn inflate(&mut self, body: &[u8], ups: &mut UpLog) -> Result<Span, Fault> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, Up, UpLog};
+use engine::event::{Class, Close, Down, DownLog, LinkId, Message, Nanos, Up, UpLog};
 use engine::link::{
     ClientUpgrade, Ending, Full, Greeting, Link, LinkConfig, Next, Outbox, Pass, Phase, SharedPush, Taken,
 };
@@ -414,22 +414,20 @@ impl Server {
     fn dispatch(&mut self, up: &Up, log: &UpLog) {
         self.ups.push(*up);
         match *up {
-            Up::Request { link, id, route, body, .. } => {
-                let body = log.bytes(body);
-                let Some(from) = self.realm.admit(self.now, link, Some(id), body.len()) else { return };
-                let key = from.session;
-                let route = self.config.routes.name(route).to_owned();
-                match route.as_str() {
-                    "hold" => self.realm.defer(key, id),
-                    _ => self.realm.respond(key, link, id, body),
-                }
-                self.got.push(Got::Request { id, route, body: body.to_vec() });
-            }
-            Up::Notify { link, route, body, .. } => {
-                let body = log.bytes(body).to_vec();
-                if self.realm.admit(self.now, link, None, body.len()).is_some() {
-                    let route = self.config.routes.name(route).to_owned();
-                    self.got.push(Got::Notify { route, body });
+            Up::Messages { link, route, packets, count, .. } => {
+                assert_eq!(log.messages(packets).count(), count as usize);
+                for Message { request, body } in log.messages(packets) {
+                    let Some(from) = self.realm.admit(self.now, link, request, body.len()) else { continue };
+                    let (key, route) = (from.session, self.config.routes.name(route).to_owned());
+                    let Some(id) = request else {
+                        self.got.push(Got::Notify { route, body: body.to_vec() });
+                        continue;
+                    };
+                    match route.as_str() {
+                        "hold" => self.realm.defer(key, id),
+                        _ => self.realm.respond(key, link, id, body),
+                    }
+                    self.got.push(Got::Request { id, route, body: body.to_vec() });
                 }
             }
             Up::HttpBytes { body, .. } => self.http.extend_from_slice(log.bytes(body)),

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::event::{Close, Down, LinkId, Up, UpLog};
+use engine::event::{Close, Down, LinkId, Message, Up, UpLog};
 use engine::link::LinkConfig;
 use engine::realm::{Event, RealmConfig};
 use engine::route::RouteTable;
@@ -109,16 +109,17 @@ impl Game {
         for log in &logs {
             for up in &log.events {
                 match *up {
-                    Up::Request { link, id, route, body, .. } => {
-                        let body = log.bytes(body).to_vec();
-                        let realm = &mut self.server.realm;
-                        let Some(from) = realm.admit(now, link, Some(id), body.len()) else { continue };
-                        let key = from.session;
-                        if route.0 == HOLD {
-                            realm.defer(key, id);
-                            self.held.push((key, link, id));
-                        } else {
-                            self.ask(key, Asked { link, id, route: route.0, body });
+                    Up::Messages { link, route, packets, .. } => {
+                        for Message { request, body } in log.messages(packets) {
+                            let realm = &mut self.server.realm;
+                            let Some(from) = realm.admit(now, link, request, body.len()) else { continue };
+                            let (key, Some(id)) = (from.session, request) else { continue };
+                            if route.0 == HOLD {
+                                realm.defer(key, id);
+                                self.held.push((key, link, id));
+                            } else {
+                                self.ask(key, Asked { link, id, route: route.0, body: body.to_vec() });
+                            }
                         }
                     }
                     Up::HttpBytes { link, body } => self.serve_http(link, log.bytes(body)),
