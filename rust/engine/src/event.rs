@@ -93,14 +93,26 @@ pub struct Message<'a> {
 impl UpLog {
     /// The messages of [`Up::Messages`] that this log holds. It ends at bytes that are none: a log may have come from a file.
     #[inline]
-    pub fn messages(&self, packets: Span) -> impl Iterator<Item = Message<'_>> {
-        let mut rest = self.bytes(packets);
-        std::iter::from_fn(move || {
-            let (packet, others) = packet::first(rest)?;
-            rest = others;
-            let (request, body) = message::asked(&packet[HEADER_BYTES..])?;
-            Some(Message { request, body })
-        })
+    pub fn messages(&self, packets: Span) -> Messages<'_> {
+        Messages { rest: self.bytes(packets) }
+    }
+}
+
+/// See [`UpLog::messages`].
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    #[inline(always)] // once per message: it stays in registers
+    fn next(&mut self) -> Option<Message<'a>> {
+        let (packet, others) = packet::first(self.rest)?;
+        self.rest = others;
+        let (request, body) = message::asked(&packet[HEADER_BYTES..])?;
+        Some(Message { request, body })
     }
 }
 

@@ -393,7 +393,7 @@ impl Realm {
     /// The session that a message of this link belongs to, if it may be handled. Counts the message.
     ///
     /// A `request` whose id is still in flight would make its answer ambiguous: the link is closed.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn admit(
         &mut self,
         now: Nanos,

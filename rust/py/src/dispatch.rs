@@ -2,7 +2,7 @@
 //!
 //! No guard of the core is held while Python runs: handlers push, kick and start timers in the middle of it.
 
-use engine::event::{LinkId, Message, RouteId, Transport, Up, UpLog};
+use engine::event::{LinkId, Message, Messages, RouteId, Transport, Up, UpLog};
 use engine::realm::{CircleId, Event, Left, RoomNumber};
 use engine::session::SessionKey;
 use pyo3::intern;
@@ -188,7 +188,7 @@ fn tick(py: Python<'_>, core: &Scope<'_, '_>, dt: f64) -> PyResult<()> {
 }
 
 /// Messages that are answered here, for the bench.
-fn echo<'a>(core: &Scope<'_, '_>, link: LinkId, messages: impl Iterator<Item = Message<'a>>) -> PyResult<()> {
+fn echo(core: &Scope<'_, '_>, link: LinkId, messages: Messages<'_>) -> PyResult<()> {
     let mut state = core.enter()?;
     for Message { request, body } in messages {
         if let Some(from) = state.admit(link, request, body.len())
@@ -203,12 +203,12 @@ fn echo<'a>(core: &Scope<'_, '_>, link: LinkId, messages: impl Iterator<Item = M
 /// Messages of one link to one route that a plain function handles.
 ///
 /// This is the way of most messages: what all of them share is looked up once; what a handler may have changed, for each.
-fn plain<'a>(
+fn plain(
     py: Python<'_>,
     core: &Scope<'_, '_>,
     handler: &Handler,
     (link, route): (LinkId, RouteId),
-    messages: impl Iterator<Item = Message<'a>>,
+    messages: Messages<'_>,
 ) -> PyResult<()> {
     let mut last: Option<(SessionKey, Py<Session>)> = None;
     let mut given = Given::default();

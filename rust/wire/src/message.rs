@@ -208,11 +208,16 @@ pub fn route_name(name: &[u8]) -> Result<&str, MessageError> {
 }
 
 /// What a request (`Some` of its id) or a notify brings, whatever its route; not if it is compressed.
-#[inline]
+#[inline(always)] // once per message
 pub fn asked(input: &[u8]) -> Option<(Option<u32>, &[u8])> {
-    if let Some(Plain { id, body, .. }) = plain(input) {
-        return Some((id, body));
+    match plain(input) {
+        Some(Plain { id, body, .. }) => Some((id, body)),
+        None => asked_unusually(input),
     }
+}
+
+#[cold]
+fn asked_unusually(input: &[u8]) -> Option<(Option<u32>, &[u8])> {
     let Parts { kind, id, compressed: false, body, .. } = split(input).ok()? else { return None };
     match kind {
         MessageKind::Request => Some((Some(id), body)),
