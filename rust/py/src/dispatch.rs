@@ -15,7 +15,7 @@ use crate::error::REFUSE;
 use crate::handler::{Failure, Given, Handler, Table, Way};
 use crate::room::Place;
 use crate::scope::Scope;
-use crate::scratch::with_buffer;
+use crate::scratch::Lent;
 use crate::seat::Waiting;
 use crate::session::Session;
 use crate::state::Turn;
@@ -211,7 +211,7 @@ fn plain(
     messages: Messages<'_>,
 ) -> PyResult<()> {
     let mut last: Option<(SessionKey, Py<Session>)> = None;
-    let mut given = Given::default();
+    let (mut given, mut lent) = (Given::default(), Lent::default());
     for Message { request, body } in messages {
         let mut state = core.enter()?;
         let Some(from) = state.admit(link, request, body.len()) else { continue };
@@ -234,7 +234,10 @@ fn plain(
             Ok(result) => match (request, handler.bytes_of(&result)) {
                 (None, _) => {}
                 (Some(id), Some(bytes)) => core.enter()?.server.realm.respond(key, link, id, bytes),
-                _ => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result)?,
+                _ => {
+                    let declared = handler.answer.as_deref();
+                    answer_in(&mut lent, py, core, asker, &handler.place, declared, &result)?;
+                }
             },
             Err(failure) => failed_at(py, core, asker, handler, failure)?,
         }
@@ -456,6 +459,20 @@ pub fn answer(
     declared: Option<&Answer>,
     result: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
+    answer_in(&mut Lent::default(), py, core, asker, place, declared, result)
+}
+
+/// The same, written in a buffer that is there.
+#[inline]
+fn answer_in(
+    lent: &mut Lent,
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    asker: Asker,
+    place: &str,
+    declared: Option<&Answer>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let Some(id) = asker.request else { return Ok(()) };
     if declared.is_none()
         && let Ok(bytes) = result.cast::<PyBytes>()
@@ -463,22 +480,23 @@ pub fn answer(
         core.enter()?.respond(asker, id, bytes.as_bytes());
         return Ok(());
     }
-    let answered = with_buffer(|buffer| {
-        match declared {
-            Some(declared) => {
-                declared.write(result, asker.serializer, buffer)?;
-                core.enter()?.respond(asker, id, buffer);
+    let buffer = lent.empty();
+    let body;
+    let written = match declared {
+        Some(declared) => declared.write(result, asker.serializer, buffer).map(|()| &buffer[..]),
+        None => match Body::new(result) {
+            Ok(made) => {
+                body = made;
+                body.bytes(asker.serializer, buffer)
             }
-            None => {
-                let body = Body::new(result)?;
-                let body = body.bytes(asker.serializer, buffer)?;
-                core.enter()?.respond(asker, id, body);
-            }
+            Err(error) => Err(error),
+        },
+    };
+    match written {
+        Ok(body) => {
+            core.enter()?.respond(asker, id, body);
+            Ok(())
         }
-        Ok(())
-    });
-    match answered {
-        Ok(()) => Ok(()),
         Err(error) => answer_error(py, core, asker, place, error),
     }
 }

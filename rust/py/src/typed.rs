@@ -59,7 +59,7 @@ impl Typed {
 
 /// What a handler answers, where its annotation names messages: `gameserver._answer.Answer`.
 pub struct Answer {
-    classes: Vec<Py<PyType>>,
+    classes: Vec<Typed>,
     /// Of several classes: the message with a oneof of them, which travels.
     around: Option<Py<PyType>>,
 }
@@ -69,6 +69,8 @@ impl Answer {
     pub fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
         let classes: Vec<Py<PyType>> = source.getattr("classes")?.extract()?;
         let around = if classes.len() > 1 { Some(source.getattr("wire")?.extract()?) } else { None };
+        let py = source.py();
+        let classes = classes.iter().map(|class| Typed::new(class.bind(py))).collect::<PyResult<_>>()?;
         Ok(Self { classes, around })
     }
 
@@ -82,21 +84,25 @@ impl Answer {
         if value.is_none() {
             return Ok(());
         }
-        let is_exact = |class: &Py<PyType>| value.get_type_ptr() == class.bind(py).as_type_ptr();
-        if !self.classes.iter().any(is_exact) && !self.is_any(value)? {
+        let is_exact = |typed: &&Typed| value.get_type_ptr() == typed.class(py).as_type_ptr();
+        let exact = self.classes.iter().find(is_exact);
+        if exact.is_none() && !self.is_any(value)? {
             return Err(self.refuse(value));
         }
-        match &self.around {
-            None => write(value, serializer, out),
-            Some(around) => write(&around.bind(py).call1((value,))?, serializer, out),
+        match (&self.around, exact) {
+            (None, Some(typed)) if typed.is_own && serializer == Serializer::Protobuf => {
+                message::codec(typed.class(py))?.encode(value, out)
+            }
+            (None, _) => write(value, serializer, out),
+            (Some(around), _) => write(&around.bind(py).call1((value,))?, serializer, out),
         }
     }
 
     /// Whether it is an instance of a subclass.
     #[cold]
     fn is_any(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        for class in &self.classes {
-            if value.is_instance(class.bind(value.py()))? {
+        for typed in &self.classes {
+            if value.is_instance(typed.class(value.py()))? {
                 return Ok(true);
             }
         }
@@ -108,7 +114,7 @@ impl Answer {
         let py = value.py();
         let name =
             |class: &Bound<'_, PyType>| class.qualname().map_or_else(|_| "?".into(), |name| name.to_string());
-        let names: Vec<String> = self.classes.iter().map(|class| name(class.bind(py))).collect();
+        let names: Vec<String> = self.classes.iter().map(|typed| name(typed.class(py))).collect();
         PyTypeError::new_err(format!(
             "returned {}, annotated as {}: return one of those, or None",
             name(&value.get_type()),
