@@ -173,14 +173,14 @@ impl Link {
         while budget > 0
             && let Ok(Decoded::Complete { item: packet, consumed }) = packet::decode(rest, max)
             && packet.kind == PacketKind::Data
-            && let Some(message::Plain { id, name: other, body }) = message::plain(packet.body)
+            && let Some(message::Plain { id, name: other, .. }) = message::plain(packet.body)
             && is_same(name, other)
             && limit.is_none_or(|limit| bucket.take(pass.at, limit.rate))
         {
             rest = &rest[consumed..];
             count += 1;
             requests += u32::from(id.is_some());
-            budget = (budget - 1).saturating_sub(body.len() / BYTES_PER_BUDGET);
+            budget = (budget - 1).saturating_sub(consumed / BYTES_PER_BUDGET);
         }
         if count > 0 {
             let packets = &all[..all.len() - rest.len()];
