@@ -423,7 +423,9 @@ fn one_pass_takes_its_budget_and_no_more() {
     let taken = end.link.handle_bytes(now, &mut bytes, &mut pass, ups, out).unwrap();
     assert_eq!((taken.consumed, pass.budget), (30 * 12, 0));
     // To one route, one behind the other: told in one piece.
-    let [Up::Messages { count: 30, packets, .. }] = end.ups.events[..] else { panic!("{:?}", end.ups.events) };
+    let [Up::Messages { count: 30, packets, .. }] = end.ups.events[..] else {
+        panic!("{:?}", end.ups.events)
+    };
     assert_eq!(end.ups.bytes(packets), &many[..30 * 12]);
     assert_eq!(taken.next, engine::link::Next::Again);
     end.ups.clear();

@@ -10,7 +10,7 @@ use pyo3::types::{PyByteArray, PyDict, PyList, PyType};
 use schema::discard::Discard;
 use schema::error::DecodeError;
 use schema::plan::{Scalar, ScalarType, Sink, Stopped};
-use schema::shape::{Label, MessageId, MessageShape};
+use schema::shape::{Label, MessageId};
 use wire::handshake::Serializer;
 
 use crate::dispatch::{self, Asker};
@@ -27,10 +27,12 @@ pub struct Batch {
     typed: Typed,
     keeps_last: bool,
     columns: Vec<Column>,
-    /// By slot of the shape: the bits of each number of the message that is read now.
-    row: Vec<u64>,
-    /// The same of a body without any field.
+    /// The bits of each number of each message: a row has one for each column. They become columns when they are taken.
+    rows: Vec<u64>,
+    /// The row of a body without any field.
     blank: Vec<u64>,
+    /// By slot of the shape: its column, `usize::MAX` for none.
+    places: Vec<usize>,
     /// By slot: the index of its oneof.
     oneofs: Vec<Option<u32>>,
     discard: Discard,
@@ -47,7 +49,6 @@ struct Column {
     slot: usize,
     dtype: &'static str,
     width: usize,
-    bytes: Vec<u8>,
 }
 
 /// All batches, by the index that the handler has; none while it is in use.
@@ -173,7 +174,7 @@ impl Batch {
             .filter_map(|(slot, field)| {
                 let (Label::Single | Label::Optional) = field.label else { return None };
                 let (dtype, width) = dtype(field.kind.scalar_type()?)?;
-                Some(Column { name: field.name.clone(), slot, dtype, width, bytes: Vec::new() })
+                Some(Column { name: field.name.clone(), slot, dtype, width })
             })
             .collect();
         if columns.is_empty() {
@@ -183,13 +184,17 @@ impl Batch {
             )));
         }
         class.py().import("numpy")?; // it takes its time: not in a tick
-        let blank = blank(class, shape, &columns)?;
+        let mut places = vec![usize::MAX; shape.fields.len()];
+        for (place, column) in columns.iter().enumerate() {
+            places[column.slot] = place;
+        }
         Ok(Self {
             typed: Typed::new(class)?,
             keeps_last,
+            blank: blank(class, &columns)?,
             columns,
-            row: blank.clone(),
-            blank,
+            rows: Vec::new(),
+            places,
             oneofs: shape.fields.iter().map(|field| field.oneof).collect(),
             discard: Discard::new(),
             senders: Vec::new(),
@@ -236,17 +241,9 @@ impl Batch {
         Ok(Added::Kept)
     }
 
-    /// Adds the message that was read last.
+    /// Says whose the row is that was read last.
     #[inline]
     fn keep(&mut self, from: SessionKey) {
-        for column in &mut self.columns {
-            let bits = self.row[column.slot];
-            match column.width {
-                4 => column.bytes.extend_from_slice(&(bits as u32).to_le_bytes()),
-                8 => column.bytes.extend_from_slice(&bits.to_le_bytes()),
-                _ => column.bytes.push(bits as u8),
-            }
-        }
         self.senders.push(from);
         if self.keeps_last {
             self.replace(from);
@@ -291,23 +288,34 @@ impl Batch {
         }
         self.compact(&stays);
         let columns = PyDict::new(py);
-        for column in &self.columns {
-            columns.set_item(&column.name, array(py, &column.bytes, column.dtype)?)?;
+        for (place, column) in self.columns.iter().enumerate() {
+            columns.set_item(&column.name, self.array(py, place, column)?)?;
         }
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "gameserver._batch", "Batch")?;
-        let ids: Vec<u8> = ids.into_iter().flat_map(u64::to_le_bytes).collect();
-        class.call1((columns, array(py, &ids, "<u8")?, PyList::new(py, sessions)?)).map(Some)
+        let ids = array(py, 8, ids.len(), ids.iter().copied(), "<u8")?;
+        class.call1((columns, ids, PyList::new(py, sessions)?)).map(Some)
     }
 
-    /// Reads a message, to be kept.
+    /// One column of all rows, as NumPy has it.
+    fn array<'py>(&self, py: Python<'py>, place: usize, column: &Column) -> PyResult<Bound<'py, PyAny>> {
+        let numbers = self.rows.chunks_exact(self.columns.len()).map(|row| row[place]);
+        array(py, column.width, numbers.len(), numbers, column.dtype)
+    }
+
+    /// Reads a message into a new row, to be kept; of one that is wrong none is left.
     #[inline]
     fn read(&mut self, codec: &Codec, body: &[u8]) -> Result<(), DecodeError> {
-        self.row.copy_from_slice(&self.blank);
+        let start = self.rows.len();
+        self.rows.extend_from_slice(&self.blank);
         self.discard.clear();
-        let mut sink =
-            Row { row: &mut self.row, blank: &self.blank, oneofs: &self.oneofs, discard: &mut self.discard };
-        codec.read_into(body, &mut sink)
+        let Self { blank, places, oneofs, discard, .. } = self;
+        let mut sink = Row { row: &mut self.rows[start..], blank, places, oneofs, discard };
+        let read = codec.read_into(body, &mut sink);
+        if read.is_err() {
+            self.rows.truncate(start);
+        }
+        read
     }
 
     /// Marks the session's row before this one, which is the last.
@@ -339,24 +347,21 @@ impl Batch {
         }
     }
 
-    /// Drops rows of the columns.
+    /// Drops rows.
     fn compact(&mut self, stays: &[bool]) {
         if stays.iter().all(|&stays| stays) {
             return;
         }
-        for column in &mut self.columns {
-            let mut end = 0;
-            for (row, _) in stays.iter().enumerate().filter(|&(_, &stays)| stays) {
-                let start = row * column.width;
-                column.bytes.copy_within(start..start + column.width, end);
-                end += column.width;
-            }
-            column.bytes.truncate(end);
+        let (width, mut end) = (self.columns.len(), 0);
+        for (row, _) in stays.iter().enumerate().filter(|&(_, &stays)| stays) {
+            self.rows.copy_within(row * width..(row + 1) * width, end);
+            end += width;
         }
+        self.rows.truncate(end);
     }
 
     fn clear(&mut self) {
-        self.columns.iter_mut().for_each(|column| column.bytes.clear());
+        self.rows.clear();
         self.senders.clear();
         self.newest.clear();
         self.stale = 0;
@@ -367,6 +372,7 @@ impl Batch {
 struct Row<'a> {
     row: &'a mut [u64],
     blank: &'a [u64],
+    places: &'a [usize],
     oneofs: &'a [Option<u32>],
     discard: &'a mut Discard,
 }
@@ -379,7 +385,7 @@ impl Sink for Row<'_> {
 
     #[inline]
     fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
-        self.row[usize::from(slot)] = match value {
+        let bits = match value {
             Scalar::F64(value) => value.to_bits(),
             Scalar::F32(value) => value.to_bits().into(),
             Scalar::I64(value) => value as u64,
@@ -387,8 +393,11 @@ impl Sink for Row<'_> {
             Scalar::I32(value) | Scalar::Enum(value) => (value as u32).into(),
             Scalar::U32(value) => value.into(),
             Scalar::Bool(value) => value.into(),
-            Scalar::Str(_) | Scalar::Bytes(_) => 0,
+            Scalar::Str(_) | Scalar::Bytes(_) => return Ok(()),
         };
+        if let Some(cell) = self.row.get_mut(self.places[usize::from(slot)]) {
+            *cell = bits;
+        }
         Ok(())
     }
 
@@ -414,8 +423,11 @@ impl Sink for Row<'_> {
 
     fn choose(&mut self, oneof: u16, slot: u16) -> Result<(), Stopped> {
         for (other, of) in self.oneofs.iter().enumerate() {
-            if *of == Some(oneof.into()) && other != usize::from(slot) {
-                self.row[other] = self.blank[other];
+            if *of == Some(oneof.into())
+                && other != usize::from(slot)
+                && let Some(cell) = self.row.get_mut(self.places[other])
+            {
+                *cell = self.blank[self.places[other]];
             }
         }
         Ok(())
@@ -427,16 +439,16 @@ impl Sink for Row<'_> {
 }
 
 /// The bits of a body without any field: the defaults of the class.
-fn blank(class: &Bound<'_, PyType>, shape: &MessageShape, columns: &[Column]) -> PyResult<Vec<u64>> {
-    let mut blank = vec![0; shape.fields.len()];
+fn blank(class: &Bound<'_, PyType>, columns: &[Column]) -> PyResult<Vec<u64>> {
+    let mut blank = vec![0; columns.len()];
     let Ok(default) = message::decode_body(class, b"") else { return Ok(blank) }; // a field has to be there
-    for column in columns {
+    for (cell, column) in blank.iter_mut().zip(columns) {
         let value = default.getattr(column.name.as_str())?;
         let value = value.getattr_opt(intern!(value.py(), "value"))?.unwrap_or(value); // an enum's
         if value.is_none() {
             continue;
         }
-        blank[column.slot] = match column.dtype {
+        *cell = match column.dtype {
             "<f8" => value.extract::<f64>()?.to_bits(),
             "<f4" => value.extract::<f32>()?.to_bits().into(),
             "<u8" | "<u4" | "?" => value.extract::<u64>()?,
@@ -460,11 +472,27 @@ fn dtype(ty: ScalarType) -> Option<(&'static str, usize)> {
     })
 }
 
-/// A NumPy array of its own memory.
-fn array<'py>(py: Python<'py>, bytes: &[u8], dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+/// A NumPy array of its own memory: of so many numbers, which have `width` bytes each.
+fn array<'py>(
+    py: Python<'py>,
+    width: usize,
+    count: usize,
+    numbers: impl Iterator<Item = u64>,
+    dtype: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = PyByteArray::new_with(py, width * count, |bytes| {
+        match width {
+            4 => (bytes.as_chunks_mut().0.iter_mut().zip(numbers))
+                .for_each(|(bytes, bits)| *bytes = (bits as u32).to_le_bytes()),
+            8 => (bytes.as_chunks_mut().0.iter_mut().zip(numbers))
+                .for_each(|(bytes, bits)| *bytes = bits.to_le_bytes()),
+            _ => bytes.iter_mut().zip(numbers).for_each(|(byte, bits)| *byte = bits as u8),
+        }
+        Ok(())
+    })?;
     static FROM_BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let from_buffer = FROM_BUFFER.import(py, "numpy", "frombuffer")?;
-    from_buffer.call1((PyByteArray::new(py, bytes), dtype))
+    from_buffer.call1((bytes, dtype))
 }
 
 /// Messages of one batch between two ticks; about a second of what one core can take.

@@ -216,19 +216,20 @@ fn plain(
         let mut state = core.enter()?;
         let Some(from) = state.admit(link, request, body.len()) else { continue };
         let key = from.session;
-        let asker = Asker { key, link, request, route, room: 0, serializer: from.serializer };
+        let serializer = from.serializer;
+        let asker = || Asker { key, link, request, route, room: 0, serializer };
         match state.turn_of(from) {
             Turn::Now(_) if last.as_ref().is_some_and(|(of, _)| *of == key) => {}
             Turn::Now(session) => last = Some((key, session.clone_ref(py))),
             Turn::Later => {
-                state.wait(asker, body);
+                state.wait(asker(), body);
                 continue;
             }
             Turn::Never => continue,
         }
         drop(state);
         let Some((_, session)) = &last else { continue };
-        let called = handler.call_plain(py, session, asker.serializer, body, &mut given);
+        let called = handler.call_plain(py, session, serializer, body, &mut given);
         core.settle()?;
         match called {
             Ok(result) => match (request, handler.bytes_of(&result)) {
@@ -236,10 +237,10 @@ fn plain(
                 (Some(id), Some(bytes)) => core.enter()?.server.realm.respond(key, link, id, bytes),
                 _ => {
                     let declared = handler.answer.as_deref();
-                    answer_in(&mut lent, py, core, asker, &handler.place, declared, &result)?;
+                    answer_in(&mut lent, py, core, asker(), &handler.place, declared, &result)?;
                 }
             },
-            Err(failure) => failed_at(py, core, asker, handler, failure)?,
+            Err(failure) => failed_at(py, core, asker(), handler, failure)?,
         }
     }
     Ok(())
