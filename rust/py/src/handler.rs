@@ -46,39 +46,38 @@ pub enum Way<'a> {
     Other,
 }
 
-/// The bytes that a handler was given last. Those that nobody has kept become the next ones.
+/// What a handler was given last. If nobody has kept it, it becomes what the handler is given next.
 #[derive(Default)]
-pub struct Given<'py>(Option<Bound<'py, PyBytes>>);
+pub struct Given<'py>(Option<Bound<'py, PyAny>>);
 
 impl<'py> Given<'py> {
     #[inline(always)] // once per message
     fn bytes(&mut self, py: Python<'py>, body: &[u8]) -> &Bound<'py, PyAny> {
-        let is_free = |last: &&mut Bound<'_, PyBytes>| {
-            // Empty bytes and those of one byte are the interpreter's own.
+        let is_free = |last: &Bound<'_, PyAny>| {
             // SAFETY: a live object, of which we have a reference.
             let is_ours_alone = unsafe { ffi::Py_REFCNT(last.as_ptr()) == 1 };
-            is_ours_alone && body.len() > 1 && last.as_bytes().len() == body.len()
+            // Empty bytes and those of one byte are the interpreter's own.
+            let fits = |bytes: &Bound<'_, PyBytes>| body.len() > 1 && bytes.as_bytes().len() == body.len();
+            is_ours_alone && last.cast_exact::<PyBytes>().is_ok_and(fits)
         };
-        let bytes = match self.0.as_mut().filter(is_free) {
-            Some(last) => {
-                #[expect(deprecated, reason = "there is no other way to forget a hash")]
-                // SAFETY: the only reference to these bytes is ours and the interpreter is held, so they are as unseen as
-                // new ones; they are as long as the body. Their hash, if it was asked for, was another one's.
-                unsafe {
-                    let object = last.as_ptr().cast::<ffi::PyBytesObject>();
-                    (*object).ob_shash = -1;
-                    (&raw mut (*object).ob_sval)
-                        .cast::<u8>()
-                        .copy_from_nonoverlapping(body.as_ptr(), body.len());
-                }
-                self.0.as_ref()
-            }
-            None => {
-                self.0 = Some(PyBytes::new(py, body));
-                self.0.as_ref()
-            }
+        let Some(last) = self.0.take().filter(is_free) else {
+            return self.0.insert(PyBytes::new(py, body).into_any());
         };
-        bytes.expect("was set").as_any()
+        #[expect(deprecated, reason = "there is no other way to forget a hash")]
+        // SAFETY: the only reference to these bytes is ours and the interpreter is held, so they are as unseen as new
+        // ones; they are as long as the body. Their hash, if it was asked for, was another one's.
+        unsafe {
+            let object = last.as_ptr().cast::<ffi::PyBytesObject>();
+            (*object).ob_shash = -1;
+            (&raw mut (*object).ob_sval).cast::<u8>().copy_from_nonoverlapping(body.as_ptr(), body.len());
+        }
+        self.0.insert(last)
+    }
+
+    #[inline(always)] // once per message
+    fn message(&mut self, py: Python<'py>, typed: &Typed, body: &[u8]) -> PyResult<&Bound<'py, PyAny>> {
+        let last = self.0.take();
+        Ok(self.0.insert(typed.read_again(py, body, last)?))
     }
 }
 
@@ -312,6 +311,13 @@ impl Handler {
             (&self.takes, self.shape)
         {
             return Ok(self.call_with(py, session, Some(given.bytes(py, body)))?);
+        }
+        if let (Takes::Message(typed), Shape::Item | Shape::SessionItem | Shape::ItemSession) =
+            (&self.takes, self.shape)
+            && typed.is_own_in(serializer)
+        {
+            let message = given.message(py, typed, body).map_err(Failure::Body)?;
+            return Ok(self.call_with(py, session, Some(message))?);
         }
         Ok(self.call_with(py, session, self.item(py, serializer, body)?.as_ref())?)
     }

@@ -3,6 +3,7 @@
 //! `class.rs` is what the core keeps of a class, `object.rs` an instance's life, `codec.rs` joins both to a schema's
 //! plans, `sink.rs` and `source.rs` are the two directions. `gameserver/_message.py` is their face.
 
+mod again;
 mod class;
 mod codec;
 mod describe;

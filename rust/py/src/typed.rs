@@ -28,6 +28,23 @@ impl Typed {
         self.class.bind(py)
     }
 
+    /// Whether [`Typed::read_again`] reads bodies of this serializer.
+    #[inline]
+    pub fn is_own_in(&self, serializer: Serializer) -> bool {
+        self.is_own && serializer == Serializer::Protobuf
+    }
+
+    /// An instance of a class of ours, read from protobuf: the last one, if nobody has kept it and it can be filled anew.
+    #[inline]
+    pub fn read_again<'py>(
+        &self,
+        py: Python<'py>,
+        body: &[u8],
+        last: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        message::codec(self.class.bind(py))?.decode_again(py, body, last)
+    }
+
     /// An instance, read from a body.
     #[inline]
     pub fn read<'py>(

@@ -13,6 +13,7 @@ use schema::plan::{Limits, Plans, Sink};
 use schema::shape::{EnumId, Kind, Label, MessageId, Schema};
 
 use crate::error::SCHEMA_ERROR;
+use crate::message::again::AgainSink;
 use crate::message::class::{self, Class, Fill};
 use crate::message::describe::{self, Description};
 use crate::message::object;
@@ -36,6 +37,8 @@ pub struct MessageCodec {
     by_name: HashMap<String, u16>,
     /// By attribute: where it is, and what is there when no value came.
     absent: Vec<(usize, Absent)>,
+    /// By slot: the place in `absent` of its attribute, if there is nothing but numbers, texts and bytes, each in its own attribute.
+    own: Option<Vec<usize>>,
     /// By the oneof's index.
     pub oneofs: Vec<Oneof>,
 }
@@ -121,6 +124,31 @@ impl Codec {
         let root = &self.messages[0];
         let object = root.make(py)?;
         let mut sink = ObjectSink::new(py, self, root, object.as_ptr());
+        match self.plans.decode(MessageId(0), bytes, &mut sink) {
+            Ok(()) => Ok(object),
+            Err(error) => Err(describe::decode_error(py, error)),
+        }
+    }
+
+    /// The same, for which `last` is taken if nobody else has it: a handler that has kept its message has a reference to it.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    #[inline]
+    pub fn decode_again<'py>(
+        &self,
+        py: Python<'py>,
+        bytes: &[u8],
+        last: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let root = &self.messages[0];
+        let is_free = |object: &Bound<'_, PyAny>| {
+            // SAFETY: a live object.
+            let is_ours_alone = unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 };
+            is_ours_alone && root.can_be_again() && object.get_type_ptr() == root.class().ty
+        };
+        let Some(object) = last.filter(is_free) else { return self.decode(py, bytes) };
+        let mut sink = AgainSink::new(py, self, root, object.as_ptr());
         match self.plans.decode(MessageId(0), bytes, &mut sink) {
             Ok(()) => Ok(object),
             Err(error) => Err(describe::decode_error(py, error)),
@@ -246,8 +274,16 @@ impl MessageCodec {
             }
         }
         let nothing = || Absent::Fill(Fill::Value(py.None()));
-        let absent =
-            class.offsets.iter().zip(absent).map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)));
+        let absent: Vec<(usize, Absent)> = (class.offsets.iter().zip(absent))
+            .map(|(&offset, one)| (offset, one.unwrap_or_else(nothing)))
+            .collect();
+        let place = |field: &FieldCodec| {
+            let is_single = matches!(field.label, Label::Single | Label::Optional) && field.oneof.is_none();
+            let is_plain = is_single && !matches!(field.kind, Kind::Message(_));
+            absent.iter().position(|(offset, _)| is_plain && *offset == field.offset)
+        };
+        let own = fields.iter().map(place).collect::<Option<Vec<_>>>();
+        let own = own.filter(|own| own.len() == absent.len() && own.len() <= u64::BITS as usize);
         let mut by_name = HashMap::new();
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(camel_case(&field.name), slot);
@@ -255,7 +291,7 @@ impl MessageCodec {
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(field.name.clone(), slot); // goes before another's lowerCamelCase
         }
-        Ok(Self { class, by_name, cls: shape.cls.clone_ref(py), absent: absent.collect(), fields, oneofs })
+        Ok(Self { class, by_name, cls: shape.cls.clone_ref(py), absent, own, fields, oneofs })
     }
 
     /// The field of this name in JSON: as in the `.proto` file, or in lowerCamelCase.
@@ -283,6 +319,28 @@ impl MessageCodec {
         let class = self.class();
         // SAFETY: the interpreter is held; the slots are filled by the callers.
         unsafe { Bound::from_owned_ptr_or_err(py, object::alloc(class, class.ty)) }
+    }
+
+    /// Whether an instance can be filled anew.
+    #[inline]
+    pub fn can_be_again(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Puts into a slot of an instance that is filled anew what is there when no value came.
+    pub fn make_absent(
+        &self,
+        py: Python<'_>,
+        codec: &Codec,
+        slot: usize,
+        instance: *mut ffi::PyObject,
+    ) -> PyResult<()> {
+        let place = self.own.as_ref().and_then(|own| own.get(slot));
+        if let Some((offset, absent)) = place.and_then(|&place| self.absent.get(place)) {
+            // SAFETY: the caller's instance is of this class, and the offset too.
+            unsafe { object::store(instance, *offset, absent.value(py, codec)?) };
+        }
+        Ok(())
     }
 
     /// Fills the slots for which no value came.

@@ -58,7 +58,7 @@ impl<'a, 'py> ObjectSink<'a, 'py> {
 
     /// A new reference to the value as Python has it.
     #[inline(always)]
-    fn value(&self, field: &FieldCodec, value: Scalar<'_>) -> Result<*mut ffi::PyObject, Stopped> {
+    pub fn value(&self, field: &FieldCodec, value: Scalar<'_>) -> Result<*mut ffi::PyObject, Stopped> {
         // SAFETY: the interpreter is held; pointers and lengths are of live slices; str is UTF-8.
         let made = unsafe {
             match value {
