@@ -573,6 +573,34 @@ fn a_body_is_compressed_only_toward_a_client_that_did_so() {
 }
 
 #[test]
+fn messages_of_all_kinds_arrive_in_the_order_in_which_they_were_sent() {
+    let (mut server, link) = joined();
+    let packed = hex("04 00 00 13  10 02 04 65 63 68 6f  78 9c 4b 4c a4 3d 00 00 7a 47 25 e5");
+    let notify = hex("04 00 00 07  02 04 65 63 68 6f 33");
+    let long_id = hex("04 00 00 0a  00 80 80 01 04 65 63 68 6f 34");
+    let hold = hex("04 00 00 07  00 05 04 68 6f 6c 64");
+    let heartbeat = hex("03 00 00 00");
+    let all =
+        [echo(1, b"1"), packed, notify, long_id, heartbeat, echo(6, b"5"), hold, echo(7, b"6")].concat();
+    // However they are cut.
+    for piece in [all.len(), 40, 7, 1] {
+        server.got.clear();
+        for bytes in all.chunks(piece) {
+            server.send(link, bytes);
+        }
+        let got = server.got.iter().map(|got| match got {
+            Got::Request { id, route, body } => format!("{id} {route} {}", body.len()),
+            Got::Notify { route, body } => format!("{route} {}", body.len()),
+        });
+        let expected =
+            ["1 echo 1", "2 echo 100", "echo 1", "16384 echo 1", "6 echo 1", "5 hold 0", "7 echo 1"];
+        assert_eq!(got.collect::<Vec<_>>(), expected, "{piece}");
+        let session = server.realm.session_of(link).unwrap();
+        server.realm.respond(session, link, 5, b"let go");
+    }
+}
+
+#[test]
 fn what_inflates_to_more_than_its_cap_closes() {
     let mut setup = Setup::default();
     setup.link.inflate_bytes_max = 99;

@@ -548,6 +548,41 @@ mod tests {
         }
     }
 
+    /// The short ways say what the long one says, and of whatever bytes nothing that it does not.
+    #[test]
+    fn plain_messages_are_what_they_are_taken_apart_as() {
+        let ids = [0, 127, 128, 16_383, 16_384, 2_097_152, u32::MAX];
+        let messages = ids.iter().map(|&id| Message { kind: MessageKind::Request, id, ..PLAIN });
+        let messages = messages.chain([Message { kind: MessageKind::Notify, ..PLAIN }]);
+        for message in messages {
+            for (route, name) in [
+                (Route::Name("Move"), Some(&b"Move"[..])),
+                (Route::Name(""), Some(b"")),
+                (Route::Code(9), None),
+            ] {
+                let message = Message { route, body: b"body", ..message };
+                let mut bytes = Vec::new();
+                encode(&message, &mut bytes).unwrap();
+                let id = (message.kind == MessageKind::Request).then_some(message.id);
+                assert_eq!(asked(&bytes), Some((id, &b"body"[..])), "{message:?}");
+                assert_eq!(plain(&bytes), name.map(|name| Plain { id, name, body: b"body" }));
+                // With a byte missing, or bits that change what it is.
+                for end in 0..bytes.len() - 4 {
+                    assert_eq!(
+                        (plain(&bytes[..end]), asked(&bytes[..end])),
+                        (None, None),
+                        "{message:?} {end}"
+                    );
+                }
+                for flag in [FLAG_ZLIB, FLAG_UNKNOWN, 0b100] {
+                    let mut other = bytes.clone();
+                    other[0] |= flag;
+                    assert_eq!((plain(&other), asked(&other)), (None, None), "{message:?} {flag}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_message() {
         for (bytes, error) in [

@@ -283,7 +283,9 @@ impl MessageCodec {
             absent.iter().position(|(offset, _)| is_plain && *offset == field.offset)
         };
         let own = fields.iter().map(place).collect::<Option<Vec<_>>>();
-        let own = own.filter(|own| own.len() == absent.len() && own.len() <= u64::BITS as usize);
+        let is_all = |own: &Vec<usize>| own.len() == absent.len() && own.len() <= u64::BITS as usize;
+        // One that the collector knows has slots of other bases, perhaps.
+        let own = own.filter(|own| is_all(own) && !class.collected);
         let mut by_name = HashMap::new();
         for (field, slot) in shape.fields.iter().zip(0..) {
             by_name.insert(camel_case(&field.name), slot);
