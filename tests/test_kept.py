@@ -54,6 +54,7 @@ FLATS = st.builds(
 )
 FIELDS = list(Flat.__match_args__)
 ACTS = ["look", "keep", "keep values", "change", "delete"]
+BODIES = [b"", b"a", b"ab", b"ba", b"cd", b"abc"]
 
 
 def test_a_message_that_a_handler_keeps_stays_as_it_was(serve: Serve) -> None:
@@ -144,7 +145,7 @@ def test_bytes_that_a_handler_keeps_stay_as_they_were(serve: Serve) -> None:
         @settings(max_examples=60, deadline=None)
         @given(
             st.lists(
-                st.tuples(st.sampled_from([b"", b"a", b"ab", b"ba", b"cd", b"abc"]), st.sampled_from(["look", "hash", "keep", "view"])),
+                st.tuples(st.sampled_from(BODIES), st.sampled_from(["look", "hash", "keep", "view"])),
                 min_size=1,
                 max_size=40,
             )
