@@ -35,7 +35,7 @@ log = logging.getLogger("gameserver")
 CALL, JOB, STOP = "C", "J", "Q"
 """Kinds of notes: a call from another thread, what became of a job of an executor, a call of ours has stopped the server."""
 
-VERSION = 2
+VERSION = 3
 """Of the file."""
 
 _OUTSIDE = (
