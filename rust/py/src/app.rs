@@ -350,11 +350,14 @@ impl Core {
             replay::select(py, &self.shared, until)?;
             return Ok(PyList::empty(py));
         }
-        let timers = guest.as_ref().map_or(Ok(0), |guest| guest.timers(py))?;
+        let guest = match guest {
+            Some(guest) => Some((guest.timers(py)?, guest)),
+            None => None,
+        };
         // While asyncio has something ready, answers may still come that go with those that are queued.
         let mut scope = None;
         self.turn(py, &mut scope, until, is_busy)?;
-        if let Some(guest) = &guest {
+        if let Some((timers, guest)) = &guest {
             while self.may_stay(until)? && guest.is_idle(py, timers)? {
                 py.check_signals()?;
                 if let Some(scope) = &scope {
@@ -388,7 +391,7 @@ impl Core {
             on_failure.call1(py, (why,))?;
         }
         match guest {
-            Some(guest) if !ready.is_empty() => guest.keys(py, &ready),
+            Some((_, guest)) if !ready.is_empty() => guest.keys(py, &ready),
             _ => Ok(PyList::empty(py)),
         }
     }

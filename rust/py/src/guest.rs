@@ -16,20 +16,27 @@ pub struct Guest {
     keys: Py<PyDict>,
 }
 
+/// See [`Guest::timers`].
+pub struct Timers<'py> {
+    list: Bound<'py, PyAny>,
+    count: usize,
+}
+
 impl Guest {
     pub fn new(event_loop: &Bound<'_, PyAny>, keys: Py<PyDict>) -> PyResult<Arc<Self>> {
         let ready = event_loop.getattr("_ready")?.unbind();
         Ok(Arc::new(Self { event_loop: event_loop.clone().unbind(), ready, keys }))
     }
 
-    /// How many timers asyncio has: while it waits, they only become more.
-    pub fn timers(&self, py: Python<'_>) -> PyResult<usize> {
-        self.event_loop.bind(py).getattr(intern!(py, "_scheduled"))?.len()
+    /// The timers that asyncio has as it begins to wait: meanwhile they only become more, in the same list.
+    pub fn timers<'py>(&self, py: Python<'py>) -> PyResult<Timers<'py>> {
+        let list = self.event_loop.bind(py).getattr(intern!(py, "_scheduled"))?;
+        Ok(Timers { count: list.len()?, list })
     }
 
     /// Whether there is nothing to be called, and no timer that there was not.
-    pub fn is_idle(&self, py: Python<'_>, timers: usize) -> PyResult<bool> {
-        Ok(self.ready.bind(py).len()? == 0 && self.timers(py)? == timers)
+    pub fn is_idle(&self, py: Python<'_>, timers: &Timers<'_>) -> PyResult<bool> {
+        Ok(self.ready.bind(py).len()? == 0 && timers.list.len()? == timers.count)
     }
 
     /// The keys of ready descriptors, each with the events that it waited for.
