@@ -11,6 +11,7 @@
 //! a server that listens.
 
 mod leftover;
+mod messages;
 mod receive;
 mod send;
 
