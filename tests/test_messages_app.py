@@ -422,7 +422,8 @@ def test_a_batch_holds_every_message_in_order_as_columns(serve: Serve) -> None:
         assert [row[1:] for row in rows if row[0] == ids[1]] == [(1000, -1.0, 0.0), (1001, 0.0, 0.0)]
         assert got["ids"] == got["sessions"]
         assert set(got["dtypes"]) == {"uint32", "float32", "uint64"}
-        assert server.stats()["errors"] == []
+        stats = server.stats()
+        assert (stats["errors"], stats["messages"]["in"]) == ([], 2 + 102)
 
 
 def test_a_batch_can_be_copied_and_says_which_columns_it_has() -> None:

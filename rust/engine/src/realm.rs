@@ -432,6 +432,16 @@ impl Realm {
         Some(Admitted { session: key, queued_bytes: session.charge, serializer: session.serializer })
     }
 
+    /// So many notifies more of a link from which one was just let in: nothing has happened since that could keep them out. They
+    /// are counted.
+    pub fn admit_more(&mut self, link: LinkId, from: SessionKey, count: u64, body_bytes: u64) {
+        let Some(session) = self.sessions.get_mut(from) else { return };
+        session.messages_in += count;
+        session.bytes_in += body_bytes;
+        self.stats.messages_in += count;
+        session.tell_seen_if_due(link, &mut self.downs[usize::from(link.reactor())]);
+    }
+
     /// A message of this session was not what its route takes. Beyond `bad_messages_max` in a minute its link is closed.
     pub fn bad_message(&mut self, now: Nanos, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };

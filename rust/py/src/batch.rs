@@ -1,6 +1,7 @@
 //! Batches: what comes of one message between two ticks, as columns of plain numbers.
 
 use engine::event::{Message, RouteId, Up, UpLog};
+use engine::realm::Admitted;
 use engine::session::SessionKey;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -82,28 +83,47 @@ pub fn add_run(
     let Some(mut batch) = state.batches[index].take() else { return Ok(run) };
     for up in &events[..run] {
         let Up::Messages { link, packets, .. } = *up else { continue };
+        // Whose they are is asked once, as long as nothing but this loop runs.
+        let (mut last, mut count, mut body_bytes) = (None, 0, 0);
         for Message { request, body } in ups.messages(packets) {
-            let Some(from) = state.admit(link, request, body.len()) else { continue };
-            let (key, serializer) = (from.session, from.serializer);
-            let asker = Asker { key, link, request, route, room: 0, serializer };
-            match state.turn_of(from) {
-                Turn::Now(_) => {}
-                Turn::Later => {
-                    state.wait(asker, body);
-                    continue;
+            let from: Admitted = match last {
+                Some(from) if request.is_none() => {
+                    count += 1;
+                    body_bytes += body.len() as u64;
+                    from
                 }
-                Turn::Never => continue,
+                _ => match state.admit(link, request, body.len()) {
+                    Some(from) => from,
+                    None => continue,
+                },
+            };
+            let (key, serializer) = (from.session, from.serializer);
+            let asker = || Asker { key, link, request, route, room: 0, serializer };
+            if last.is_none() {
+                match state.turn_of(from) {
+                    Turn::Now(_) => last = Some(from),
+                    Turn::Later => {
+                        state.wait(asker(), body);
+                        continue;
+                    }
+                    Turn::Never => continue,
+                }
             }
             let is_plain = request.is_none() && serializer == Serializer::Protobuf;
             if !(is_plain && batch.add_plain(codec, key, body)) {
                 // Python has a part in all else: in JSON, and in what is wrong.
                 state.batches[index] = Some(batch);
                 drop(state);
-                add(py, core, asker, index, body)?;
+                add(py, core, asker(), index, body)?;
                 state = core.enter()?;
                 let Some(same) = state.batches.get_mut(index).and_then(Option::take) else { return Ok(run) };
                 batch = same;
+                state.server.realm.admit_more(link, key, count, body_bytes);
+                (last, count, body_bytes) = (None, 0, 0);
             }
+        }
+        if let Some(from) = last {
+            state.server.realm.admit_more(link, from.session, count, body_bytes);
         }
     }
     state.batches[index] = Some(batch);

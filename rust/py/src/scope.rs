@@ -71,7 +71,7 @@ impl<'a, 'py> Scope<'a, 'py> {
     }
 
     /// A call has ended: what it set in the context is gone for the next one.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn settle(&self) -> PyResult<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
         if self.is_clean(&current) {
@@ -82,7 +82,7 @@ impl<'a, 'py> Scope<'a, 'py> {
     }
 
     /// Whether a context is as it was before any call.
-    #[inline]
+    #[inline(always)] // once per message
     pub fn is_clean(&self, context: &Bound<'_, PyAny>) -> bool {
         // SAFETY: both are live contexts, `compare` is their type's, and the interpreter is attached; it returns a new
         // reference, or null with an exception.

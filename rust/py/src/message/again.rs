@@ -94,7 +94,12 @@ impl Sink for AgainSink<'_, '_> {
 
     #[inline]
     fn finish(&mut self) -> Result<(), Stopped> {
-        for slot in 0..self.message.fields.len() {
+        let fields = self.message.fields.len();
+        let all = u64::MAX.checked_shr(u64::BITS - fields as u32).unwrap_or(0);
+        if self.came == all {
+            return Ok(());
+        }
+        for slot in 0..fields {
             if self.came & 1 << slot == 0 {
                 let filled = self.message.make_absent(self.py, self.codec, slot, self.object);
                 filled.map_err(|error| {
