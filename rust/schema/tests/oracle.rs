@@ -10,6 +10,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, ReflectMessage, Value as Theirs,
 };
 use random::Choices;
+use schema::Malformed;
 use schema::descriptor::{descriptor_set_of_text, schema_of_set};
 use schema::error::{DecodeError, DecodeReason};
 use schema::plan::{Limits, Plans};
@@ -192,8 +193,8 @@ proptest! {
 /// What prost refuses and google, and we, take: a known field of another wire type is an unknown field, and a varint's bits
 /// beyond 64 are dropped.
 const LENIENT: [&str; 2] = ["invalid wire type", "invalid varint"];
-/// What prost takes and google, and we, refuse.
-const STRICT: [DecodeReason; 0] = [];
+/// What prost takes and google, and we, refuse: a tag or a length of more than five bytes, however small the number is.
+const STRICT: [DecodeReason; 1] = [DecodeReason::Malformed(Malformed::Varint)];
 
 fn without_unknown(message: &DynamicMessage) -> DynamicMessage {
     let mut known = DynamicMessage::new(message.descriptor());
