@@ -55,7 +55,10 @@ const peers = {
       init,
       request: (route, body) =>
         new Promise((done) => pomelo.request(route, body, (error, answer) => done(answer))),
-      again: (ready) => init(ready),
+      again: (ready) => {
+        pomelo.disconnect(); // else its heartbeat's timer goes on, and sends on the new socket before that is open
+        init(ready);
+      },
       kicked: () => {},
     };
   },
