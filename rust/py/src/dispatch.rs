@@ -306,6 +306,17 @@ fn run_in_app(
         return batch::add(py, core, asker, index, body);
     }
     let called = handler.call_message(py, session, entity.as_ref(), asker.serializer, body);
+    finish(py, core, asker, handler, called)
+}
+
+/// A message's handler was called: what it returned is its answer, or is waited for.
+fn finish(
+    py: Python<'_>,
+    core: &Scope<'_, '_>,
+    asker: Asker,
+    handler: &Handler,
+    called: Result<Bound<'_, PyAny>, Failure>,
+) -> PyResult<()> {
     core.settle()?;
     match called {
         Ok(result) if handler.is_async => {
@@ -389,15 +400,7 @@ fn run_in_room(
         },
     };
     let called = handler.call_in_room(py, (&room, &seat), entity.as_ref(), asker.serializer, body);
-    core.settle()?;
-    match called {
-        Ok(result) if handler.is_async => {
-            let after = After::Message { asker, counted: !handler.concurrent };
-            task::start(py, core, handler, result, after)
-        }
-        Ok(result) => answer(py, core, asker, &handler.place, handler.answer.as_deref(), &result),
-        Err(failure) => failed_at(py, core, asker, handler, failure),
-    }
+    finish(py, core, asker, handler, called)
 }
 
 /// A tick of all rooms that tick together; who comes meanwhile begins with the next.

@@ -13,6 +13,7 @@ use wire::json_text::repair_surrogates;
 
 use crate::batch::{Batch, Batches};
 use crate::error::CONFIG_ERROR;
+use crate::message::is_ours_alone;
 use crate::session::Session;
 use crate::typed::{Answer, Typed};
 use crate::world::entity::EntityBase;
@@ -54,11 +55,9 @@ impl<'py> Given<'py> {
     #[inline(always)] // once per message
     fn bytes(&mut self, py: Python<'py>, body: &[u8]) -> &Bound<'py, PyAny> {
         let is_free = |last: &Bound<'_, PyAny>| {
-            // SAFETY: a live object, of which we have a reference.
-            let is_ours_alone = unsafe { ffi::Py_REFCNT(last.as_ptr()) == 1 };
             // Empty bytes and those of one byte are the interpreter's own.
             let fits = |bytes: &Bound<'_, PyBytes>| body.len() > 1 && bytes.as_bytes().len() == body.len();
-            is_ours_alone && last.cast_exact::<PyBytes>().is_ok_and(fits)
+            is_ours_alone(last) && last.cast_exact::<PyBytes>().is_ok_and(fits)
         };
         let Some(last) = self.0.take().filter(is_free) else {
             return self.0.insert(PyBytes::new(py, body).into_any());
@@ -307,19 +306,19 @@ impl Handler {
         body: &[u8],
         given: &mut Given<'py>,
     ) -> Result<Bound<'py, PyAny>, Failure> {
-        if let (Takes::Bytes, Shape::Item | Shape::SessionItem | Shape::ItemSession) =
-            (&self.takes, self.shape)
-        {
-            return Ok(self.call_with(py, session, Some(given.bytes(py, body)))?);
-        }
-        if let (Takes::Message(typed), Shape::Item | Shape::SessionItem | Shape::ItemSession) =
-            (&self.takes, self.shape)
-            && typed.is_own_in(serializer)
-        {
-            let message = given.message(py, typed, body).map_err(Failure::Body)?;
-            return Ok(self.call_with(py, session, Some(message))?);
-        }
-        Ok(self.call_with(py, session, self.item(py, serializer, body)?.as_ref())?)
+        let takes_item = matches!(self.shape, Shape::Item | Shape::SessionItem | Shape::ItemSession);
+        let made;
+        let item = match &self.takes {
+            Takes::Bytes if takes_item => Some(given.bytes(py, body)),
+            Takes::Message(typed) if takes_item && typed.is_own_in(serializer) => {
+                Some(given.message(py, typed, body).map_err(Failure::Body)?)
+            }
+            _ => {
+                made = self.item(py, serializer, body)?;
+                made.as_ref()
+            }
+        };
+        Ok(self.call_with(py, session, item)?)
     }
 
     /// What it has returned, if that is an answer as it stands.

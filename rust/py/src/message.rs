@@ -26,6 +26,7 @@ use crate::scratch::with_buffer;
 
 pub use codec::Codec;
 pub use describe::{Description, decode_error};
+pub use object::is_ours_alone;
 
 /// Adds all of it to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -11,11 +11,7 @@ use crate::message::sink::ObjectSink;
 
 /// Fills an instance that nobody else has, of a class with [`MessageCodec::can_be_again`]. After `Stopped`, an exception is set.
 pub struct AgainSink<'a, 'py> {
-    py: Python<'py>,
-    codec: &'a Codec,
-    message: &'a MessageCodec,
-    object: *mut ffi::PyObject,
-    /// Makes the values that are not there.
+    /// What is filled, and who makes the values that are not there.
     fresh: ObjectSink<'a, 'py>,
     /// By slot: whether a value came.
     came: u64,
@@ -30,7 +26,7 @@ impl<'a, 'py> AgainSink<'a, 'py> {
         message: &'a MessageCodec,
         object: *mut ffi::PyObject,
     ) -> Self {
-        Self { py, codec, message, object, fresh: ObjectSink::new(py, codec, message, object), came: 0 }
+        Self { fresh: ObjectSink::new(py, codec, message, object), came: 0 }
     }
 }
 
@@ -43,9 +39,9 @@ impl Sink for AgainSink<'_, '_> {
     #[inline(always)]
     fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Stopped> {
         self.came |= 1 << slot;
-        let field = &self.message.fields[usize::from(slot)];
+        let field = &self.fresh.message.fields[usize::from(slot)];
         // SAFETY: the offset is of the object's class, and what is in a slot is alive.
-        let held = unsafe { *object::slot(self.object, field.offset) };
+        let held = unsafe { *object::slot(self.fresh.object, field.offset) };
         if let Scalar::F64(number) = value
             && is_free_float(held)
         {
@@ -58,7 +54,7 @@ impl Sink for AgainSink<'_, '_> {
         }
         let value = self.fresh.value(field, value)?;
         // SAFETY: as above, and the reference is ours to give.
-        unsafe { object::store(self.object, field.offset, value) };
+        unsafe { object::store(self.fresh.object, field.offset, value) };
         Ok(())
     }
 
@@ -94,16 +90,17 @@ impl Sink for AgainSink<'_, '_> {
 
     #[inline]
     fn finish(&mut self) -> Result<(), Stopped> {
-        let fields = self.message.fields.len();
+        let fields = self.fresh.message.fields.len();
         let all = u64::MAX.checked_shr(u64::BITS - fields as u32).unwrap_or(0);
         if self.came == all {
             return Ok(());
         }
         for slot in 0..fields {
             if self.came & 1 << slot == 0 {
-                let filled = self.message.make_absent(self.py, self.codec, slot, self.object);
+                let filled =
+                    self.fresh.message.make_absent(self.fresh.py, self.fresh.codec, slot, self.fresh.object);
                 filled.map_err(|error| {
-                    error.restore(self.py);
+                    error.restore(self.fresh.py);
                     Stopped
                 })?;
             }

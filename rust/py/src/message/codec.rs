@@ -143,9 +143,7 @@ impl Codec {
     ) -> PyResult<Bound<'py, PyAny>> {
         let root = &self.messages[0];
         let is_free = |object: &Bound<'_, PyAny>| {
-            // SAFETY: a live object.
-            let is_ours_alone = unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 };
-            is_ours_alone && root.can_be_again() && object.get_type_ptr() == root.class().ty
+            object::is_ours_alone(object) && root.can_be_again() && object.get_type_ptr() == root.class().ty
         };
         let Some(object) = last.filter(is_free) else { return self.decode(py, bytes) };
         let mut sink = AgainSink::new(py, self, root, object.as_ptr());

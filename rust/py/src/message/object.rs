@@ -72,6 +72,13 @@ pub unsafe fn alloc(class: &Class, ty: *mut ffi::PyTypeObject) -> *mut ffi::PyOb
     }
 }
 
+/// Whether nobody else has a reference to it: what it is made of may be changed as if it were new.
+#[inline(always)] // once per message
+pub fn is_ours_alone(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object, of which the caller has a reference.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
 /// The slot at this offset.
 ///
 /// # Safety

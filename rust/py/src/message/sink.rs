@@ -10,10 +10,10 @@ use crate::message::object;
 
 /// An instance that is being filled; who made it holds it. After `Stopped`, an exception is set.
 pub struct ObjectSink<'a, 'py> {
-    py: Python<'py>,
-    codec: &'a Codec,
-    message: &'a MessageCodec,
-    object: *mut ffi::PyObject,
+    pub py: Python<'py>,
+    pub codec: &'a Codec,
+    pub message: &'a MessageCodec,
+    pub object: *mut ffi::PyObject,
     /// Slots that had nothing and have something now.
     filled: usize,
 }
