@@ -426,6 +426,35 @@ def test_a_batch_holds_every_message_in_order_as_columns(serve: Serve) -> None:
         assert (stats["errors"], stats["messages"]["in"]) == ([], 2 + 102)
 
 
+def test_who_sends_nothing_but_to_batches_may_be_read_late_and_loses_nothing(serve: Serve) -> None:
+    batches = Batches()
+    app = batch_app(batches)
+    app._code_settings["tick_rate"] = 1000
+    with serve(app) as server, speaking_protobuf(server.port) as ann, connected(server.port) as bob:
+        told_late = 0
+        for seq in range(150):
+            ann.send(notify("Move", Move(seq, 0.5).encode()))
+            bob.send(notify("Move", b'{"seq":7}') if seq == 0 else b"")
+            batches.wait(seq + 2)  # so each is a read of its own
+            if seq in (20, 130):
+                told_late = server.stats()["connections"]["told_late"]
+                assert (told_late > 0) == (seq > 100), seq
+                assert ann.request("id").body == ann.request("id").body  # in order, behind the move before
+        assert server.stats()["connections"]["told_late"] - told_late <= 2, "whoever asks is heard at once"
+        ann.close()
+        assert sorted(batches.wait(151)["seq"]) == sorted([*range(150), 7])
+        eventually(server, lambda stats: stats["connections"]["open"] == 1)
+
+
+def test_a_batch_of_runs_gives_each_row_its_sender() -> None:
+    one, other = Session(), Session()
+    runs: Batch[Move] = Batch({"dx": np.arange(5)}, np.array([1, 2, 1], "u8"), [one, other, one], np.array([2, 1, 2]))
+    assert len(runs) == 5
+    assert runs.ids.tolist() == [1, 1, 2, 1, 1]
+    assert [session is one for session in runs.sessions] == [True, True, False, True, True]
+    assert len(runs) == 5
+
+
 def test_a_batch_can_be_copied_and_says_which_columns_it_has() -> None:
     batch: Batch[Move] = Batch({"dx": np.array([0.5])}, np.array([1], "u8"), [Session()])
     assert copy.copy(batch).dx.tolist() == [0.5]

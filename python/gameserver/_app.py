@@ -631,7 +631,7 @@ class App(HasStores, Registry):
         """Counters of the running server, as plain numbers.
 
         Keys: ``connections`` (open, accepted, refused_full, refused_address, refused_rate, refused_descriptors, accept_errors, tls,
-        tls_failed, tls_truncated, reads, flushes, waits), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
+        tls_failed, tls_truncated, reads, flushes, waits, told_late), ``sessions``, ``resume`` (resumed, refused), ``closed`` (a
         count for each reason), ``messages`` (in, out, limited, unknown_route, ignored, bodies_refused, bodies_refused_by_route,
         batch_dropped, tasks),
         ``pool`` (blocks out, high_water, hits, misses), ``tick`` (count, skipped, dilated_ns, the number of the next and when

@@ -36,24 +36,49 @@ class Batch(Generic[M]):
     ``@app.on(keep="last")`` keeps only each session's newest. What a session sent that has left is left out.
     """
 
-    __slots__ = ("_columns", "_ids", "_sessions")
+    __slots__ = ("_columns", "_counts", "_ids", "_sessions")
 
     def __init__(
-        self, columns: Mapping[str, np.ndarray[Any, Any]], ids: np.ndarray[Any, Any], sessions: list[Session]
+        self,
+        columns: Mapping[str, np.ndarray[Any, Any]],
+        ids: np.ndarray[Any, Any],
+        sessions: list[Session],
+        counts: np.ndarray[Any, Any] | None = None,
     ) -> None:
+        """Of a test's own columns.
+
+        Args:
+            columns: By field, an array of one number a row.
+            ids: `Session.id` of each of `sessions`.
+            sessions: Who sent the rows, in their order.
+            counts: How many rows each of `sessions` has, one behind the other; without it each has one.
+        """
         self._columns = columns
         self._ids = ids
         self._sessions = sessions
+        self._counts = counts
 
     @property
     def sessions(self) -> list[Session]:
         """Who sent each row."""
+        self._spread()
         return self._sessions
 
     @property
     def ids(self) -> np.ndarray[Any, Any]:
         """`Session.id` of who sent each row: uint64."""
+        self._spread()
         return self._ids
+
+    def _spread(self) -> None:
+        """One session and id for each row, from now on: most handlers never ask for them."""
+        import numpy as np
+
+        if self._counts is not None:
+            repeated = zip(self._sessions, self._counts.tolist(), strict=True)
+            self._sessions = [session for session, count in repeated for _ in range(count)]
+            self._ids = np.repeat(self._ids, self._counts)
+            self._counts = None
 
     def rows(self, cls: type[Entity]) -> np.ndarray[Any, Any]:
         """Narrows the batch to senders that have an entity of exactly this class, and says which row each one's is.
@@ -67,10 +92,13 @@ class Batch(Generic[M]):
         has, rows = _core.world_rows(cls, self._sessions)
         keep = np.frombuffer(has, "?")
         if not keep.all():
+            keep_rows = keep if self._counts is None else np.repeat(keep, self._counts)
+            self._columns = {name: column[keep_rows] for name, column in self._columns.items()}
             self._sessions = [session for session, is_kept in zip(self._sessions, keep, strict=True) if is_kept]
             self._ids = self._ids[keep]
-            self._columns = {name: column[keep] for name, column in self._columns.items()}
-        return np.frombuffer(rows, "u4").astype("i8")
+            self._counts = None if self._counts is None else self._counts[keep]
+        of_senders = np.frombuffer(rows, "u4").astype("i8")
+        return of_senders if self._counts is None else np.repeat(of_senders, self._counts)
 
     def __getattr__(self, name: str) -> np.ndarray[Any, Any]:
         if name in Batch.__slots__:
@@ -82,7 +110,7 @@ class Batch(Generic[M]):
             raise AttributeError(f"{name} is no column of this batch; columns are: {known}") from None
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(next(iter(self._columns.values())))
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)}: {', '.join(self._columns)}>"

@@ -17,6 +17,8 @@ pub struct RouteTable {
     /// Which of `limits` a route has; the place behind the last: none.
     limited: Vec<u16>,
     limits: Vec<Option<Limit>>,
+    /// Routes whose notifies wait for a tick.
+    waiting: Vec<RouteId>,
 }
 
 impl RouteTable {
@@ -62,6 +64,17 @@ impl RouteTable {
     pub fn limit(&self, id: RouteId) -> Option<(usize, Limit)> {
         let number = usize::from(*self.limited.get(id.0 as usize)?);
         Some((number, (*self.limits.get(number)?)?))
+    }
+
+    /// The routes whose notifies wait for a tick before they are handled; of all others they do not.
+    pub fn set_waiting(&mut self, routes: Vec<RouteId>) {
+        self.waiting = routes;
+    }
+
+    /// Whether notifies to this route wait for a tick.
+    #[inline]
+    pub fn waits(&self, id: RouteId) -> bool {
+        self.waiting.contains(&id)
     }
 
     /// The number of `name`, if it has one.

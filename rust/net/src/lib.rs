@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod admission;
+mod late;
 pub mod listener;
 pub mod pool;
 pub mod queue;

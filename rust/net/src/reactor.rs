@@ -7,6 +7,7 @@
 
 use crate::address::{Address, Peer};
 use crate::admission::{Admission, Admitted, Refused};
+use crate::late::Late;
 use crate::listener::Listener;
 use crate::pool::Pool;
 use crate::queue::SendQueue;
@@ -165,6 +166,8 @@ pub struct ReactorStats {
     pub flushes: u64,
     /// Waits.
     pub waits: u64,
+    /// Times that a socket was told of as one that may be told of late.
+    pub told_late: u64,
     /// Bytes received from the network.
     pub bytes_in: u64,
     /// Bytes handed to the network.
@@ -191,6 +194,7 @@ pub struct Reactor {
     epoll: Epoll,
     events: Events,
     next_event: usize,
+    late: Late,
     /// What the last event said beside what was told already.
     also: Option<Ready>,
     sockets: Slots<Socket>,
@@ -227,12 +231,14 @@ impl Reactor {
     pub fn new(config: ReactorConfig) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let (waker, timer) = (Waker::new()?, Timer::new()?);
+        let late = Late::new(&epoll, tag(LATE, 0, 0), config.events_per_wait.max(1))?;
         epoll.add_edge(waker.counter(), tag(WAKER, 0, 0))?;
         epoll.add_edge(&timer, tag(TIMER, 0, 0))?;
         Ok(Self {
             epoll,
             events: Events::with_capacity(config.events_per_wait.max(1)),
             next_event: 0,
+            late,
             also: None,
             sockets: Slots::new(),
             scratch: Scratch::new(),
@@ -354,11 +360,15 @@ impl Reactor {
         self.accepts_left = self.accepts_per_wait;
         self.stats.waits += 1;
         let deadline = if self.again.is_empty() { earlier(deadline, self.own_deadline()) } else { Some(0) };
+        let end = earlier(deadline, self.late.deadline());
         if spin {
-            self.spin(deadline)?;
+            self.spin(end)?;
         } else {
-            let block = self.set_timer(deadline)?;
+            let block = self.set_timer(end)?;
             self.epoll.wait(&mut self.events, block)?;
+        }
+        if self.late.deadline().is_some() {
+            self.late.after_wait(&self.epoll, sys::monotonic_now(), deadline)?;
         }
         if self.own_deadline().is_some() {
             self.handle_timeouts(sys::monotonic_now());
@@ -379,8 +389,19 @@ impl Reactor {
                     None => self.accepting = None,
                 }
             }
-            let Some((tag, happened)) = self.events.at(self.next_event) else { return self.next_again() };
-            self.next_event += 1;
+            let (tag, happened) = match self.events.at(self.next_event) {
+                Some(event) => {
+                    self.next_event += 1;
+                    event
+                }
+                None => match self.late.next_event() {
+                    Some(event) => {
+                        self.stats.told_late += 1;
+                        event
+                    }
+                    None => return self.next_again(),
+                },
+            };
             let (kind, slot, high) = (tag as u32 & KIND_MASK, tag as u32 & !KIND_MASK, (tag >> 32) as u32);
             let ready = match kind {
                 SOCKET => self.socket_ready(Token { slot, generation: high }, happened),
@@ -392,6 +413,11 @@ impl Reactor {
                 WAKER => {
                     self.waker.told();
                     Some(Ready::Woken)
+                }
+                LATE => {
+                    // It fails for want of kernel memory alone; then it calls again.
+                    let _ = self.late.called(&self.epoll, sys::monotonic_now());
+                    None
                 }
                 _ => {
                     self.timer_set = u64::MAX;
@@ -406,7 +432,7 @@ impl Reactor {
 
     /// Whether the last wait reported as many descriptors as it could, so that there may be more that are ready.
     pub fn ready_is_partial(&self) -> bool {
-        self.events.is_full()
+        self.events.is_full() || self.late.is_full()
     }
 
     /// Receives once, and gives `f` all bytes of this socket that are not done with, and its queue. What `f` leaves
@@ -458,7 +484,7 @@ impl Reactor {
         let blocked = matches!(flushed, Flush::Blocked) && !socket.awaits_handshake;
         if blocked != socket.blocked {
             socket.blocked = blocked;
-            rearm(&self.epoll, token, socket);
+            rearm((&self.epoll, &self.late), token, socket);
         }
         flushed
     }
@@ -493,12 +519,30 @@ impl Reactor {
             && std::mem::take(&mut socket.paused)
         {
             if socket.watched.is_none_or(|watched| !watched.read) {
-                rearm(&self.epoll, token, socket);
+                rearm((&self.epoll, &self.late), token, socket);
             }
             if socket.end_due {
                 self.again.push_back(token);
             }
         }
+    }
+
+    /// Whether this socket may be told as readable up to a millisecond late, together with others like it: for one that brings
+    /// what waits anyway. Two system calls when it changes.
+    pub fn set_late(&mut self, token: Token, late: bool) {
+        let Some(socket) = find(&mut self.sockets, token).filter(|socket| socket.late != late) else {
+            return;
+        };
+        if let Some(watched) = socket.watched {
+            let (now, then) =
+                if late { (&self.epoll, &self.late.epoll) } else { (&self.late.epoll, &self.epoll) };
+            // For want of kernel memory it stays where it is.
+            let Ok(()) = then.add(&socket.fd, tag(SOCKET, token.slot, token.generation), watched) else {
+                return;
+            };
+            let _ = now.delete(&socket.fd);
+        }
+        socket.late = late;
     }
 
     /// Speaks TLS with this client from here on. For a closure that saw the beginning of it and consumed nothing: all
@@ -547,7 +591,7 @@ impl Reactor {
         }
         socket.drop_buffers();
         (socket.lingering, socket.blocked) = (true, false);
-        rearm(&self.epoll, token, socket);
+        rearm((&self.epoll, &self.late), token, socket);
         self.lingering.push_back((sys::monotonic_now() + LINGER_NANOS, token));
     }
 
@@ -619,6 +663,7 @@ impl Reactor {
             }
         }
         self.next_event = 0;
+        self.late.leave_events();
         self.also = None;
     }
 
@@ -643,9 +688,9 @@ impl Reactor {
             }
             if happened.broken() && !socket.blocked {
                 // Epoll tells of a broken one whether asked or not: it has to go until somebody cares.
-                unwatch(&self.epoll, socket);
+                unwatch((&self.epoll, &self.late), socket);
             } else {
-                rearm(&self.epoll, token, socket);
+                rearm((&self.epoll, &self.late), token, socket);
             }
         }
         writable.then_some(Ready::Writable(token))
@@ -657,7 +702,7 @@ impl Reactor {
             return None;
         }
         socket.connecting = false;
-        rearm(&self.epoll, token, socket);
+        rearm((&self.epoll, &self.late), token, socket);
         if happened.broken() {
             return Some(Ready::Readable(token));
         }
@@ -680,7 +725,7 @@ impl Reactor {
     fn after_tls(&mut self, token: Token) {
         let Some(socket) = self.sockets.find_mut(token) else { return };
         if socket.watched.is_some_and(|watched| watched.write != socket.wanted().write) {
-            rearm(&self.epoll, token, socket);
+            rearm((&self.epoll, &self.late), token, socket);
         }
         if socket.end_due && !socket.paused && !self.again.contains(&token) {
             self.again.push_back(token);
@@ -830,7 +875,8 @@ fn find(sockets: &mut Slots<Socket>, token: Token) -> Option<&mut Socket> {
 }
 
 /// Watches a socket for what it now has to be watched for.
-fn rearm(epoll: &Epoll, token: Token, socket: &mut Socket) {
+fn rearm(epolls: (&Epoll, &Late), token: Token, socket: &mut Socket) {
+    let epoll = epoll_of(epolls, socket);
     let (wanted, tag) = (socket.wanted(), tag(SOCKET, token.slot, token.generation));
     if socket.watched == Some(wanted) {
         return;
@@ -845,10 +891,15 @@ fn rearm(epoll: &Epoll, token: Token, socket: &mut Socket) {
     }
 }
 
-fn unwatch(epoll: &Epoll, socket: &mut Socket) {
+fn unwatch(epolls: (&Epoll, &Late), socket: &mut Socket) {
     if socket.watched.take().is_some() {
-        let _ = epoll.delete(&socket.fd);
+        let _ = epoll_of(epolls, socket).delete(&socket.fd);
     }
+}
+
+/// The one that a socket is watched by.
+fn epoll_of<'a>((epoll, late): (&'a Epoll, &'a Late), socket: &Socket) -> &'a Epoll {
+    if socket.late { &late.epoll } else { epoll }
 }
 
 fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
@@ -869,6 +920,7 @@ const LISTENER: u32 = 1 << 24;
 const FOREIGN: u32 = 2 << 24;
 const WAKER: u32 = 3 << 24;
 const TIMER: u32 = 4 << 24;
+const LATE: u32 = 5 << 24;
 
 /// How long a listener rests when there are no descriptors left: ten tries a second.
 const LISTENER_PAUSE_NANOS: u64 = 100_000_000;

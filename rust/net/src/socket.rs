@@ -18,6 +18,8 @@ pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
     /// What epoll watches the descriptor for; `None`: it is not watched at all.
     pub(crate) watched: Option<Interest>,
+    /// It is watched by the epoll of those that may be told of late.
+    pub(crate) late: bool,
     pub(crate) paused: bool,
     pub(crate) ended: bool,
     pub(crate) blocked: bool,
@@ -104,6 +106,7 @@ impl Socket {
         Self {
             fd,
             watched: None,
+            late: false,
             paused: false,
             ended: false,
             blocked: false,

@@ -104,6 +104,12 @@ impl Epoll {
     }
 }
 
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// What one wait reports.
 pub(crate) struct Events(Vec<epoll::Event>);
 
@@ -125,6 +131,10 @@ impl Events {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -537,3 +537,47 @@ fn two_reactors_share_a_listener() {
     assert_eq!(poll_now(&mut reactors[0]), []);
     assert!(matches!(poll(&mut reactors[1])[..], [Ready::Accepted(_)]));
 }
+
+/// Three clients whose sockets may be told of late.
+fn late_ones() -> (Reactor, Vec<(TcpStream, Token)>) {
+    let (mut reactor, address) = listening(ReactorConfig::default(), None);
+    let clients = (0..3).map(|_| (client(address), accepted(&mut reactor))).collect::<Vec<_>>();
+    clients.iter().for_each(|(_, token)| reactor.set_late(*token, true));
+    (reactor, clients)
+}
+
+#[test]
+fn a_socket_that_may_be_told_of_late_is_told_of_all_the_same() {
+    let (mut reactor, mut clients) = late_ones();
+    for round in 0..500 {
+        let (client, token) = &mut clients[round % 3];
+        client.write_all(b"x").unwrap();
+        if round % 5 == 0 {
+            reactor.set_late(*token, round % 2 == 0); // with a byte that nobody has seen yet
+        }
+        assert_eq!(readable(&mut reactor), *token);
+        assert_eq!(read_text(&mut reactor, *token), "x");
+    }
+    let told = reactor.stats().told_late;
+    assert!((100..500).contains(&told), "{told}");
+    for (client, token) in clients {
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(readable(&mut reactor), token);
+        assert!(matches!(reactor.read(token, |bytes, _, _| (all(bytes), ())), Read::Eof));
+        assert!(reactor.close(token));
+    }
+    assert!(poll_now(&mut reactor).is_empty());
+}
+
+#[test]
+fn a_wait_that_ends_at_its_deadline_tells_of_all_that_has_come() {
+    let (mut reactor, mut clients) = late_ones();
+    for round in 0..300 {
+        let (client, token) = &mut clients[round % 3];
+        client.write_all(b"x").unwrap();
+        reactor.wait(Some(1), false).unwrap(); // long ago
+        assert_eq!(reactor.next_ready(), Some(Ready::Readable(*token)), "round {round}");
+        assert_eq!(read_text(&mut reactor, *token), "x");
+        assert_eq!(reactor.next_ready(), None);
+    }
+}

@@ -37,11 +37,20 @@ pub struct Batch {
     /// By slot: the index of its oneof.
     oneofs: Vec<Option<u32>>,
     discard: Discard,
-    senders: Vec<SessionKey>,
+    /// Whose the rows are, in order.
+    senders: Vec<Run>,
+    /// How many rows there are.
+    count: usize,
     /// By place of the session: its newest row, with its generation.
     newest: Vec<(u32, u32)>,
     /// Rows that a newer one has replaced.
     stale: usize,
+}
+
+/// Rows of one sender, one behind the other; one alone, if only the newest is kept.
+struct Run {
+    from: SessionKey,
+    rows: u32,
 }
 
 /// One field that is a number.
@@ -218,6 +227,7 @@ impl Batch {
             oneofs: shape.fields.iter().map(|field| field.oneof).collect(),
             discard: Discard::new(),
             senders: Vec::new(),
+            count: 0,
             newest: Vec::new(),
             stale: 0,
         })
@@ -226,7 +236,7 @@ impl Batch {
     /// Reads a message into the columns. False: it is wrong, or there is no room; the batch is as before.
     #[inline]
     fn add_plain(&mut self, codec: &Codec, from: SessionKey, body: &[u8]) -> bool {
-        let is_kept = self.senders.len() < ROWS_MAX && self.read(codec, body).is_ok();
+        let is_kept = self.count < ROWS_MAX && self.read(codec, body).is_ok();
         if is_kept {
             self.keep(from);
         }
@@ -244,7 +254,7 @@ impl Batch {
         serializer: Serializer,
         body: &[u8],
     ) -> PyResult<Added> {
-        if self.senders.len() >= ROWS_MAX {
+        if self.count >= ROWS_MAX {
             return Ok(Added::Full);
         }
         let class = self.typed.class(py).clone();
@@ -264,7 +274,11 @@ impl Batch {
     /// Says whose the row is that was read last.
     #[inline]
     fn keep(&mut self, from: SessionKey) {
-        self.senders.push(from);
+        self.count += 1;
+        match self.senders.last_mut() {
+            Some(last) if last.from == from && !self.keeps_last => last.rows += 1,
+            _ => self.senders.push(Run { from, rows: 1 }),
+        }
         if self.keeps_last {
             self.replace(from);
         }
@@ -291,30 +305,29 @@ impl Batch {
         py: Python<'py>,
         session_of: impl Fn(SessionKey) -> Option<Sender>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut sessions = Vec::with_capacity(self.senders.len());
-        let mut ids = Vec::with_capacity(self.senders.len() * 8);
-        let mut stays = Vec::with_capacity(self.senders.len());
-        for row in self.senders.chunk_by(|one, next| one == next) {
-            let key = row[0];
-            let found = if key == STALE { None } else { session_of(key) };
-            stays.resize(stays.len() + row.len(), found.is_some());
+        let (mut sessions, mut ids) = (Vec::new(), Vec::new());
+        self.retain(|run| {
+            let found = if run.from == STALE { None } else { session_of(run.from) };
+            let stays = found.is_some();
             if let Some((session, id)) = found {
-                ids.resize(ids.len() + row.len(), id);
-                sessions.extend(row.iter().map(|_| session.clone_ref(py)));
+                sessions.push(session);
+                ids.push(id);
             }
-        }
+            stays
+        });
         if sessions.is_empty() {
             return Ok(None);
         }
-        self.compact(&stays);
         let columns = PyDict::new(py);
         for (place, column) in self.columns.iter().enumerate() {
             columns.set_item(&column.name, self.array(py, place, column)?)?;
         }
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CLASS.import(py, "gameserver._batch", "Batch")?;
+        let counts = self.senders.iter().map(|run| run.rows.into());
+        let counts = array(py, 4, counts.len(), counts, "<i4")?;
         let ids = array(py, 8, ids.len(), ids.iter().copied(), "<u8")?;
-        class.call1((columns, ids, PyList::new(py, sessions)?)).map(Some)
+        class.call1((columns, ids, PyList::new(py, sessions)?, counts)).map(Some)
     }
 
     /// One column of all rows, as NumPy has it.
@@ -327,7 +340,9 @@ impl Batch {
     #[inline]
     fn read(&mut self, codec: &Codec, body: &[u8]) -> Result<(), DecodeError> {
         let start = self.rows.len();
-        self.rows.extend_from_slice(&self.blank);
+        for &cell in &self.blank {
+            self.rows.push(cell); // a call of memcpy costs more than so few
+        }
         self.discard.clear();
         let Self { blank, places, oneofs, discard, .. } = self;
         let mut sink = Row { row: &mut self.rows[start..], blank, places, oneofs, discard };
@@ -346,7 +361,7 @@ impl Batch {
         }
         let (generation, row) = self.newest[place];
         if row != NONE && generation == from.generation {
-            self.senders[row as usize] = STALE;
+            self.senders[row as usize].from = STALE;
             self.stale += 1;
         }
         self.newest[place] = (from.generation, self.senders.len() as u32 - 1);
@@ -358,31 +373,37 @@ impl Batch {
     /// Makes room.
     #[cold]
     fn drop_stale(&mut self) {
-        let stays: Vec<bool> = self.senders.iter().map(|&key| key != STALE).collect();
-        self.senders.retain(|&key| key != STALE);
-        self.compact(&stays);
+        self.retain(|run| run.from != STALE);
         self.stale = 0;
-        for (row, key) in self.senders.iter().enumerate() {
-            self.newest[key.slot as usize] = (key.generation, row as u32);
+        for (row, Run { from, .. }) in self.senders.iter().enumerate() {
+            self.newest[from.slot as usize] = (from.generation, row as u32);
         }
     }
 
-    /// Drops rows.
-    fn compact(&mut self, stays: &[bool]) {
-        if stays.iter().all(|&stays| stays) {
-            return;
-        }
-        let (width, mut end) = (self.columns.len(), 0);
-        for (row, _) in stays.iter().enumerate().filter(|&(_, &stays)| stays) {
-            self.rows.copy_within(row * width..(row + 1) * width, end);
-            end += width;
-        }
-        self.rows.truncate(end);
+    /// Drops all other rows.
+    fn retain(&mut self, mut stays: impl FnMut(&Run) -> bool) {
+        let (width, rows) = (self.columns.len(), &mut self.rows);
+        let (mut start, mut end) = (0, 0);
+        self.senders.retain(|run| {
+            let cells = run.rows as usize * width;
+            let stays = stays(run);
+            if stays {
+                if start != end {
+                    rows.copy_within(start..start + cells, end);
+                }
+                end += cells;
+            }
+            start += cells;
+            stays
+        });
+        rows.truncate(end);
+        self.count = end / width;
     }
 
     fn clear(&mut self) {
         self.rows.clear();
         self.senders.clear();
+        self.count = 0;
         self.newest.clear();
         self.stale = 0;
     }

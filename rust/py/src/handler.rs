@@ -213,6 +213,8 @@ impl Table {
                 handler.is_alone = table.in_rooms.get(route).is_none_or(|&is_in_rooms| !is_in_rooms);
             }
         }
+        let waiting = table.batches.iter().copied();
+        names.set_waiting(waiting.filter(|&route| matches!(table.way(route, 0), Way::Batched(_))).collect());
         Ok((Arc::new(table), batches))
     }
 

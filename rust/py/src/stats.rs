@@ -75,5 +75,6 @@ fn connections<'py>(py: Python<'py>, state: &mut State) -> PyResult<Bound<'py, P
     dict.set_item("reads", sum(|stats| stats.reads))?;
     dict.set_item("flushes", sum(|stats| stats.flushes))?;
     dict.set_item("waits", sum(|stats| stats.waits))?;
+    dict.set_item("told_late", sum(|stats| stats.told_late))?;
     Ok(dict)
 }

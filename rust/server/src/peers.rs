@@ -8,9 +8,10 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, UpLog};
+use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, Up, UpLog};
 use engine::link::{Ending, Greeting, Link, LinkConfig, Next, Pass, SharedPush, Taken};
 use engine::rate::SharedBucket;
+use engine::route::RouteTable;
 use engine::wheel::{Due, Wheel};
 use net::address::{Address, Peer};
 use net::pool::Pool;
@@ -26,6 +27,9 @@ use crate::outboxes::{Metered, Out, Said};
 const MESSAGES_PER_PASS: usize = 128;
 /// Bytes queued for one connection beyond which it is not read: who does not take answers brings no more requests.
 const READ_WHILE_QUEUED_BYTES: usize = 256 * 1024;
+
+/// After so many reads that told of nothing but messages which wait for a tick, a socket may be told of late.
+const PATIENT: u8 = 64;
 
 /// How long answers may be kept back because more of them come: a send costs as much as many a handler.
 const HOLD_NANOS: Nanos = 2_000_000;
@@ -76,9 +80,27 @@ struct Slot {
     held: bool,
     choked: bool,
     more_comes: bool,
+    /// So many reads in a row have told of nothing but messages that wait for a tick.
+    patience: u8,
     /// Where in the log its last row begins; in one of more than 65,536 events perhaps an earlier one, which costs a send.
     last_row: u16,
     link: Link,
+}
+
+impl Slot {
+    /// Looks at what a read has told: whether the socket may be told of late from now on, if that changes.
+    #[inline]
+    fn judge(&mut self, told: &[Up], routes: &RouteTable) -> Option<bool> {
+        let waits = |up: &Up| matches!(*up, Up::Messages { route, room: 0, .. } if routes.waits(route));
+        let before = self.patience;
+        match told {
+            [] => {}
+            [..] if told.iter().all(waits) => self.patience = PATIENT.min(before + 1),
+            [..] => self.patience = 0,
+        }
+        let is_late = self.patience == PATIENT;
+        (is_late != (before == PATIENT)).then_some(is_late)
+    }
 }
 
 impl Peers {
@@ -479,6 +501,7 @@ impl Peers {
             held: false,
             choked: false,
             more_comes: false,
+            patience: 0,
             last_row: 0,
             link,
         });
@@ -510,6 +533,7 @@ impl Peers {
             return;
         }
         let (now, at) = (self.awake.now(), self.awake.monotonic());
+        let before = ups.events.len();
         let has_leftover = again && slot.link.has_leftover();
         let mut see_tls = false;
         let mut work = |bytes: &mut [u8], queue: &mut SendQueue, pool: &Pool| {
@@ -562,6 +586,9 @@ impl Peers {
                     self.dirty.push(token);
                 }
                 slot.choked = queued > READ_WHILE_QUEUED_BYTES;
+                if let Some(late) = slot.judge(&ups.events[before..], &self.config.routes) {
+                    self.reactor.set_late(token, late);
+                }
             }
             Read::Eof => slot.link.handle_eof(now, ups),
             Read::Error(_) => slot.link.handle_end(now, Close::Reset, ups),
