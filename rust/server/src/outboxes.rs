@@ -34,16 +34,25 @@ impl Outbox for Out<'_> {
 /// What a link says, before it is known whether it has to wait.
 pub struct Said<'a> {
     bytes: &'a mut Vec<u8>,
+    /// What it says perhaps, and then without a copy.
+    log: &'a [u8],
+    /// It has said that, and nothing else.
+    is_log: bool,
     first: Option<(Class, u64)>,
     /// It is one packet, or none.
     is_one: bool,
 }
 
 impl<'a> Said<'a> {
-    /// Nothing yet; `bytes` is emptied.
-    pub fn new(bytes: &'a mut Vec<u8>) -> Self {
+    /// Nothing yet; `bytes` is emptied. Most links say just the `log` that they are given, as it stands.
+    pub fn new(bytes: &'a mut Vec<u8>, log: &'a [u8]) -> Self {
         bytes.clear();
-        Self { bytes, first: None, is_one: true }
+        Self { bytes, log, is_log: false, first: None, is_one: true }
+    }
+
+    /// All that it has said.
+    pub fn into_bytes(self) -> &'a [u8] {
+        if self.is_log { self.log } else { self.bytes }
     }
 
     /// How it waits, if it has to.
@@ -57,6 +66,9 @@ impl<'a> Said<'a> {
     fn note(&mut self, class: Class, key: u64) {
         self.is_one = self.first.is_none();
         self.first.get_or_insert((class, key));
+        if std::mem::take(&mut self.is_log) {
+            self.bytes.extend_from_slice(self.log);
+        }
     }
 }
 
@@ -71,7 +83,10 @@ impl Outbox for Said<'_> {
     #[inline]
     fn packets(&mut self, packets: &[u8]) -> Result<(), Full> {
         self.note(Class::Reliable, 0);
-        self.bytes.extend_from_slice(packets);
+        self.is_log = self.is_one && std::ptr::eq(packets, self.log);
+        if !self.is_log {
+            self.bytes.extend_from_slice(packets);
+        }
         Ok(())
     }
 

@@ -217,7 +217,11 @@ impl Peers {
             let row = events[at..].iter().take_while(|down| down.link() == Some(id)).count();
             let row = &events[at..at + row];
             if at >= for_all && self.may_send_past(id, at, row) {
-                self.send_past(id, ups, |link, now, ups, out| {
+                let answers = match *row {
+                    [Down::Answers { packets, .. }] => downs.bytes(packets),
+                    _ => &[],
+                };
+                self.send_past(id, answers, ups, |link, now, ups, out| {
                     row.iter().try_for_each(|down| link.handle_down(now, down, downs, ups, out))
                 });
             } else {
@@ -232,7 +236,7 @@ impl Peers {
             for down in some {
                 let Some(id) = down.link() else { continue };
                 if self.reactor.is_clear(token(id)) {
-                    self.send_past(id, ups, |link, now, ups, out| {
+                    self.send_past(id, &[], ups, |link, now, ups, out| {
                         link.handle_down(now, down, downs, ups, out)
                     });
                     continue;
@@ -277,10 +281,11 @@ impl Peers {
     }
 
     /// Runs `work` on a link in whose queue nothing waits, and sends what comes of it at once: no block is needed but for what the
-    /// system does not take.
+    /// system does not take. `log`: what it will say mostly, and need not be copied then.
     fn send_past(
         &mut self,
         id: LinkId,
+        log: &[u8],
         ups: &mut UpLog,
         work: impl FnOnce(&mut Link, Nanos, &mut UpLog, &mut Said<'_>) -> Result<(), Close>,
     ) {
@@ -288,16 +293,16 @@ impl Peers {
         let now = self.awake.now();
         let Some(slot) = slot_of(&mut self.slots, token) else { return };
         let link = &mut slot.link;
-        let mut out = Said::new(&mut self.said);
+        let mut out = Said::new(&mut self.said, log);
         let result = catch_unwind(AssertUnwindSafe(|| work(link, now, ups, &mut out)));
-        let (class, key) = out.kind();
+        let ((class, key), mut said) = (out.kind(), out.into_bytes());
         if result.is_err() {
             link.handle_end(now, Close::Panic, ups);
-            self.said.clear(); // perhaps half a packet
+            said = &[]; // perhaps half a packet
         }
-        let sent = if self.said.is_empty() { Ok(0) } else { self.reactor.send_past(token, &self.said) };
+        let sent = if said.is_empty() { Ok(0) } else { self.reactor.send_past(token, said) };
         match sent {
-            Ok(sent) if sent == self.said.len() => {
+            Ok(sent) if sent == said.len() => {
                 link.handle_sent(0, ups);
                 if link.snapshot_waits() {
                     link.handle_snapshot_left(ups);
@@ -306,10 +311,10 @@ impl Peers {
             }
             Ok(sent) => {
                 if let Some((queue, pool)) = self.reactor.queue(token) {
-                    let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(&self.said);
-                    let result = queue.append_sized(pool, class, key, self.said.len(), write);
+                    let write = |bytes: &mut Vec<u8>| bytes.extend_from_slice(said);
+                    let result = queue.append_sized(pool, class, key, said.len(), write);
                     // It may have been dropped, which does for what has not begun to leave.
-                    let waits = result.is_ok() && queue.len_bytes() == self.said.len();
+                    let waits = result.is_ok() && queue.len_bytes() == said.len();
                     if waits {
                         queue.advance(sent); // now it can't be replaced any more
                     } else if result.is_err() || sent > 0 {
@@ -624,7 +629,7 @@ impl Peers {
         for target in downs.bytes(targets).chunks_exact(size_of::<LinkId>()) {
             let id = LinkId::from_bits(u64::from_le_bytes(target.try_into().expect("chunks of 8")));
             if is_last && body.len <= COPIED_MAX && self.reactor.is_clear(token(id)) {
-                self.send_past(id, ups, |link, now, ups, out| {
+                self.send_past(id, &[], ups, |link, now, ups, out| {
                     link.handle_shared(now, &shared, class, key, ups, out)
                 });
                 continue;
