@@ -28,8 +28,12 @@ const MESSAGES_PER_PASS: usize = 128;
 /// Bytes queued for one connection beyond which it is not read: who does not take answers brings no more requests.
 const READ_WHILE_QUEUED_BYTES: usize = 256 * 1024;
 
-/// After so many reads that told of nothing but messages which wait for a tick, a socket may be told of late.
+/// After so many reads that told of nothing but messages which wait for a tick, a socket may be told of late: it spares wakes.
 const PATIENT: u8 = 64;
+/// By so many reads more it takes, for each that came after a long wait: then there are no wakes to spare.
+const LEISURE: u8 = 4;
+/// A wait is long from here on; longer than those for sockets that are told of late.
+const LONG_WAIT_NANOS: Nanos = 2_000_000;
 
 /// How long answers may be kept back because more of them come: a send costs as much as many a handler.
 const HOLD_NANOS: Nanos = 2_000_000;
@@ -63,6 +67,8 @@ pub struct Peers {
     foreign: Vec<Foreign>,
     due: Vec<Due>,
     reading: bool,
+    /// The last wait was not a long one.
+    is_rushed: bool,
     /// What is sent past the queues, one after the other.
     said: Vec<u8>,
     /// Sockets told of since silence was last judged.
@@ -80,7 +86,7 @@ struct Slot {
     held: bool,
     choked: bool,
     more_comes: bool,
-    /// So many reads in a row have told of nothing but messages that wait for a tick.
+    /// How many reads have told of nothing but messages that wait for a tick; beyond `PATIENT` the socket is told of late.
     patience: u8,
     /// Where in the log its last row begins; in one of more than 65,536 events perhaps an earlier one, which costs a send.
     last_row: u16,
@@ -90,16 +96,22 @@ struct Slot {
 impl Slot {
     /// Looks at what a read has told: whether the socket may be told of late from now on, if that changes.
     #[inline]
-    fn judge(&mut self, told: &[Up], routes: &RouteTable) -> Option<bool> {
+    fn judge(&mut self, told: &[Up], routes: &RouteTable, is_rushed: bool) -> Option<bool> {
         let waits = |up: &Up| matches!(*up, Up::Messages { route, room: 0, .. } if routes.waits(route));
-        let before = self.patience;
+        let was_late = self.patience > PATIENT;
         match told {
             [] => {}
-            [..] if told.iter().all(waits) => self.patience = PATIENT.min(before + 1),
-            [..] => self.patience = 0,
+            [..] if !told.iter().all(waits) => self.patience = 0,
+            [..] if is_rushed => self.patience = (self.patience + 1).min(2 * PATIENT),
+            [..] => self.patience = self.patience.saturating_sub(LEISURE),
         }
-        let is_late = self.patience == PATIENT;
-        (is_late != (before == PATIENT)).then_some(is_late)
+        // Who is there has some way to go before it is so no more.
+        let is_late = if was_late { self.patience > PATIENT } else { self.patience == PATIENT };
+        if is_late != was_late {
+            self.patience = if is_late { 2 * PATIENT } else { 0 };
+            return Some(is_late);
+        }
+        None
     }
 }
 
@@ -122,6 +134,7 @@ impl Peers {
             foreign: Vec::new(),
             due: Vec::new(),
             reading: true,
+            is_rushed: false,
             said: Vec::new(),
             told: 0,
             holding_since: None,
@@ -140,7 +153,8 @@ impl Peers {
 
     /// Waits for sockets, foreign descriptors, a link's deadline, or `until` (monotonic); not at all while a backlog is left.
     pub fn wait(&mut self, until: Option<Nanos>, spin: bool) -> io::Result<()> {
-        self.awake.begin_wait(net::sys::monotonic_now());
+        let began = net::sys::monotonic_now();
+        self.awake.begin_wait(began);
         let deadline = if self.reading && !self.backlog.is_empty() {
             Some(0)
         } else {
@@ -148,7 +162,9 @@ impl Peers {
             [until, timer].into_iter().flatten().min()
         };
         let result = self.reactor.wait(deadline, spin);
-        self.awake.end_wait(net::sys::monotonic_now(), self.reading);
+        let ended = net::sys::monotonic_now();
+        self.awake.end_wait(ended, self.reading);
+        self.is_rushed = ended - began < LONG_WAIT_NANOS;
         result
     }
 
@@ -591,7 +607,7 @@ impl Peers {
                     self.dirty.push(token);
                 }
                 slot.choked = queued > READ_WHILE_QUEUED_BYTES;
-                if let Some(late) = slot.judge(&ups.events[before..], &self.config.routes) {
+                if let Some(late) = slot.judge(&ups.events[before..], &self.config.routes, self.is_rushed) {
                     self.reactor.set_late(token, late);
                 }
             }
