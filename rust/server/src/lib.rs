@@ -7,6 +7,7 @@
 pub mod awake;
 pub mod options;
 mod outboxes;
+mod patience;
 pub mod peers;
 pub mod record;
 pub mod replay;

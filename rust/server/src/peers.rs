@@ -8,10 +8,9 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, Up, UpLog};
+use engine::event::{Class, Close, Down, DownLog, LinkId, Nanos, SNAPSHOT_KEY, UpLog};
 use engine::link::{Ending, Greeting, Link, LinkConfig, Next, Pass, SharedPush, Taken};
 use engine::rate::SharedBucket;
-use engine::route::RouteTable;
 use engine::wheel::{Due, Wheel};
 use net::address::{Address, Peer};
 use net::pool::Pool;
@@ -22,18 +21,12 @@ use wire::detect::{Detected, detect};
 
 use crate::awake::Awake;
 use crate::outboxes::{Metered, Out, Said};
+use crate::patience::{self, Patience};
 
 /// Messages that one connection may bring in a pass before the others have their turn.
 const MESSAGES_PER_PASS: usize = 128;
 /// Bytes queued for one connection beyond which it is not read: who does not take answers brings no more requests.
 const READ_WHILE_QUEUED_BYTES: usize = 256 * 1024;
-
-/// After so many reads that told of nothing but messages which wait for a tick, a socket may be told of late: it spares wakes.
-const PATIENT: u8 = 64;
-/// By so many reads more it takes, for each that came after a long wait: then there are no wakes to spare.
-const LEISURE: u8 = 4;
-/// A wait is long from here on; longer than those for sockets that are told of late.
-const LONG_WAIT_NANOS: Nanos = 2_000_000;
 
 /// How long answers may be kept back because more of them come: a send costs as much as many a handler.
 const HOLD_NANOS: Nanos = 2_000_000;
@@ -86,33 +79,10 @@ struct Slot {
     held: bool,
     choked: bool,
     more_comes: bool,
-    /// How many reads have told of nothing but messages that wait for a tick; beyond `PATIENT` the socket is told of late.
-    patience: u8,
+    patience: Patience,
     /// Where in the log its last row begins; in one of more than 65,536 events perhaps an earlier one, which costs a send.
     last_row: u16,
     link: Link,
-}
-
-impl Slot {
-    /// Looks at what a read has told: whether the socket may be told of late from now on, if that changes.
-    #[inline]
-    fn judge(&mut self, told: &[Up], routes: &RouteTable, is_rushed: bool) -> Option<bool> {
-        let waits = |up: &Up| matches!(*up, Up::Messages { route, room: 0, .. } if routes.waits(route));
-        let was_late = self.patience > PATIENT;
-        match told {
-            [] => {}
-            [..] if !told.iter().all(waits) => self.patience = 0,
-            [..] if is_rushed => self.patience = (self.patience + 1).min(2 * PATIENT),
-            [..] => self.patience = self.patience.saturating_sub(LEISURE),
-        }
-        // Who is there has some way to go before it is so no more.
-        let is_late = if was_late { self.patience > PATIENT } else { self.patience == PATIENT };
-        if is_late != was_late {
-            self.patience = if is_late { 2 * PATIENT } else { 0 };
-            return Some(is_late);
-        }
-        None
-    }
 }
 
 impl Peers {
@@ -164,7 +134,7 @@ impl Peers {
         let result = self.reactor.wait(deadline, spin);
         let ended = net::sys::monotonic_now();
         self.awake.end_wait(ended, self.reading);
-        self.is_rushed = ended - began < LONG_WAIT_NANOS;
+        self.is_rushed = !patience::is_long(ended - began);
         result
     }
 
@@ -522,7 +492,7 @@ impl Peers {
             held: false,
             choked: false,
             more_comes: false,
-            patience: 0,
+            patience: Patience::default(),
             last_row: 0,
             link,
         });
@@ -607,7 +577,9 @@ impl Peers {
                     self.dirty.push(token);
                 }
                 slot.choked = queued > READ_WHILE_QUEUED_BYTES;
-                if let Some(late) = slot.judge(&ups.events[before..], &self.config.routes, self.is_rushed) {
+                if let Some(late) =
+                    slot.patience.judge(&ups.events[before..], &self.config.routes, self.is_rushed)
+                {
                     self.reactor.set_late(token, late);
                 }
             }
