@@ -431,6 +431,7 @@ def test_who_sends_nothing_but_to_batches_may_be_read_late_and_loses_nothing(ser
     app = batch_app(batches)
     app._code_settings["tick_rate"] = 1000
     with serve(app) as server, speaking_protobuf(server.port) as ann, connected(server.port) as bob:
+
         def told_late() -> int:
             return int(server.stats()["connections"]["told_late"])
 
