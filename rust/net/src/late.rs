@@ -18,7 +18,7 @@ pub(crate) struct Late {
     next_event: usize,
     /// When it is asked next; `None`: it is listened to.
     ask_at: Option<u64>,
-    /// It has called so often since then.
+    /// Since when its calls are counted, and how many there were.
     calls: (u64, u32),
 }
 
@@ -89,7 +89,7 @@ const LISTENED_TO: Interest = Interest { read: true, write: false };
 const MUTED: Interest = Interest { read: false, write: false };
 /// How late such a socket may be told of.
 const LATE_NANOS: u64 = 1_000_000;
-/// How often it may call within [`LATE_NANOS`]; asking costs as much as two calls that are answered.
+/// How often it calls within [`LATE_NANOS`] before it is muted.
 const CALLS_MAX: u32 = 4;
 
 #[cfg(test)]

@@ -39,8 +39,6 @@ pub struct Batch {
     discard: Discard,
     /// Whose the rows are, in order.
     senders: Vec<Run>,
-    /// How many rows there are.
-    count: usize,
     /// By place of the session: its newest row, with its generation.
     newest: Vec<(u32, u32)>,
     /// Rows that a newer one has replaced.
@@ -227,7 +225,6 @@ impl Batch {
             oneofs: shape.fields.iter().map(|field| field.oneof).collect(),
             discard: Discard::new(),
             senders: Vec::new(),
-            count: 0,
             newest: Vec::new(),
             stale: 0,
         })
@@ -236,7 +233,7 @@ impl Batch {
     /// Reads a message into the columns. False: it is wrong, or there is no room; the batch is as before.
     #[inline]
     fn add_plain(&mut self, codec: &Codec, from: SessionKey, body: &[u8]) -> bool {
-        let is_kept = self.count < ROWS_MAX && self.read(codec, body).is_ok();
+        let is_kept = !self.is_full() && self.read(codec, body).is_ok();
         if is_kept {
             self.keep(from);
         }
@@ -254,7 +251,7 @@ impl Batch {
         serializer: Serializer,
         body: &[u8],
     ) -> PyResult<Added> {
-        if self.count >= ROWS_MAX {
+        if self.is_full() {
             return Ok(Added::Full);
         }
         let class = self.typed.class(py).clone();
@@ -274,7 +271,6 @@ impl Batch {
     /// Says whose the row is that was read last.
     #[inline]
     fn keep(&mut self, from: SessionKey) {
-        self.count += 1;
         match self.senders.last_mut() {
             Some(last) if last.from == from && !self.keeps_last => last.rows += 1,
             _ => self.senders.push(Run { from, rows: 1 }),
@@ -282,6 +278,12 @@ impl Batch {
         if self.keeps_last {
             self.replace(from);
         }
+    }
+
+    /// Whether there is no room before the next tick.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.rows.len() >= ROWS_MAX * self.columns.len()
     }
 
     /// Whether nothing came.
@@ -340,9 +342,7 @@ impl Batch {
     #[inline]
     fn read(&mut self, codec: &Codec, body: &[u8]) -> Result<(), DecodeError> {
         let start = self.rows.len();
-        for &cell in &self.blank {
-            self.rows.push(cell); // a call of memcpy costs more than so few
-        }
+        self.rows.extend_from_slice(&self.blank);
         self.discard.clear();
         let Self { blank, places, oneofs, discard, .. } = self;
         let mut sink = Row { row: &mut self.rows[start..], blank, places, oneofs, discard };
@@ -397,13 +397,11 @@ impl Batch {
             stays
         });
         rows.truncate(end);
-        self.count = end / width;
     }
 
     fn clear(&mut self) {
         self.rows.clear();
         self.senders.clear();
-        self.count = 0;
         self.newest.clear();
         self.stale = 0;
     }

@@ -77,44 +77,28 @@ impl Decoder<'_> {
         sink: &mut S,
         depth: u32,
     ) -> Outcome<Reader<'b>> {
-        if step.form != Form::Single {
-            return self.one_of_many(step, tag, reader, sink, depth);
-        }
-        with_codec!(step.kind,
-            message id => {
-                let bytes = reader.delimited()?;
-                choose(step, sink)?;
-                let depth = self.deeper(depth)?;
-                self.spend(1)?;
-                self.message(id, bytes, &mut sink.message(step.slot)?, depth)?;
-            },
-            C => {
-                let value = C::read(&mut reader)?;
-                if self.takes::<C>(step, value)? {
+        match step.form {
+            Form::Single => with_codec!(step.kind,
+                message id => {
+                    let bytes = reader.delimited()?;
                     choose(step, sink)?;
-                    sink.set(step.slot, C::scalar(value))?;
+                    let depth = self.deeper(depth)?;
+                    self.spend(1)?;
+                    self.message(id, bytes, &mut sink.message(step.slot)?, depth)?;
+                },
+                C => {
+                    let value = C::read(&mut reader)?;
+                    if self.takes::<C>(step, value)? {
+                        choose(step, sink)?;
+                        sink.set(step.slot, C::scalar(value))?;
+                    }
                 }
+            ),
+            Form::Repeated | Form::Packed if tag & 7 == LEN && step.kind.is_packable() => {
+                self.packed(step, reader.delimited()?, sink)?;
             }
-        );
-        Ok(reader)
-    }
-
-    /// Reads what belongs to a list or a map.
-    #[inline(never)]
-    fn one_of_many<'b, S: Sink>(
-        &mut self,
-        step: &FieldStep,
-        tag: u32,
-        mut reader: Reader<'b>,
-        sink: &mut S,
-        depth: u32,
-    ) -> Outcome<Reader<'b>> {
-        if step.form == Form::Map {
-            self.entry(step, reader.delimited()?, sink, depth)?;
-        } else if tag & 7 == LEN && step.kind.is_packable() {
-            self.packed(step, reader.delimited()?, sink)?;
-        } else {
-            return self.item(step, reader, sink, depth);
+            Form::Repeated | Form::Packed => return self.item(step, reader, sink, depth),
+            Form::Map => self.entry(step, reader.delimited()?, sink, depth)?,
         }
         Ok(reader)
     }
