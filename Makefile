@@ -67,7 +67,7 @@ fmt: $(VENV)/.tools ## Format everything
 
 bench: $(CORE) ## Measure all against references in the same run (ARGS=--quick: five minutes)
 	@$(BIN)/python -m pip install --quiet -r benches/requirements.lock
-	@$(BIN)/python benches/all.py $(ARGS)
+	@$$($(BIN)/python benches/interpreter.py) benches/all.py $(ARGS)
 
 soak: $(CORE) ## Play a game for MINUTES (30), and its rooms for as long: nothing may leak or fail
 	@$(BIN)/python benches/soak.py $(or $(MINUTES),30)

@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -139,7 +140,7 @@ def machine() -> str:
         cores = "server and load share the only core: these figures mean little"
     return (
         f"{model.group(1).strip() if model else platform.machine()}, {len(processes.CORES)} cores ({cores}); "
-        f"Linux {platform.release().split('-')[0]}; CPython {platform.python_version()}"
+        f"Linux {platform.release().split('-')[0]}; CPython {platform.python_version()} ({Path(sys.executable).resolve().parent})"
     )
 
 
