@@ -39,6 +39,10 @@ class Noted(Note, Message):
     number: u32
 
 
+class Shout(str):
+    __slots__ = ()
+
+
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 FLATS = st.builds(
     Flat,
@@ -47,13 +51,13 @@ FLATS = st.builds(
     x=FLOATS,
     y=FLOATS,
     flag=st.booleans(),
-    text=st.sampled_from(["", "a", "four", "lines", "höher"]),
+    text=st.sampled_from(["", "a", "four", "file", "lines", "höher"]),
     raw=st.sampled_from([b"", b"x", b"many bytes"]),
     mood=st.sampled_from(Mood),
     maybe=st.none() | FLOATS,
 )
 FIELDS = list(Flat.__match_args__)
-ACTS = ["look", "keep", "keep values", "change", "delete"]
+ACTS = ["look", "keep", "keep values", "change", "shout", "break", "delete"]
 BODIES = [b"", b"a", b"ab", b"ba", b"cd", b"abc"]
 
 
@@ -67,6 +71,7 @@ def test_a_message_that_a_handler_keeps_stays_as_it_was(serve: Serve) -> None:
     def flat(msg: Flat) -> None:
         act = acts[len(seen)]
         seen.append(repr(msg))
+        assert type(msg.text) is str
         match act:
             case "keep":
                 kept[len(seen) - 1] = msg
@@ -74,6 +79,10 @@ def test_a_message_that_a_handler_keeps_stays_as_it_was(serve: Serve) -> None:
                 kept[len(seen) - 1] = [getattr(msg, name) for name in FIELDS]
             case "change":
                 msg.x, msg.text, msg.maybe = 9.75, "changed", None
+            case "shout":
+                msg.text = Shout("four")
+            case "break":
+                msg.text = "\ud800"  # no text that could come
             case "delete":
                 del msg.y
 

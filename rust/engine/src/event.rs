@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::num::NonZeroU64;
 
 use wire::message;
-use wire::packet::{self, HEADER_BYTES};
+use wire::packet::{self, BODY_BYTES_MAX};
 
 use crate::room::ROOM_NUMBER_MAX;
 
@@ -109,9 +109,9 @@ impl<'a> Iterator for Messages<'a> {
 
     #[inline(always)] // once per message: it stays in registers
     fn next(&mut self) -> Option<Message<'a>> {
-        let (packet, others) = packet::first(self.rest)?;
+        let (message, others) = packet::data(self.rest, BODY_BYTES_MAX)?;
         self.rest = others;
-        let (request, body) = message::asked(&packet[HEADER_BYTES..])?;
+        let (request, body) = message::asked(message)?;
         Some(Message { request, body })
     }
 }

@@ -432,6 +432,29 @@ impl Realm {
         Some(Admitted { session: key, queued_bytes: session.charge, serializer: session.serializer })
     }
 
+    /// As [`Realm::admit`], of one more message of a link from which one was let in, if nothing has happened since but answers to
+    /// it: and no more than `queued_bytes_max` of them wait. False: it is not let in, and has to be looked at closely.
+    #[inline(always)] // once per message
+    pub fn admit_next(
+        &mut self,
+        link: LinkId,
+        from: SessionKey,
+        request: Option<u32>,
+        body_len: usize,
+        queued_bytes_max: u32,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(from) else { return false };
+        let is_in_flight = request.is_some_and(|id| session.is_in_flight(id));
+        if is_in_flight || session.doomed || session.charge > queued_bytes_max {
+            return false;
+        }
+        session.messages_in += 1;
+        session.bytes_in += body_len as u64;
+        self.stats.messages_in += 1;
+        session.tell_seen_if_due(link, &mut self.downs[usize::from(link.reactor())]);
+        true
+    }
+
     /// So many notifies more of a link from which one was just let in: nothing has happened since that could keep them out. They
     /// are counted.
     pub fn admit_more(&mut self, link: LinkId, from: SessionKey, count: u64, body_bytes: u64) {

@@ -391,6 +391,12 @@ impl Session {
 
     /// Whether this request still waits for its answer.
     #[inline]
+    pub(crate) fn has_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Whether this request is.
+    #[inline]
     pub(crate) fn is_in_flight(&self, id: u32) -> bool {
         self.in_flight > 0 && self.rare().is_some_and(|rare| rare.in_flight.contains(&id))
     }

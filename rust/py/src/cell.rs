@@ -16,6 +16,8 @@ pub struct LogicCell<T> {
     thread: AtomicUsize,
     forked: AtomicBool,
     entered: Cell<bool>,
+    /// How often somebody has entered who had not proved before to be on the thread.
+    visits: Cell<usize>,
     value: UnsafeCell<T>,
 }
 
@@ -31,6 +33,7 @@ impl<T> LogicCell<T> {
             thread: AtomicUsize::new(this_thread()),
             forked: AtomicBool::new(false),
             entered: Cell::new(false),
+            visits: Cell::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -60,6 +63,7 @@ impl<T> LogicCell<T> {
         if self.entered.replace(true) {
             return Err(twice());
         }
+        self.visits.set(self.visits.get().wrapping_add(1));
         Ok(Entered { cell: self, stays: PhantomData })
     }
 
@@ -102,6 +106,12 @@ pub struct Entered<'a, T> {
 }
 
 impl<T> Entered<'_, T> {
+    /// How often the cell was entered, but for [`LogicCell::enter_again`].
+    #[inline]
+    pub fn visits(&self) -> usize {
+        self.cell.visits.get()
+    }
+
     /// For [`LogicCell::enter_again`] of the same cell.
     pub fn here(&self) -> Here {
         Here(self.stays)

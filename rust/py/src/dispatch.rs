@@ -202,7 +202,8 @@ fn echo(core: &Scope<'_, '_>, link: LinkId, messages: Messages<'_>) -> PyResult<
 
 /// Messages of one link to one route that a plain function handles.
 ///
-/// This is the way of most messages: what all of them share is looked up once; what a handler may have changed, for each.
+/// This is the way of most messages: what all of them share is looked up once; whose they are and whether it is their turn,
+/// again only if somebody has entered the core since, as a handler does that pushes or kicks.
 fn plain(
     py: Python<'_>,
     core: &Scope<'_, '_>,
@@ -210,31 +211,48 @@ fn plain(
     (link, route): (LinkId, RouteId),
     messages: Messages<'_>,
 ) -> PyResult<()> {
-    let mut last: Option<(SessionKey, Py<Session>)> = None;
+    let mut sender: Option<Sender> = None;
     let (mut given, mut lent) = (Given::default(), Lent::default());
+    let mut entered = None;
     for Message { request, body } in messages {
-        let mut state = core.enter()?;
-        let Some(from) = state.admit(link, request, body.len()) else { continue };
-        let key = from.session;
-        let serializer = from.serializer;
-        let asker = || Asker { key, link, request, route, room: 0, serializer };
-        match state.turn_of(from) {
-            Turn::Now(_) if last.as_ref().is_some_and(|(of, _)| *of == key) => {}
-            Turn::Now(session) => last = Some((key, session.clone_ref(py))),
-            Turn::Later => {
-                state.wait(asker(), body);
-                continue;
+        let mut state = match entered.take() {
+            Some(state) => state,
+            None => core.enter()?,
+        };
+        let visits = state.visits();
+        let sender = match &mut sender {
+            Some(sender)
+                if sender.visits == visits && state.admit_next(link, sender.key, request, body.len()) =>
+            {
+                &*sender
             }
-            Turn::Never => continue,
-        }
+            sender => {
+                let Some(from) = state.admit(link, request, body.len()) else { continue };
+                let (key, serializer) = (from.session, from.serializer);
+                match state.turn_of(from) {
+                    Turn::Now(session) => {
+                        &*sender.insert(Sender { key, session: session.clone_ref(py), serializer, visits })
+                    }
+                    Turn::Later => {
+                        state.wait(Asker { key, link, request, route, room: 0, serializer }, body);
+                        continue;
+                    }
+                    Turn::Never => continue,
+                }
+            }
+        };
         drop(state);
-        let Some((_, session)) = &last else { continue };
+        let &Sender { key, serializer, ref session, .. } = sender;
         let called = handler.call_plain(py, session, serializer, body, &mut given);
         core.settle()?;
+        let asker = || Asker { key, link, request, route, room: 0, serializer };
         match called {
             Ok(result) => match (request, handler.bytes_of(&result)) {
                 (None, _) => {}
-                (Some(id), Some(bytes)) => core.enter()?.server.realm.respond(key, link, id, bytes),
+                (Some(id), Some(bytes)) => {
+                    // The next message finds it entered.
+                    entered.insert(core.enter()?).server.realm.respond(key, link, id, bytes);
+                }
                 _ => {
                     let declared = handler.answer.as_deref();
                     answer_in(&mut lent, py, core, asker(), &handler.place, declared, &result)?;
@@ -244,6 +262,15 @@ fn plain(
         }
     }
     Ok(())
+}
+
+/// Whose turn it is.
+struct Sender {
+    key: SessionKey,
+    session: Py<Session>,
+    serializer: Serializer,
+    /// [`Entered::visits`](crate::cell::Entered::visits) when that was asked.
+    visits: usize,
 }
 
 /// A message of any other kind.

@@ -12,6 +12,7 @@ use wire::handshake::Serializer;
 use wire::json_text::repair_surrogates;
 
 use crate::batch::{Batch, Batches};
+use crate::call::call2;
 use crate::error::CONFIG_ERROR;
 use crate::message::is_ours_alone;
 use crate::session::Session;
@@ -329,7 +330,8 @@ impl Handler {
         if self.answer.is_some() {
             return None;
         }
-        result.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
+        // Of a class of the game's own they may run code when they go, which nobody may who has entered the core.
+        result.cast_exact::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
     }
 
     /// Calls it for a message, with the sender's entity if it takes one. The error of a body that does not decode is
@@ -438,8 +440,8 @@ impl Handler {
     ) -> PyResult<Bound<'py, PyAny>> {
         let call = self.call.bind(py);
         match (self.shape, item) {
-            (Shape::SessionItem, Some(item)) => call.call1((session, item)),
-            (Shape::ItemSession, Some(item)) => call.call1((item, session)),
+            (Shape::SessionItem, Some(item)) => call2(call, session.bind(py).as_any(), item),
+            (Shape::ItemSession, Some(item)) => call2(call, item, session.bind(py).as_any()),
             (Shape::Item, Some(item)) => call.call1((item,)),
             (Shape::Nothing, _) => call.call0(),
             (_, _) => call.call1((session,)),

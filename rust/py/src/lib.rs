@@ -4,8 +4,10 @@
 
 mod app;
 mod batch;
+mod call;
 mod carrier;
 mod cell;
+mod context;
 mod dispatch;
 mod error;
 mod guest;

@@ -16,7 +16,7 @@ use crate::dispatch;
 use crate::error::PROTOCOL_ERROR;
 use crate::scope::Scope;
 
-const HANDSHAKE: &[u8] = br#"{"sys":{"type":"js-websocket","version":"0.0.1"},"user":{}}"#;
+const HANDSHAKE: &[u8] = br#"{"sys":{"type":"bench","version":"1.0.0"},"user":{}}"#;
 
 /// A send buffer that takes everything.
 #[derive(Default)]

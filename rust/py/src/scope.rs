@@ -1,7 +1,8 @@
 //! What surrounds a batch of calls into the game: a context of `contextvars` that no handler leaves its traces in.
 //!
 //! asyncio gives each callback a copy of the context; a copy per message would cost more than many a handler does. So calls
-//! run in a shared copy, which is replaced only after one that has set a variable: a comparison of two pointers tells.
+//! run in a shared copy, which is replaced only after one that has set a variable: a comparison of two pointers tells (see
+//! [`crate::context`]).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 
 use crate::app::Shared;
 use crate::cell::{Entered, Here};
+use crate::context::Variables;
 use crate::state::State;
 
 /// A server whose game is being called; the context is left when it is dropped.
@@ -20,8 +22,10 @@ pub struct Scope<'a, 'py> {
     here: Here,
     clean: Bound<'py, PyAny>,
     compare: ffi::richcmpfunc,
-    /// Entered; empty only while it is being replaced.
+    /// Entered; empty only while it is being compared or replaced.
     current: Cell<Option<Bound<'py, PyAny>>>,
+    /// Of `clean`, and of `current`.
+    variables: (Variables, Cell<Variables>),
 }
 
 /// The contexts of a server between two scopes.
@@ -56,7 +60,8 @@ impl<'a, 'py> Scope<'a, 'py> {
         // SAFETY: a type is read whose object is alive.
         let compare = unsafe { (*ffi::Py_TYPE(clean.as_ptr())).tp_richcompare };
         let compare = compare.unwrap_or(ffi::PyObject_RichCompare);
-        Ok(Self { py, core, here, clean, compare, current: Cell::new(Some(current)) })
+        let variables = (Variables::of(&clean), Cell::new(Variables::of(&current)));
+        Ok(Self { py, core, here, clean, compare, current: Cell::new(Some(current)), variables })
     }
 
     /// The server's state; never held while Python runs. Who has a scope is on the right thread: asked once, not per message.
@@ -73,6 +78,13 @@ impl<'a, 'py> Scope<'a, 'py> {
     /// A call has ended: what it set in the context is gone for the next one.
     #[inline(always)] // once per message
     pub fn settle(&self) -> PyResult<()> {
+        let (clean, current) = &self.variables;
+        // SAFETY: both contexts are kept by this scope, and the interpreter is attached.
+        if unsafe { current.get().are(*clean) } { Ok(()) } else { self.settle_changed() }
+    }
+
+    #[inline(never)] // keeps `settle` small
+    fn settle_changed(&self) -> PyResult<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
         if self.is_clean(&current) {
             self.current.set(Some(current));
@@ -108,6 +120,7 @@ impl<'a, 'py> Scope<'a, 'py> {
         exit(current)?;
         let fresh = copy(&self.clean)?;
         enter(&fresh)?;
+        self.variables.1.set(Variables::of(&fresh));
         self.current.set(Some(fresh));
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::event::{Class, Close, Down, LinkId, RouteId, Up, UpLog};
 use engine::realm::{Admitted, Event, PushError, Realm, RoomNumber};
-use engine::session::SessionKey;
+use engine::session::{self, SessionKey};
 use pyo3::prelude::*;
 use server::turn::Server;
 use slab::Slab;
@@ -144,6 +144,18 @@ impl State {
     pub fn admit(&mut self, link: LinkId, request: Option<u32>, body_len: usize) -> Option<Admitted> {
         let now = self.server.now();
         self.server.realm.admit(now, link, request, body_len)
+    }
+
+    /// Whether one more message from where one was let in may be handled, too: if nobody has entered the core since.
+    #[inline(always)] // once per message
+    pub fn admit_next(
+        &mut self,
+        link: LinkId,
+        from: SessionKey,
+        request: Option<u32>,
+        body_len: usize,
+    ) -> bool {
+        self.server.realm.admit_next(link, from, request, body_len, ANSWERS_BYTES_MAX as u32)
     }
 
     pub fn accept(&mut self, key: SessionKey, uid: Option<&str>) {
@@ -301,8 +313,11 @@ impl State {
         }
     }
 
-    /// The next message that may run now; when there is none, reading goes on.
+    /// The next message that may run now; when there is none, reading goes on. A session that has ended has none.
     pub fn next_waiting(&mut self, key: SessionKey) -> Option<Waiting> {
+        if self.realm().session(key)?.state() == session::State::Closed {
+            return None;
+        }
         if self.queued(key) <= ANSWERS_BYTES_MAX
             && let Some(waiting) = self.seat_of(key)?.next()
         {

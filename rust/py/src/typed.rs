@@ -9,18 +9,40 @@ use pyo3::types::{PyBytes, PyString, PyType};
 use wire::handshake::Serializer;
 use wire::json_text::{escape_ascii, repair_surrogates};
 
-use crate::message::{self, MessageBase};
+use crate::message::{self, Codec, MessageBase};
 
 /// A class whose instances are bodies.
 pub struct Typed {
     class: Py<PyType>,
     is_own: bool,
+    codec: PyOnceLock<KeptCodec>,
 }
+
+/// The codec of a class that is kept beside it.
+struct KeptCodec(*const Codec);
+
+// SAFETY: it is only looked at with the interpreter held, as the class that has it.
+unsafe impl Send for KeptCodec {}
+// SAFETY: as above.
+unsafe impl Sync for KeptCodec {}
 
 impl Typed {
     /// Of a message class; anything that is none of ours is taken for a generated one.
     pub fn new(class: &Bound<'_, PyType>) -> PyResult<Self> {
-        Ok(Self { is_own: class.is_subclass_of::<MessageBase>()?, class: class.clone().unbind() })
+        let is_own = class.is_subclass_of::<MessageBase>()?;
+        Ok(Self { is_own, class: class.clone().unbind(), codec: PyOnceLock::new() })
+    }
+
+    /// How the class is read and written, looked up once. Of a class of ours.
+    ///
+    /// # Errors
+    /// As [`message::codec`].
+    #[inline]
+    fn codec(&self, py: Python<'_>) -> PyResult<&Codec> {
+        let find = || Ok::<_, PyErr>(KeptCodec(message::codec(self.class.bind(py))?));
+        let &KeptCodec(codec) = self.codec.get_or_try_init(py, find)?;
+        // SAFETY: a class has its codec for as long as somebody has the class, and this does.
+        Ok(unsafe { &*codec })
     }
 
     /// The class itself.
@@ -42,7 +64,7 @@ impl Typed {
         body: &[u8],
         last: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        message::codec(self.class.bind(py))?.decode_again(py, body, last)
+        self.codec(py)?.decode_again(py, body, last)
     }
 
     /// An instance, read from a body.
@@ -108,7 +130,7 @@ impl Answer {
         }
         match (&self.around, exact) {
             (None, Some(typed)) if typed.is_own && serializer == Serializer::Protobuf => {
-                message::codec(typed.class(py))?.encode(value, out)
+                typed.codec(py)?.encode(value, out)
             }
             (None, _) => write(value, serializer, out),
             (Some(around), _) => write(&around.bind(py).call1((value,))?, serializer, out),

@@ -101,6 +101,18 @@ pub fn first(packets: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// The body of the Data packet at the start of `input`, and what stands behind; none: [`decode`] says what it is instead.
+#[inline(always)] // once per message
+pub fn data(input: &[u8], body_bytes_max: usize) -> Option<(&[u8], &[u8])> {
+    let (header, rest) = input.split_first_chunk::<HEADER_BYTES>()?;
+    let declared = (u32::from_be_bytes(*header) ^ DATA_HEADER) as usize;
+    // Of another kind it would be longer than any body can be.
+    if declared > body_bytes_max.min(BODY_BYTES_MAX) { None } else { rest.split_at_checked(declared) }
+}
+
+/// The header of a Data packet without a body.
+const DATA_HEADER: u32 = (PacketKind::Data as u32) << 24;
+
 /// The header of a packet with a body of `body_bytes`.
 ///
 /// # Panics

@@ -81,16 +81,15 @@ impl Link {
         let (all, mut bucket, mut budget) = (&run.bytes[run.taken..], self.bucket, pass.budget);
         let (mut rest, mut count, mut requests) = (all, 0, 0);
         while budget > 0
-            && let Ok(Decoded::Complete { item: packet, consumed }) = packet::decode(rest, max)
-            && packet.kind == PacketKind::Data
-            && let Some(message::Plain { id, name: other, .. }) = message::plain(packet.body)
+            && let Some((packet, others)) = packet::data(rest, max)
+            && let Some(message::Plain { id, name: other, .. }) = message::plain(packet)
             && is_same(name, other)
             && limit.is_none_or(|limit| bucket.take(pass.at, limit.rate))
         {
-            rest = &rest[consumed..];
+            rest = others;
             count += 1;
             requests += u32::from(id.is_some());
-            budget = (budget - 1).saturating_sub(consumed / BYTES_PER_BUDGET);
+            budget = (budget - 1).saturating_sub((HEADER_BYTES + packet.len()) / BYTES_PER_BUDGET);
         }
         if count > 0 {
             let packets = &all[..all.len() - rest.len()];

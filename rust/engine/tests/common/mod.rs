@@ -416,15 +416,29 @@ impl Server {
         match *up {
             Up::Messages { link, route, packets, count, .. } => {
                 assert_eq!(log.messages(packets).count(), count as usize);
+                let mut last = None; // from whom one came since which nothing happened but its answer
                 for Message { request, body } in log.messages(packets) {
-                    let Some(from) = self.realm.admit(self.now, link, request, body.len()) else { continue };
-                    let (key, route) = (from.session, self.config.routes.name(route).to_owned());
+                    let admit_next = |&key: &SessionKey| {
+                        self.realm.admit_next(link, key, request, body.len(), QUEUED_BYTES_MAX)
+                    };
+                    let key = match last.filter(admit_next) {
+                        Some(key) => key,
+                        None => match self.realm.admit(self.now, link, request, body.len()) {
+                            Some(from) => from.session,
+                            None => continue,
+                        },
+                    };
+                    last = Some(key);
+                    let route = self.config.routes.name(route).to_owned();
                     let Some(id) = request else {
                         self.got.push(Got::Notify { route, body: body.to_vec() });
                         continue;
                     };
                     match route.as_str() {
-                        "hold" => self.realm.defer(key, id),
+                        "hold" => {
+                            self.realm.defer(key, id);
+                            last = None;
+                        }
                         _ => self.realm.respond(key, link, id, body),
                     }
                     self.got.push(Got::Request { id, route, body: body.to_vec() });
@@ -453,6 +467,9 @@ impl Server {
         }
     }
 }
+
+/// Beyond that much a message is looked at closely.
+const QUEUED_BYTES_MAX: u32 = 100;
 
 fn is_closed(up: &Up) -> bool {
     matches!(up, Up::Closed { .. })

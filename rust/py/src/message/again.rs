@@ -52,6 +52,11 @@ impl Sink for AgainSink<'_, '_> {
         {
             return set_float(held, number.into());
         }
+        if let Scalar::Str(text) = value
+            && is_text(held, text)
+        {
+            return Ok(()); // a name, a command: it is often the one before
+        }
         let value = self.fresh.value(field, value)?;
         // SAFETY: as above, and the reference is ours to give.
         unsafe { object::store(self.fresh.object, field.offset, value) };
@@ -114,6 +119,28 @@ impl Sink for AgainSink<'_, '_> {
 fn is_free_float(held: *mut ffi::PyObject) -> bool {
     // SAFETY: NULL, or a live object; the interpreter is held.
     unsafe { !held.is_null() && ffi::Py_REFCNT(held) == 1 && ffi::PyFloat_CheckExact(held) != 0 }
+}
+
+/// Whether it is a str of this text, and nothing else.
+#[inline(always)]
+fn is_text(held: *mut ffi::PyObject, text: &str) -> bool {
+    // SAFETY: NULL, or a live object, which keeps its UTF-8; the interpreter is held. A str of as many characters as the
+    // text has bytes is ASCII if it is equal: so nothing is encoded but what differs.
+    unsafe {
+        if held.is_null()
+            || ffi::PyUnicode_CheckExact(held) == 0
+            || ffi::PyUnicode_GET_LENGTH(held) as usize != text.len()
+        {
+            return false;
+        }
+        let mut bytes = 0;
+        let start = ffi::PyUnicode_AsUTF8AndSize(held, &raw mut bytes);
+        if start.is_null() {
+            ffi::PyErr_Clear(); // a lone surrogate
+            return false;
+        }
+        std::slice::from_raw_parts(start.cast::<u8>(), bytes as usize) == text.as_bytes()
+    }
 }
 
 #[inline(always)]
