@@ -93,3 +93,17 @@ def test_each_message_of_a_burst_finds_what_those_before_it_left(serve: Serve) -
 
         check()
         assert server.stats()["errors"] == []
+
+
+def test_a_burst_is_answered_in_full_though_its_answers_are_longer_than_the_queue(serve: Serve) -> None:
+    app = App("test", queue_bytes_max=1 << 20)
+    count = 60
+    assert len(BIG) * count > 2 << 20
+
+    @app.on("big")
+    def big(session: Session, body: bytes) -> bytes:
+        return BIG
+
+    with serve(app) as server, connected(server.port) as client:
+        client.send(b"".join(request(number, "big") for number in range(1, count + 1)))
+        assert all(client.response(number).body == BIG for number in range(1, count + 1))

@@ -389,13 +389,13 @@ impl Session {
         self.rtt_us = 0;
     }
 
-    /// Whether this request still waits for its answer.
+    /// Whether any request still waits for its answer.
     #[inline]
     pub(crate) fn has_in_flight(&self) -> bool {
         self.in_flight > 0
     }
 
-    /// Whether this request is.
+    /// Whether this request does.
     #[inline]
     pub(crate) fn is_in_flight(&self, id: u32) -> bool {
         self.in_flight > 0 && self.rare().is_some_and(|rare| rare.in_flight.contains(&id))
