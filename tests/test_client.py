@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import os
+import resource
 import ssl
 import threading
 import time
@@ -434,6 +437,19 @@ def test_the_netgraphs_figures(server: RunningServer) -> None:
     client.close()
     netgraph.update()
     assert client.traffic.bytes_out > traffic.bytes_out
+
+
+def test_in_a_frame_loop_of_a_program_with_many_files(server: RunningServer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.ExitStack() as files:
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while files.enter_context(open(os.devnull)).fileno() < 1024:  # as many as `select` knows
+            pass
+        with Client.open(f"ws://127.0.0.1:{server.port}", messages=[Add, Sum]) as client:
+            asked = client.request(Add(20, 22))
+            assert pumped(client, asked.done)
+            assert asked.result() == Sum(42)
 
 
 def test_in_a_frame_loop(server: RunningServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import select
+import selectors
 import socket
 import ssl
 import time
@@ -23,6 +23,17 @@ __all__ = ["PumpDriver"]
 READ_BYTES = 64 * 1024
 READS_MAX = 16  # per call: a frame has to be drawn, too
 log = logging.getLogger(LOGGER_NAME)
+
+
+# `select` knows no descriptor beyond 1,023; Windows has no other.
+Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def _is_ready(of: socket.socket, events: int, seconds: float) -> bool:
+    """Whether a socket can be read or written, within so long."""
+    with Selector() as selector:
+        selector.register(of, events)
+        return bool(selector.select(seconds))
 
 
 class PumpDriver:
@@ -76,12 +87,11 @@ class PumpDriver:
 
     def wait(self, seconds: float) -> None:
         """Until something comes, or so long."""
-        sockets = [self._socket] if self._socket is not None else []
-        writes = sockets if self._opening is not None or self._out else []
-        if sockets:
-            select.select(sockets, writes, [], seconds)
-        else:
+        if self._socket is None:
             time.sleep(seconds)
+            return
+        writes = self._opening is not None or self._out
+        _is_ready(self._socket, selectors.EVENT_READ | (selectors.EVENT_WRITE if writes else 0), seconds)
 
     def _begin(self, now: float) -> None:
         try:
@@ -101,7 +111,7 @@ class PumpDriver:
 
     def _is_connected(self) -> bool:
         assert self._socket is not None
-        if not select.select([], [self._socket], [], 0)[1]:
+        if not _is_ready(self._socket, selectors.EVENT_WRITE, 0):
             return False
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
