@@ -12,6 +12,9 @@ use pyo3::sync::PyOnceLock;
 pub struct Variables(*const usize);
 
 impl Variables {
+    /// Of no context.
+    pub const UNKNOWN: Self = Self(std::ptr::null());
+
     /// Of this context.
     pub fn of(context: &Bound<'_, PyAny>) -> Self {
         static INDEX: PyOnceLock<Option<usize>> = PyOnceLock::new();
@@ -20,14 +23,14 @@ impl Variables {
         match *INDEX.get_or_init(py, || find(py).unwrap_or(None)) {
             // SAFETY: the index is of a word of an object of this type.
             Some(index) => Self(unsafe { context.as_ptr().cast::<usize>().add(index) }),
-            None => Self(std::ptr::null()),
+            None => Self::UNKNOWN,
         }
     }
 
     /// Whether they are those of `other`; false if that is not known.
     ///
     /// # Safety
-    /// Both contexts are alive, and the interpreter is attached.
+    /// Both contexts, if they are known, are alive, and the interpreter is attached.
     #[inline(always)] // once per message
     pub unsafe fn are(self, other: Self) -> bool {
         // SAFETY: as the caller says; only who holds the interpreter writes to these words.

@@ -117,6 +117,7 @@ impl<'a, 'py> Scope<'a, 'py> {
 
     #[cold]
     fn replace(&self, current: &Bound<'py, PyAny>) -> PyResult<()> {
+        self.variables.1.set(Variables::UNKNOWN); // should anything fail, nobody keeps `current`
         exit(current)?;
         let fresh = copy(&self.clean)?;
         enter(&fresh)?;
